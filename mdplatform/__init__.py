@@ -1,0 +1,3 @@
+"""A Dagster-orchestrated market-data platform for trading strategies."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,179 @@
+"""Every error that the platform raises for a person to read: cause, value and remedy in one line.
+
+Catch `PlatformError` for all of them. Bad input is refused with one of these before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class PlatformError(Exception):
+    """Something is wrong that a person can mend: `cause`, the `value` that caused it, and the `remedy`."""
+
+    def __init__(self, cause: str, *, value: object = None, remedy: str = "") -> None:
+        self.cause = cause
+        self.value = value
+        self.remedy = remedy
+        super().__init__(cause)
+
+    def __str__(self) -> str:
+        shown = self.cause if self.value is None else f"{self.cause}: {self.value!r}"
+        return f"{shown}. {self.remedy}" if self.remedy else shown
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.cause, self.value, self.remedy))
+
+
+def _rebuild(kind: type[PlatformError], cause: str, value: object, remedy: str) -> PlatformError:
+    error = kind.__new__(kind)
+    PlatformError.__init__(error, cause, value=value, remedy=remedy)
+    return error
+
+
+class UnknownName(PlatformError):
+    """A name that is not on a list; the remedy says the nearest ones, or the whole list where it is short."""
+
+    kind = "name"
+
+    def __init__(self, value: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        super().__init__(f"Unknown {self.kind}", value=value, remedy=_suggest(value, names, self.kind))
+
+
+def _suggest(value: str, names: Sequence[str], kind: str) -> str:
+    if not names:
+        return f"No {kind} is known yet"
+    if len(names) <= 16:
+        return f"Known: {', '.join(names)}"
+    by_folded = {name.casefold(): name for name in names}
+    near = [by_folded[match] for match in get_close_matches(str(value).casefold(), by_folded, n=3, cutoff=0.5)]
+    return f"Nearest known: {', '.join(near)}" if near else f"{len(names)} are known, such as {', '.join(names[:5])}"
+
+
+class UnknownTimeframe(UnknownName):
+    """Not one of the timeframes of the conventions (case matters)."""
+
+    kind = "timeframe"
+
+    def __init__(self, value: str, known: Iterable[str]) -> None:
+        PlatformError.__init__(self, "Unknown timeframe", value=value, remedy=f"Allowed: {' '.join(known)}")
+
+
+class UnknownSymbol(UnknownName):
+    """A symbol of which the lake holds nothing."""
+
+    kind = "symbol"
+
+
+class UnknownFeature(UnknownName):
+    """A feature name that is neither in the registry nor an alias."""
+
+    kind = "feature"
+
+
+class UnknownParameter(UnknownName):
+    """A parameter that the feature does not take."""
+
+    kind = "parameter"
+
+
+class UnknownOutput(UnknownName):
+    """An output that the feature does not give."""
+
+    kind = "output"
+
+
+class UnknownInput(UnknownName):
+    """An input column that bars do not have."""
+
+    kind = "input column"
+
+
+class UnknownAsset(UnknownName):
+    """An asset that the platform does not define."""
+
+    kind = "asset"
+
+
+class UnknownSource(UnknownName):
+    """A source of market data that the platform does not have."""
+
+    kind = "source"
+
+
+class InvalidSymbol(PlatformError):
+    """A text that cannot be a symbol (1 to 32 of A–Z, 0–9, `_`, `-`, `.`; it starts with a letter or digit)."""
+
+
+class InvalidFeature(PlatformError):
+    """A feature's text or form that cannot be read."""
+
+
+class ParameterOutOfRange(PlatformError):
+    """A parameter's value outside the range that the registry states."""
+
+
+class InvalidBars(PlatformError):
+    """A table of bars that misses columns, or whose rows are not in order."""
+
+
+class SourceError(PlatformError):
+    """A file or an answer of a source that is refused whole; nothing of it is stored."""
+
+
+class EmptyFile(SourceError):
+    """A file with no rows."""
+
+
+class TruncatedFile(SourceError):
+    """A file that ends in the middle: a cut archive, or a last row that lacks fields."""
+
+
+class UnknownFormat(SourceError):
+    """A file that is none of the formats which are read."""
+
+
+class UnknownColumns(SourceError):
+    """A file whose columns are not those of bars."""
+
+
+class MislabelledFile(SourceError):
+    """A file whose name (or the caller) says another symbol or timeframe than its rows."""
+
+
+class ChecksumMismatch(SourceError):
+    """A file that differs from the checksum beside it."""
+
+
+class UnknownTimeUnit(SourceError):
+    """Epoch numbers that are no plausible time in seconds, milli-, micro- or nanoseconds."""
+
+
+class SourceUnavailable(SourceError):
+    """A remote source that does not answer, or has no such data."""
+
+
+class NoData(PlatformError):
+    """Nothing in the lake for what was asked."""
+
+
+class CorruptPartition(PlatformError):
+    """A file of the lake that cannot be read."""
+
+
+class InvalidSetting(PlatformError):
+    """A setting with a value that is not allowed."""
+
+
+class RedisUnavailable(PlatformError):
+    """The Redis (or embedded Valkey) server cannot be reached."""
+
+
+class InvalidQuery(PlatformError):
+    """An SQL text that DuckDB refuses."""
+
+
+class MaterializationFailed(PlatformError):
+    """A Dagster run that ended in failure."""

@@ -1,0 +1,64 @@
+"""Bars: the columns that a table of bars has everywhere, in their order, and what each means.
+
+A bar covers `[open_time, close_time)`; all times are UTC microseconds. `state` is `observed`, `no_trade` (venue up,
+volume 0, flat at the previous close) or `gap` (unknown: null prices, never fed to a computation).
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from mdplatform.errors import InvalidBars
+
+INSTANT = pl.Datetime("us", "UTC")
+
+BAR_SCHEMA = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "timeframe": pl.String(),
+        "open_time": INSTANT,
+        "close_time": INSTANT,
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
+        "quote_volume": pl.Float64(),
+        "trade_count": pl.Int64(),
+        "taker_buy_volume": pl.Float64(),
+        "taker_buy_quote_volume": pl.Float64(),
+        "is_closed": pl.Boolean(),
+        "state": pl.String(),
+        "source": pl.String(),
+        "revision": pl.Int32(),
+        "available_at": INSTANT,
+        "ingested_at": INSTANT,
+    }
+)
+PRICE_COLUMNS = ("open", "high", "low", "close")
+AMOUNT_COLUMNS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
+VALUE_COLUMNS = PRICE_COLUMNS + AMOUNT_COLUMNS
+STATES = ("observed", "no_trade", "gap")
+
+RAW_SCHEMA = pl.Schema(
+    {"open_time": INSTANT, "close_time": INSTANT, **{name: BAR_SCHEMA[name] for name in VALUE_COLUMNS}}
+)
+"""What a source delivers of each bar; `close_time` (exclusive) and the amounts may be null where it has none."""
+
+
+def empty_bars() -> pl.DataFrame:
+    """Give a table of bars with no rows."""
+    return pl.DataFrame(schema=BAR_SCHEMA)
+
+
+def check_columns(bars: pl.DataFrame) -> pl.DataFrame:
+    """Give `bars` back if its columns and types are those of `BAR_SCHEMA`, in order."""
+    if bars.schema != BAR_SCHEMA:
+        wrong = [
+            f"{name} is {bars.schema.get(name)}, not {kind}"
+            for name, kind in BAR_SCHEMA.items()
+            if bars.schema.get(name) != kind
+        ]
+        extra = [name for name in bars.columns if name not in BAR_SCHEMA]
+        raise InvalidBars("Not a table of bars", value="; ".join(wrong + extra) or "columns out of order")
+    return bars

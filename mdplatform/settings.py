@@ -1,0 +1,101 @@
+"""Settings: what can be set, its unit and its default. Read from `MDPLATFORM_*` variables, or given in code."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mdplatform.errors import InvalidSetting
+
+
+class Settings(BaseSettings):
+    """All settings of the platform. `Settings.load()` reads the environment and gives one clear error."""
+
+    model_config = SettingsConfigDict(env_prefix="MDPLATFORM_", frozen=True, extra="forbid")
+
+    home: Path = Field(
+        default=Path("~/.mdplatform"),
+        description="Folder that holds everything: the lake, Dagster's home, the embedded Valkey.",
+    )
+    redis_url: str | None = Field(
+        default=None,
+        description="Redis to use instead of the embedded Valkey: redis://, rediss:// or unix://, with password.",
+    )
+    redis_timeout_seconds: float = Field(
+        default=0.25, gt=0, le=60, description="How long one answer of Redis is waited for, in seconds."
+    )
+    redis_retry_seconds: float = Field(
+        default=1.0, gt=0, le=600, description="How long a reader leaves a Redis alone that did not answer, in seconds."
+    )
+    valkey_memory_mb: int = Field(
+        default=512, ge=16, le=1_000_000, description="Memory bound of the embedded Valkey, in MB."
+    )
+    window_rows: int = Field(
+        default=500, ge=1, le=100_000, description="Newest rows of a feature that are kept in Redis, in bars."
+    )
+    cache_days: float = Field(
+        default=7.0, gt=0, le=365, description="How long an unread feature is kept in Redis, in days."
+    )
+    first_month: str = Field(
+        default="2017-01",
+        pattern=r"^20(0[5-9]|[1-9]\d)-(0[1-9]|1[0-2])$",
+        description="First month of the partitions, as YYYY-MM.",
+    )
+    archive_url: str = Field(
+        default="https://data.binance.vision", description="Base URL of Binance's public dumps."
+    )
+    archive_retries: int = Field(default=5, ge=0, le=50, description="Tries again after a failed download, a count.")
+    archive_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=600, description="How long one answer of the archive is waited for, in seconds."
+    )
+    max_file_mb: int = Field(
+        default=2048, ge=1, le=100_000, description="Largest file that is taken in, unpacked, in MB."
+    )
+    ui_host: str = Field(default="127.0.0.1", description="Address on which Dagster's UI listens; it has no login.")
+    ui_port: int = Field(default=3000, ge=1, le=65535, description="Port of Dagster's UI.")
+
+    @classmethod
+    def load(cls, **given: object) -> Settings:
+        """Read the settings; what is `given` wins over the environment. Raises `InvalidSetting`."""
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as refused:
+            first = refused.errors()[0]
+            name = "_".join(str(part) for part in first["loc"]) or "settings"
+            raise InvalidSetting(
+                f"MDPLATFORM_{name.upper()} is refused ({first['msg']})",
+                value=first.get("input"),
+                remedy="`mdplatform doctor` lists the settings with their units and defaults",
+            ) from None
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str | None) -> str | None:
+        if url == "":
+            return None
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("a URL starts with redis://, rediss:// or unix://")
+        return url
+
+    @cached_property
+    def lake_dir(self) -> Path:
+        """Where the Parquet files are."""
+        return self.home / "lake"
+
+    @cached_property
+    def dagster_dir(self) -> Path:
+        """Dagster's home."""
+        return self.home / "dagster"
+
+    @cached_property
+    def valkey_dir(self) -> Path:
+        """Where the embedded Valkey keeps its data and locks."""
+        return self.home / "valkey"
