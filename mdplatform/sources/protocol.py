@@ -1,0 +1,19 @@
+"""What every source of bars offers: one call, whatever lies behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.sources.delivery import Delivery
+
+
+class Source(Protocol):
+    """A place that bars come from. A new source is one file with such a class, and one line in `registry.py`."""
+
+    name: str
+
+    def bars(self, symbol: str, timeframe: Timeframe, start: int, end: int) -> Iterator[Delivery]:
+        """Give the bars that open in `[start, end)` (µs since the epoch), one delivery a UTC month that has any."""
+        ...
