@@ -177,3 +177,7 @@ class InvalidQuery(PlatformError):
 
 class MaterializationFailed(PlatformError):
     """A Dagster run that ended in failure."""
+
+
+class LakeBusy(PlatformError):
+    """A part of the lake that another process has held for too long."""

@@ -1,0 +1,99 @@
+"""The inbox: what a source delivered and no partition has merged yet.
+
+A delivery is staged whole, a file for each month it touches, under the hash of its content; the run that materializes
+the month merges it and clears it away. A run that dies leaves the inbox as it was, and the next one merges it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from mdplatform.errors import CorruptPartition, InvalidBars
+from mdplatform.lake.partition import Partition, write_partition
+from mdplatform.market.bars import INSTANT
+from mdplatform.market.time import from_us, to_us
+from mdplatform.market.timeframe import Timeframe
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows (`RAW_SCHEMA`, as delivered) of one symbol, timeframe and month; `key` is the hash of the whole delivery."""
+
+    symbol: str
+    timeframe: Timeframe
+    month: str
+    source: str
+    key: str
+    staged_at: datetime
+    rows: pl.DataFrame
+    path: Path | None = None
+
+
+class Inbox:
+    """The staged batches under one folder: `<symbol>/<month>/<staged at>-<timeframe>-<key>.parquet`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def stage(
+        self, symbol: str, timeframe: Timeframe, source: str, key: str, rows: pl.DataFrame, staged_at: datetime
+    ) -> list[Batch]:
+        """Stage one delivery; give its batches, a month each, oldest first. What is staged already stays as it is."""
+        return [
+            self._stage(Batch(symbol, timeframe, month, source, key, staged_at, part))
+            for month, part in _by_month(rows).items()
+        ]
+
+    def _stage(self, batch: Batch) -> Batch:
+        folder = self._folder / batch.symbol / batch.month
+        staged = sorted(folder.glob(f"*-{batch.timeframe}-{batch.key}.parquet"))
+        if staged:
+            return self._read(staged[0], batch.symbol, batch.month)
+        path = folder / f"{to_us(batch.staged_at):020d}-{batch.timeframe}-{batch.key}.parquet"
+        write_partition(path, {batch.timeframe: batch.rows}, {"source": batch.source})
+        return replace(batch, path=path)
+
+    def months(self, symbol: str) -> list[str]:
+        """Give the months of `symbol` for which something waits."""
+        folder = self._folder / symbol
+        return sorted(each.name for each in folder.iterdir() if any(each.glob("*.parquet"))) if folder.is_dir() else []
+
+    def pending(self, symbol: str, month: str) -> list[Batch]:
+        """Give what waits for one partition, in the order it was staged."""
+        folder = self._folder / symbol / month
+        return [self._read(path, symbol, month) for path in sorted(folder.glob("*.parquet"))]
+
+    def clear(self, batch: Batch) -> None:
+        """Forget a batch that has been merged."""
+        if batch.path is not None:
+            batch.path.unlink(missing_ok=True)
+
+    def _read(self, path: Path, symbol: str, month: str) -> Batch:
+        staged_us, timeframe, key = path.stem.split("-", 2)
+        partition = Partition.open(path)
+        if partition is None:
+            raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take its file in again")
+        return Batch(
+            symbol=symbol,
+            timeframe=Timeframe.parse(timeframe),
+            month=month,
+            source=str(partition.header.notes["source"]),
+            key=key,
+            staged_at=from_us(int(staged_us)),
+            rows=partition.read(timeframe).with_columns(pl.col("open_time", "close_time").cast(INSTANT)),
+            path=path,
+        )
+
+
+def _by_month(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    months = rows.select(pl.col("open_time").dt.strftime("%Y-%m").alias("month"))["month"]
+    first = months.min()
+    if first is None:
+        raise InvalidBars("A delivery without a single open time", remedy="Nothing of it was stored")
+    # a row without a time is filed with the first month, where the rules will set it aside
+    labelled = rows.with_columns(months.fill_null(str(first)))
+    parts = labelled.partition_by("month", as_dict=True, include_key=False, maintain_order=True)
+    return {str(key[0]): part for key, part in sorted(parts.items())}

@@ -1,0 +1,110 @@
+"""Longer bars from shorter ones, and the grid on which bars lie.
+
+A longer bar is built only when every one of its children is there and none is a gap; partial bars are never given.
+Amounts are decimal numbers on the exchange, so their sums are rounded to the decimals of what was summed: the sum of a
+bar's children is then the very number which the exchange itself published.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from mdplatform.market.bars import BAR_SCHEMA, INSTANT, VALUE_COLUMNS
+from mdplatform.market.timeframe import Timeframe
+
+_SUMMED = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
+_MOST_DECIMALS = 10
+
+RESAMPLED = "resampled:"
+"""How the `source` of a bar begins that was built from shorter ones."""
+
+
+def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """Build bars of `timeframe` from `bars` (`BAR_SCHEMA`; one symbol, one shorter timeframe, newest revisions, ascending).
+
+    Gives the complete ones alone, ascending. A child without an amount (null) leaves the parent without it.
+    """
+    if bars.is_empty():
+        return bars
+    child = Timeframe.parse(bars["timeframe"][0])
+    if not child.divides(timeframe):
+        raise ValueError(f"{timeframe} bars cannot be built from {child} bars")
+    length, origin = timeframe.microseconds, timeframe.floor(0)
+    opens = pl.col("open_time").dt.epoch("us")
+    parents = (
+        bars.filter(pl.col("state") != "gap")
+        .group_by((opens - (opens - origin) % length).cast(INSTANT).alias("parent"), maintain_order=True)
+        .agg(
+            pl.first("symbol", "open"),
+            pl.max("high", "available_at", "ingested_at"),
+            pl.min("low"),
+            pl.last("close"),
+            *(_sum_or_null(name) for name in (*_SUMMED, "trade_count")),
+            pl.when((pl.col("state") == "no_trade").all())
+            .then(pl.lit("no_trade"))
+            .otherwise(pl.lit("observed"))
+            .alias("state"),
+            pl.len().alias("children"),
+        )
+        .filter(pl.col("children") == length // child.microseconds)
+    )
+    return parents.select(
+        pl.col("symbol"),
+        pl.lit(timeframe.value).alias("timeframe"),
+        pl.col("parent").alias("open_time"),
+        (pl.col("parent") + pl.duration(microseconds=length)).alias("close_time"),
+        *(pl.col(name) for name in ("open", "high", "low", "close")),
+        *(pl.col(name).round(_decimals(bars[name])) for name in ("volume", "quote_volume")),
+        pl.col("trade_count"),
+        *(pl.col(name).round(_decimals(bars[name])) for name in ("taker_buy_volume", "taker_buy_quote_volume")),
+        pl.lit(True).alias("is_closed"),
+        pl.col("state"),
+        pl.lit(f"{RESAMPLED}{child.value}").alias("source"),
+        pl.lit(0, dtype=pl.Int32).alias("revision"),
+        pl.col("available_at"),
+        pl.col("ingested_at"),
+    ).cast(dict(BAR_SCHEMA))
+
+
+def _sum_or_null(name: str) -> pl.Expr:
+    return pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum()).alias(name)
+
+
+def _decimals(amounts: pl.Series) -> int:
+    return next((n for n in range(_MOST_DECIMALS) if bool((amounts.round(n) == amounts).all())), _MOST_DECIMALS)
+
+
+def complete_grid(
+    bars: pl.DataFrame,
+    timeframe: Timeframe,
+    symbol: str | None = None,
+    start: int | None = None,
+    end: int | None = None,
+) -> pl.DataFrame:
+    """Put a `gap` row (null prices and amounts) wherever the grid of `timeframe` has no bar.
+
+    The grid runs over `[start, end)` (microseconds, on the grid), or from the first bar to the last one. `symbol` names
+    the gaps' symbol where there may be no bar at all.
+    """
+    if bars.is_empty() and (symbol is None or start is None or end is None):
+        return bars
+    opens = bars["open_time"].dt.epoch("us")
+    first = opens[0] if start is None else start
+    after = opens[-1] + timeframe.microseconds if end is None else end
+    if (after - first) // timeframe.microseconds == len(bars):
+        return bars
+    grid = pl.select(pl.int_range(first, after, timeframe.microseconds).cast(INSTANT).alias("open_time"))
+    close_time = pl.col("open_time") + pl.duration(microseconds=timeframe.microseconds)
+    return grid.join(bars, on="open_time", how="left", maintain_order="left").select(
+        pl.lit(symbol or bars["symbol"][0]).alias("symbol"),
+        pl.lit(timeframe.value).alias("timeframe"),
+        pl.col("open_time"),
+        close_time.alias("close_time"),
+        pl.col(VALUE_COLUMNS),
+        pl.lit(True).alias("is_closed"),
+        pl.col("state").fill_null("gap"),
+        pl.col("source"),
+        pl.col("revision").fill_null(0),
+        pl.col("available_at").fill_null(close_time),
+        pl.col("ingested_at"),
+    )

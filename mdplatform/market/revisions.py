@@ -1,0 +1,88 @@
+"""Revisions of bars: how a delivery joins what is there, and which revision a reader sees.
+
+The key of a bar is its open time (within one symbol and timeframe). A delivered row is *taken* (a new key), *unchanged*
+(the newest revision says the same) or a *correction* (it says otherwise: a new revision, which wins). Nothing is
+overwritten. A file that repeats a key corrects itself: later rows win, as the exchange's final bar follows its half one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from mdplatform.market.bars import BAR_SCHEMA, VALUE_COLUMNS
+from mdplatform.market.timeframe import Timeframe
+
+_SAME = 1e-12  # relative: a few units in the last place, as sums of decimals differ from the published number
+
+
+@dataclass(frozen=True)
+class Merged:
+    """All revisions after a merge (`BAR_SCHEMA`, by open time and revision), and how many delivered rows were which."""
+
+    bars: pl.DataFrame
+    taken: int = 0
+    unchanged: int = 0
+    corrected: int = 0
+
+
+def newest(bars: pl.DataFrame, as_of: datetime | None = None) -> pl.DataFrame:
+    """Keep of each key the newest revision, or the newest that was stored by `as_of`."""
+    if as_of is not None:
+        bars = bars.filter(pl.col("ingested_at") <= as_of)
+    return bars.filter(pl.col("open_time") != pl.col("open_time").shift(-1).fill_null(pl.lit(0).cast(pl.Datetime("us", "UTC"))))
+
+
+def merge(existing: pl.DataFrame, delivered: pl.DataFrame) -> Merged:
+    """Join `delivered` rows, in the order they came, to `existing` ones (all of one symbol and timeframe).
+
+    A null in a delivered row says nothing about that column; a value where the newest revision has null corrects it.
+    """
+    merged = Merged(existing)
+    occurrence = delivered.with_columns(pl.int_range(pl.len()).over("open_time").alias("occurrence"))
+    for _, rows in sorted(occurrence.partition_by("occurrence", as_dict=True, include_key=False).items()):
+        merged = _merge_distinct(merged, rows)
+    return merged
+
+
+def _merge_distinct(before: Merged, rows: pl.DataFrame) -> Merged:
+    current = newest(before.bars).select("open_time", "revision", *VALUE_COLUMNS)
+    judged = rows.drop("revision").join(current, on="open_time", how="left", suffix="_now", maintain_order="left")
+    is_new = pl.col("revision").is_null()
+    differs = pl.any_horizontal(_differs(name) for name in VALUE_COLUMNS)
+    judged = judged.with_columns(
+        pl.when(is_new).then(0).when(differs).then(pl.col("revision") + 1).cast(pl.Int32).alias("next")
+    )
+    added = judged.filter(pl.col("next").is_not_null()).with_columns(pl.col("next").alias("revision"))
+    taken = int((added["revision"] == 0).sum())
+    bars = before.bars
+    if len(added):
+        bars = pl.concat([bars, added.select(list(BAR_SCHEMA))]).sort("open_time", "revision")
+    return Merged(
+        bars=bars,
+        taken=before.taken + taken,
+        unchanged=before.unchanged + len(rows) - len(added),
+        corrected=before.corrected + len(added) - taken,
+    )
+
+
+def _differs(name: str) -> pl.Expr:
+    given, now = pl.col(name), pl.col(f"{name}_now")
+    apart = (given - now).abs() > _SAME * pl.max_horizontal(given.abs(), now.abs())
+    return given.is_not_null() & apart.fill_null(True)
+
+
+def with_states(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
+    """Set `state`: `no_trade` for bars without volume that are flat at the close before them, else `observed`."""
+    current = newest(bars)
+    following = pl.col("open_time") + pl.duration(microseconds=timeframe.microseconds)
+    closes = current.select(following.alias("open_time"), pl.col("close").alias("close_before"))
+    flat = (pl.col("high") == pl.col("low")) & (pl.col("open") == pl.col("close_before").fill_null(pl.col("open")))
+    idle = (pl.col("volume") == 0) & (pl.col("trade_count").fill_null(0) == 0)
+    return (
+        bars.join(closes, on="open_time", how="left", maintain_order="left")
+        .with_columns(pl.when(idle & flat).then(pl.lit("no_trade")).otherwise(pl.lit("observed")).alias("state"))
+        .drop("close_before")
+    )
