@@ -5,13 +5,13 @@
 It needs nothing but the standard library, so that it starts fast and stays small. What it does:
 
 1. It takes `keeper.lock` (one keeper a home), then `server.lock`, which the server inherits: no second server can ever
-   write to the same files, even if an earlier keeper was killed and left its server behind; such an orphan is shut down.
+   write to the same files, even if an earlier keeper was killed and left its server behind; that one is shut down.
 2. It starts `valkey-server` as its child, on a unix socket, told by the kernel to end with its parent.
-3. It waits for the first answer, mends an append-only file that the server refuses (the unmended one is kept beside it),
+3. It waits for the first answer, mends an append-only file that the server refuses (the unmended one is kept beside),
    and writes one JSON line to standard output: `{"ready": pid}` or `{"failed": reason, "log": tail}`.
-4. It blocks in `flock` on `users.lock`, of which every user holds a share. The kernel gives the lock when the last user has
-   gone, in whatever way it went: the keeper then shuts the server down and ends. It also ends when the server has died;
-   the next user starts both again.
+4. It blocks in `flock` on `users.lock`, of which every user holds a share. The kernel gives the lock when the last
+   user has gone, in whatever way it went: the keeper then shuts the server down and ends. It also
+   ends when the server has died; the next user starts both again.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Keeper:
         raise Failed(f"the server did not finish loading in {LOAD_SECONDS:.0f} s")
 
     def _mend(self) -> bool:
-        """Cut what cannot be read off the append-only file, as the server's own checker does; tell whether to try again."""
+        """Cut off what cannot be read of the append-only file, by the server's checker; tell whether it may help."""
         files = os.path.join(self.directory, APPEND_DIR)  # noqa: PTH118
         said = log_tail(self.directory, 40)
         if "append only file" not in said.lower() or not os.path.isdir(files):  # noqa: PTH112

@@ -3,8 +3,8 @@
     mdp:{BTCUSDT}:15m:<spec id>    the newest rows of one feature: one blob (see `codec`), with an expiry
     mdp:{BTCUSDT}:bars             the sequence number of the symbol's bars: a decimal integer, without an expiry
 
-The braces make the symbol the hash tag, so that in a cluster all keys of a symbol lie in one slot, and one script or one
-`MGET` can use them together. A symbol has no braces or colons in it, so no two of these keys can be the same.
+The braces make the symbol the hash tag, so that in a cluster all keys of a symbol lie in one slot, and one script or
+one `MGET` can use them together. A symbol has no braces or colons in it, so no two of these keys can be the same.
 """
 
 from __future__ import annotations

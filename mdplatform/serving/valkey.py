@@ -2,7 +2,7 @@
 
 1. A user process holds a share of `<home>/valkey/users.lock` for as long as it may use the server. The kernel gives it
    back however the process ends, so nothing has to be told to anybody.
-2. Who finds no server answering takes `start.lock`, starts the keeper (`mdplatform.serving.keeper`) and reads its one line.
+2. Who finds no server answering takes `start.lock`, starts the keeper (`mdplatform.serving.keeper`) and reads its line.
 3. The keeper blocks on `users.lock`, and shuts the server down when the last share is gone. A clean exit of the last
    user waits for that, so that a command leaves no process behind.
 4. `ensure` starts the server again if it, or its keeper, was killed; connections call it when they cannot connect.
@@ -223,8 +223,9 @@ class EmbeddedValkey:
         self._reap()
 
     def _unavailable(self, reason: str, log: str = "") -> RedisUnavailable:
-        shown = f"{_REMEDY}. The end of its log:\n{log}" if log else _REMEDY
-        return RedisUnavailable(f"The embedded Valkey cannot be used: {reason}", value=str(self.directory), remedy=shown)
+        remedy = f"{_REMEDY}. The end of its log:\n{log}" if log else _REMEDY
+        cause = f"The embedded Valkey cannot be used: {reason}"
+        return RedisUnavailable(cause, value=str(self.directory), remedy=remedy)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

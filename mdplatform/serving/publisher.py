@@ -1,0 +1,155 @@
+"""Publishing: how values get into Redis, such that a reader never takes an old one for a new one.
+
+Each symbol has a *sequence* of its bars. It only grows. The protocol has two sides:
+
+- Who changes bars writes the lake **first** and then calls `bump_bars`.
+- Who computes features reads the sequence **first** (`bars_sequence`, 0 where there is none), then the lake, and publishes
+  with the sequence that it read.
+
+A blob is *fresh* if its sequence is at least the symbol's. Suppose that it is fresh with regard to a bump: then its
+computer read the sequence after that bump, hence the lake after that change. So bars that land in between make a blob
+stale, never wrongly fresh; a stale blob costs a computation, nothing else.
+
+Of two blobs for one key the one with the higher `(sequence, watermark)` stays, whatever order they arrive in: a script in
+Redis compares them (the watermark is the last row's `available_at`). By default a bump's number is the clock in
+microseconds, or one more than the last where the clock is behind: so that the order outlives a flush of Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import redis
+
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, encode
+from mdplatform.serving.connection import REDIS_FAILURES, unavailable
+from mdplatform.serving.keys import bars_key
+from mdplatform.serving.window import feature_blobs
+from mdplatform.settings import Settings
+
+if TYPE_CHECKING:
+    from mdplatform.features import FeatureSpec
+    from mdplatform.lake import Lake
+
+# KEYS[1] the blob's key; ARGV[1] the blob, ARGV[2] its life in milliseconds. Gives 1 if it was stored, 0 if it is outdated.
+# The places are those of the trailer that `codec` describes. What is no blob is overwritten.
+PUBLISH_SCRIPT = """
+local function order(trailer)
+  if string.sub(trailer, 1, 5) ~= 'MDP1 ' then return nil end
+  return tonumber(string.sub(trailer, 15, 30)), tonumber(string.sub(trailer, 32, 48))
+end
+local trailer = redis.pcall('GETRANGE', KEYS[1], -48, -1)
+if type(trailer) == 'string' and #trailer == 48 then
+  local held_sequence, held_watermark = order(trailer)
+  local sequence, watermark = order(string.sub(ARGV[1], -48))
+  if held_sequence and held_watermark and (held_sequence > sequence
+      or (held_sequence == sequence and held_watermark > watermark)) then
+    return 0
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+# KEYS[1] the bars key; ARGV[1] the number; ARGV[2] "1" if the result must be higher than before. Gives the number now held.
+BUMP_SCRIPT = """
+local held = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
+local number = tonumber(ARGV[1])
+if number <= held then
+  if ARGV[2] ~= '1' then return string.format('%.0f', held) end
+  number = held + 1
+end
+local text = string.format('%.0f', number)
+redis.call('SET', KEYS[1], text)
+return text
+"""
+_BLOBS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of blobs: `stored`, or `outdated` because Redis holds newer ones; and how many bytes were sent."""
+
+    stored: int = 0
+    outdated: int = 0
+    sent_bytes: int = 0
+
+
+class Publisher:
+    """Writes blobs and sequence numbers; every method raises `RedisUnavailable` if Redis does not take them."""
+
+    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+        self._connection = connection
+        self._settings = settings
+
+    def bars_sequence(self, symbol: str) -> int:
+        """Give the sequence of the symbol's bars, 0 if there is none. Call it before reading the lake."""
+        try:
+            return read_sequence(cast("bytes | None", self._connection.get(bars_key(symbol))))
+        except REDIS_FAILURES as failure:
+            raise unavailable(self._settings, failure) from None
+
+    def bump_bars(self, symbol: str, sequence: int | None = None) -> int:
+        """Say that the symbol's bars have changed, after the lake has them; give the sequence now held.
+
+        A given `sequence` lower than the one held changes nothing. Without one it is the clock, and always higher.
+        """
+        number = time.time_ns() // 1000 if sequence is None else checked_sequence(sequence)
+        try:
+            held = self._connection.eval(BUMP_SCRIPT, 1, bars_key(symbol), str(number), str(int(sequence is None)))
+        except REDIS_FAILURES as failure:
+            raise unavailable(self._settings, failure) from None
+        return int(cast(bytes, held))
+
+    def publish(self, blobs: Iterable[Blob], *, sequence: int, made_by: str = "") -> Published:
+        """Store blobs that were computed from bars of that sequence, many in one round trip."""
+        payloads = sign(blobs, sequence=sequence, made_by=made_by)
+        results: list[int] = []
+        try:
+            for start in range(0, len(payloads), _BLOBS_AT_ONCE):
+                with self._connection.pipeline(transaction=False) as pipe:
+                    for arguments in payloads[start : start + _BLOBS_AT_ONCE]:
+                        pipe.eval(PUBLISH_SCRIPT, 1, *arguments, life_ms(self._settings))
+                    results += [int(result) for result in pipe.execute()]
+        except REDIS_FAILURES as failure:
+            raise unavailable(self._settings, failure) from None
+        return Published(sum(results), len(results) - sum(results), sum(len(payload) for _, payload in payloads))
+
+    def publish_features(
+        self, lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence[FeatureSpec], *, made_by: str = ""
+    ) -> Published:
+        """Compute the newest `window_rows` rows of each feature from the lake and store them, by the protocol above.
+
+        Stores nothing if the lake has no bars of the symbol in that timeframe.
+        """
+        sequence = self.bars_sequence(symbol)
+        blobs = feature_blobs(lake, symbol, timeframe, specs, self._settings.window_rows)
+        return self.publish(blobs, sequence=sequence, made_by=made_by)
+
+
+def sign(blobs: Iterable[Blob], *, sequence: int, made_by: str) -> list[tuple[str, bytes]]:
+    """Give key and bytes of each blob, with the sequence, the maker and the present time in it."""
+    number, now = checked_sequence(sequence), time.time_ns() // 1000
+    signed = (replace(blob, sequence=number, made_by=made_by, published_at=now) for blob in blobs)
+    return [(blob.key, encode(blob)) for blob in signed]
+
+
+def read_sequence(held: bytes | None) -> int:
+    """Give the number that a bars key holds; 0 for none, or for what is no number."""
+    return int(held) if held is not None and held.isdigit() else 0
+
+
+def life_ms(settings: Settings) -> int:
+    """Give how long a blob is kept, in milliseconds."""
+    return max(1, round(settings.cache_days * 86_400_000))
+
+
+def checked_sequence(sequence: int) -> int:
+    """Give `sequence` back if it is one."""
+    if isinstance(sequence, bool) or not isinstance(sequence, int) or not 0 <= sequence <= HIGHEST_SEQUENCE:
+        raise ValueError(f"a sequence is an integer from 0 to {HIGHEST_SEQUENCE}, not {sequence!r}")
+    return sequence
