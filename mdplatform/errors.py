@@ -143,6 +143,10 @@ class MislabelledFile(SourceError):
     """A file whose name (or the caller) says another symbol or timeframe than its rows."""
 
 
+class OversizedFile(SourceError):
+    """A file that is larger, unpacked, than the settings allow."""
+
+
 class ChecksumMismatch(SourceError):
     """A file that differs from the checksum beside it."""
 
