@@ -1,0 +1,161 @@
+"""Features of bars: the one function that batch, on-demand and live callers share.
+
+1. `parse.py` reads each feature; `bar_arrays.py` checks the bars and makes their arrays, once.
+2. `graph.py` groups the features that share a computation, so that each is made once.
+3. `guard.py` cuts the rows into segments without a hole; `talib_functions.py` computes each segment.
+4. `degenerate.py` finds the values that the library makes up; every row gets a status, and a value or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mdplatform.errors import InvalidFeature, UnknownFeature
+from mdplatform.features import talib_functions
+from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
+from mdplatform.features.degenerate import find_degenerate
+from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, STATUSES, UNSETTLED
+from mdplatform.features.parse import FeatureLike, parse_feature
+from mdplatform.features.spec import FeatureSpec
+from mdplatform.features.talib_functions import Floats
+from mdplatform.market.timeframe import Timeframe
+
+_WORDS = pl.Series(STATUSES)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What features are worth in each row of the bars, and why not where they are worth nothing.
+
+    `values` holds each output column by its name (float64; NaN stands for null), `statuses` the status of each row by
+    the feature's canonical text (int8, an index in `STATUSES`). The arrays are not to be written to.
+    """
+
+    open_time: NDArray[np.int64]
+    features: tuple[FeatureSpec, ...]
+    values: dict[str, Floats]
+    statuses: dict[str, NDArray[np.int8]]
+
+    def status(self, feature: FeatureLike) -> pl.Series:
+        """Give the status of each row (String): `settled`, `unsettled`, or the reason why there is no value."""
+        spec = parse_feature(feature)
+        if spec.canonical not in self.statuses:
+            raise UnknownFeature(spec.canonical, self.statuses)
+        return self._status_column(spec.canonical)
+
+    def table(self) -> pa.Table:
+        """Give `open_time` and a float64 column for each output; what has no value is null, never NaN."""
+        columns: list[Any] = [self._times().to_arrow().cast(pa.timestamp("us", tz="UTC"))]
+        columns.extend(pa.array(each, from_pandas=True) for each in self.values.values())
+        return pa.table(columns, names=["open_time", *self.values])
+
+    def frame(self) -> pl.DataFrame:
+        """Give `open_time`, a column for each output, and for each feature its status as `<canonical text>.status`."""
+        values = [pl.Series(name, each, nan_to_null=True) for name, each in self.values.items()]
+        statuses = [self._status_column(name).alias(f"{name}.status") for name in self.statuses]
+        return pl.DataFrame([self._times(), *values, *statuses])
+
+    def _times(self) -> pl.Series:
+        return pl.Series("open_time", self.open_time, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+
+    def _status_column(self, canonical: str) -> pl.Series:
+        return _WORDS.gather(self.statuses[canonical]).alias(canonical)
+
+
+def compute(
+    bars: BarsLike, features: Iterable[FeatureLike] | FeatureLike, timeframe: Timeframe | str | None = None
+) -> pa.Table:
+    """Give an Arrow table: `open_time` and a float64 column for each output, named by its canonical text.
+
+    Takes what `evaluate` takes and raises what it raises.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> days = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=each) for each in range(4)]
+    >>> bars = pl.DataFrame({"open_time": days, "close": [1.0, 3.0, 5.0, 10.0]})
+    >>> compute(bars, "SMA(period=3)").column("SMA(timeperiod=3)").to_pylist()
+    [None, None, 3.0, 6.0]
+    """
+    return evaluate(bars, features, timeframe).table()
+
+
+def evaluate(
+    bars: BarsLike, features: Iterable[FeatureLike] | FeatureLike, timeframe: Timeframe | str | None = None
+) -> Evaluation:
+    """Give the values of `features` on `bars`, and the status of each row.
+
+    `bars` are one symbol's in one timeframe, as a polars or pandas frame or an Arrow table, with `open_time` and the
+    columns that the features read (and `state` and `timeframe`, where they are known), ordered by `open_time`; they
+    are not written to. Without `timeframe` and without the column, the smallest step between rows is taken for it.
+
+    Raises InvalidBars for bars that cannot be computed on, and what `parse_feature` raises, before any work.
+    """
+    given = [features] if isinstance(features, str | dict | FeatureSpec) else features
+    specs = tuple(dict.fromkeys(parse_feature(each) for each in given))
+    arrays = read_bars(bars, timeframe, {name for spec in specs for name in spec.inputs})
+    _check_timeframe(specs, arrays.step)
+    values: dict[str, Floats] = {}
+    statuses: dict[str, NDArray[np.int8]] = {}
+    computed: dict[FeatureSpec, tuple[list[Floats], NDArray[np.int8]]] = {}
+    for spec in specs:
+        whole = spec.whole
+        if whole not in computed:
+            computed[whole] = _evaluate_one(whole, arrays)
+        outputs, status = computed[whole]
+        places = [whole.outputs.index(each) for each in spec.outputs]
+        values.update(zip(spec.columns, (outputs[place] for place in places), strict=True))
+        statuses[spec.canonical] = status
+    return Evaluation(arrays.open_time, specs, values, statuses)
+
+
+def _check_timeframe(specs: Iterable[FeatureSpec], step: int | None) -> None:
+    for spec in specs:
+        if spec.timeframe is not None and step is not None and spec.timeframe.microseconds != step:
+            raise InvalidFeature(
+                f"{spec} is declared in {spec.timeframe.value}, and the bars are of another timeframe",
+                value=f"{step // 1_000_000} s",
+            )
+
+
+def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDArray[np.int8]]:
+    rows = len(bars.open_time)
+    holes = bars.holes(spec.inputs, spec.anchor)
+    columns = [bars.columns[name] for name in spec.inputs]
+    lookback, settle = spec.lookback, spec.settle
+    if len(holes.segments) == 1 and holes.statuses is None and rows > lookback:
+        outputs = talib_functions.run(spec, columns)
+        statuses = np.zeros(rows, np.int8)
+    else:
+        outputs = [np.full(rows, np.nan) for _ in spec.definition.outputs]
+        statuses = np.zeros(rows, np.int8) if holes.statuses is None else holes.statuses.copy()
+        for segment in holes.segments:
+            if segment.stop - segment.start > lookback:
+                inside = slice(segment.start, segment.stop)
+                for output, part in zip(
+                    outputs, talib_functions.run(spec, [each[inside] for each in columns]), strict=True
+                ):
+                    output[inside] = part
+    for segment in holes.segments:
+        first = min(segment.start + lookback, segment.stop)
+        statuses[segment.start : first] = segment.cause
+        settled = first + settle if spec.anchor is None or segment.anchored else segment.stop
+        statuses[first : min(settled, segment.stop)] = UNSETTLED
+    _refuse(find_degenerate(spec, bars, outputs), DEGENERATE, outputs, statuses)
+    for output in outputs:
+        if not np.isfinite(output[lookback:]).all():
+            _refuse(~np.isfinite(output), DIVISION_BY_ZERO, outputs, statuses)
+    empty = statuses > UNSETTLED
+    for output in outputs:
+        output[empty] = np.nan
+    return outputs, statuses
+
+
+def _refuse(where: NDArray[np.bool_] | None, reason: int, outputs: list[Floats], statuses: NDArray[np.int8]) -> None:
+    if where is not None:
+        statuses[where & (statuses <= UNSETTLED)] = reason

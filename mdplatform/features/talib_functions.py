@@ -1,0 +1,45 @@
+"""The one adapter to TA-Lib: it runs any function of the registry on plain arrays.
+
+The library is imported at the first call, since that takes half a second. It is given every parameter by position, so
+that none of its defaults is relied on.
+
+Two things are made of what it returns. Integer outputs become floats. The functions that give the *index* of a row
+count from wherever the array began, which says nothing outside of it; here they say how many rows ago it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from inspect import unwrap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdplatform.features.spec import FeatureSpec
+
+Floats = NDArray[np.float64]
+
+INDEX_FUNCTIONS = frozenset({"MAXINDEX", "MININDEX", "MINMAXINDEX"})
+
+
+def run(spec: FeatureSpec, columns: Sequence[Floats]) -> list[Floats]:
+    """Give the outputs of the function on `columns`: contiguous, finite, of one length; they are not written to.
+
+    Rows before the lookback are NaN in real outputs, and unspecified in integer ones.
+    """
+    settings = [value for name, value in spec.parameters if name != "anchor"]
+    answer = _function(spec.name)(*columns, *settings)
+    outputs = answer if isinstance(answer, tuple) else (answer,)
+    if spec.name in INDEX_FUNCTIONS:
+        rows = np.arange(len(columns[0]), dtype=np.float64)
+        return [rows - each for each in outputs]
+    return [each if each.dtype == np.float64 else each.astype(np.float64) for each in outputs]
+
+
+@cache
+def _function(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = unwrap(getattr(import_module("talib"), name))  # without the search for frames
+    return function
