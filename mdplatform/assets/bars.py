@@ -1,0 +1,132 @@
+"""The asset `bars`: what sources delivered, sifted, merged as revisions and resampled; one file a month and symbol."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from mdplatform.assets.checks import bar_check_specs, check_bars
+from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells
+from mdplatform.assets.plots import sparkline
+from mdplatform.lake import Lake
+from mdplatform.lake.bars import MergeReport
+from mdplatform.market.bars import BAR_SCHEMA
+from mdplatform.market.revisions import newest
+from mdplatform.market.time import month_range, to_us
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.resources import LakeResource, RedisResource, SettingsResource
+from mdplatform.settings import Settings
+from mdplatform.sources.registry import source
+
+_DESCRIPTION = """
+Closed bars (klines) of one symbol and month in every timeframe, with every revision.
+
+Merges what waits in the inbox (`mdplatform ingest`), and with `fetch` asks the symbol's source first. Rows that break a
+rule are quarantined under its name; corrections become new revisions; longer timeframes are built from complete children.
+"""
+
+
+class BarsConfig(dg.Config):
+    """How bars are materialized."""
+
+    fetch: bool = Field(default=False, description="Ask each symbol's source for the months before merging.")
+
+
+@dg.asset(
+    partitions_def=MONTH_BY_SYMBOL,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="market",
+    kinds={"parquet", "polars"},
+    owners=OWNERS,
+    tags={"domain": "bars"},
+    code_version="1",
+    description=_DESCRIPTION,
+    metadata={"dagster/column_schema": column_schema(BAR_SCHEMA)},
+    check_specs=bar_check_specs("bars"),
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2)),
+    pool="lake",
+)
+def bars(
+    context: dg.AssetExecutionContext,
+    config: BarsConfig,
+    settings: SettingsResource,
+    lake: LakeResource,
+    redis: RedisResource,
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Materialize the partitions of the run, a symbol at a time."""
+    versions: list[str] = []
+    by_symbol = cells(context.partition_keys)
+    for symbol, of_symbol in by_symbol.items():
+        for cell in of_symbol:
+            if config.fetch:
+                fetch(lake.lake, settings.settings, cell, datetime.now(UTC))
+            report = merge_inbox(lake.lake, cell)
+            versions.append(report.data_version)
+            context.add_asset_metadata(_metadata(lake.lake, cell, report), partition_key=cell.key)
+            context.log.info(f"{symbol} {cell.month}: {report}")
+        redis.announce_bars(symbol, context.log)
+    yield dg.MaterializeResult(data_version=data_version(versions))
+    every = [cell for of_symbol in by_symbol.values() for cell in of_symbol]
+    yield from check_bars(lake.lake, every, datetime.now(UTC))
+
+
+def fetch(lake: Lake, settings: Settings, cell: Cell, now: datetime) -> None:
+    """Ask the source of the cell's symbol for the month, up to `now`, and stage what it delivers."""
+    member = lake.universe.members().get(cell.symbol)
+    if member is None or member.source is None:
+        return
+    start, end = month_range(cell.month)
+    deliveries = source(member.source, settings).bars(cell.symbol, member.timeframe, start, min(end, to_us(now)))
+    for delivery in deliveries:
+        lake.inbox.stage(
+            delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
+        )
+
+
+def merge_inbox(lake: Lake, cell: Cell) -> MergeReport:
+    """Merge what waits for `cell`, and clear it away once it is in the lake."""
+    waiting = lake.inbox.pending(cell.symbol, cell.month)
+    report = lake.bars.merge(cell.symbol, cell.month, waiting)
+    for batch in waiting:
+        lake.inbox.clear(batch)
+    return report
+
+
+def _metadata(lake: Lake, cell: Cell, report: MergeReport) -> dict[str, dg.MetadataValue | int]:
+    partition = lake.bars.partition(cell.symbol, cell.month)
+    rows: Counter[str] = Counter()
+    shown: dict[str, dg.MetadataValue | int] = {}
+    if partition is not None:
+        frames = {Timeframe.parse(name): newest(partition.read(name)) for name in partition.header.groups}
+        rows.update({timeframe.value: len(frame) for timeframe, frame in frames.items()})
+        shown = _pictures(cell, frames)
+    return {
+        "dagster/row_count": sum(rows.values()),
+        "rows_by_timeframe": dg.MetadataValue.json(dict(rows)),
+        "taken": report.taken,
+        "unchanged": report.unchanged,
+        "corrected": report.corrected,
+        "quarantined": report.quarantined.total(),
+        "quarantined_by_rule": dg.MetadataValue.json(dict(report.quarantined)),
+        "disagreements": report.disagreements,
+        **shown,
+    }
+
+
+def _pictures(cell: Cell, frames: dict[Timeframe, pl.DataFrame]) -> dict[str, dg.MetadataValue | int]:
+    if not frames:
+        return {}
+    shortest = min(frames, key=lambda timeframe: timeframe.microseconds)
+    frame = frames[shortest]
+    first, last = frame["open_time"][0], frame["close_time"][-1]
+    gaps = (to_us(last) - to_us(first)) // shortest.microseconds - len(frame)
+    hourly = frames.get(Timeframe.H1, frame)
+    return {
+        "range": dg.MetadataValue.text(f"{first:%Y-%m-%d %H:%M} … {last:%Y-%m-%d %H:%M} UTC"),
+        "gaps": gaps,
+        "close": dg.MetadataValue.md(sparkline(f"{cell.symbol} {cell.month} close", [("close", hourly["close"])])),
+    }

@@ -1,0 +1,46 @@
+"""Small plots for Dagster's UI: lines as an SVG picture, inline in markdown, no server and no file needed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import polars as pl
+
+_WIDTH, _HEIGHT, _MOST_POINTS = 640, 140, 320
+_COLOURS = ("#3b6fd4", "#e07b39", "#4a9d5b", "#a04fb0")
+
+
+def sparkline(title: str, lines: Sequence[tuple[str, pl.Series]]) -> str:
+    """Give markdown with a picture of `lines` (name, numbers; nulls are holes), each group on one common scale."""
+    known = [series.drop_nulls() for _, series in lines]
+    if not any(len(series) for series in known):
+        return f"{title}: nothing to draw"
+    low = min(float(series.min()) for series in known if len(series))  # type: ignore[arg-type]
+    high = max(float(series.max()) for series in known if len(series))  # type: ignore[arg-type]
+    paths = "".join(
+        f'<path d="{_path(series, low, high)}" fill="none" stroke="{_COLOURS[at % len(_COLOURS)]}" stroke-width="1.2"/>'
+        f'<text x="{6 + 150 * at}" y="{_HEIGHT - 5}" fill="{_COLOURS[at % len(_COLOURS)]}">{name}</text>'
+        for at, (name, series) in enumerate(lines)
+    )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#ffffff"/>'
+        f'<text x="6" y="13" fill="#333">{title}</text><text x="{_WIDTH - 6}" y="13" text-anchor="end" fill="#777">'
+        f"{low:.6g} … {high:.6g}</text>{paths}</svg>"
+    )
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def _path(series: pl.Series, low: float, high: float) -> str:
+    thinned = series.gather_every(max(1, len(series) // _MOST_POINTS))
+    across = _WIDTH / max(1, len(thinned) - 1)
+    up = (_HEIGHT - 40) / (high - low) if high > low else 0.0
+    steps, broken = [], True
+    for at, number in enumerate(thinned.to_list()):
+        if number is None:
+            broken = True
+            continue
+        steps.append(f"{'M' if broken else 'L'}{at * across:.1f} {_HEIGHT - 20 - (number - low) * up:.1f}")
+        broken = False
+    return "".join(steps)

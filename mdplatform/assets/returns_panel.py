@@ -1,0 +1,88 @@
+"""The asset `returns_panel`: log returns of all symbols, side by side, for one month; what cross-sections start from."""
+
+import dagster as dg
+import polars as pl
+
+from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.partitions import MONTH
+from mdplatform.errors import NoData
+from mdplatform.lake import Lake
+from mdplatform.market.bars import INSTANT
+from mdplatform.market.time import month_range
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.resources import LakeResource
+
+TIMEFRAMES = (Timeframe.M15, Timeframe.H1, Timeframe.H4, Timeframe.D1)
+SCHEMA = {
+    "symbol": pl.String(),
+    "timeframe": pl.String(),
+    "open_time": INSTANT,
+    "available_at": INSTANT,
+    "log_return": pl.Float64(),
+    "reason": pl.String(),
+}
+_DESCRIBED = {
+    "log_return": "ln(close / the close before); null across a gap",
+    "reason": "why the return is null: gap or insufficient_history",
+}
+
+
+@dg.asset(
+    partitions_def=MONTH,
+    deps=[dg.AssetDep("bars", partition_mapping=dg.MultiToSingleDimensionPartitionMapping("month"))],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="features",
+    kinds={"parquet", "polars"},
+    owners=OWNERS,
+    tags={"domain": "cross-section"},
+    code_version="1",
+    description="Log returns of every symbol of the universe for one month, sorted by symbol and open time.",
+    metadata={"dagster/column_schema": column_schema(SCHEMA, _DESCRIBED)},
+    pool="lake",
+)
+def returns_panel(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    """Materialize the months of the run."""
+    versions = []
+    for month in context.partition_keys:
+        frames = panel(lake.lake, month)
+        header = lake.lake.frames("returns_panel").write(month, frames, {"month": month})
+        versions.append(header.data_version)
+        hourly = frames.get(Timeframe.H1, next(iter(frames.values())))
+        context.add_asset_metadata(
+            {
+                "dagster/row_count": sum(len(frame) for frame in frames.values()),
+                "symbols": hourly["symbol"].n_unique(),
+                "nulls": sum(frame["log_return"].null_count() for frame in frames.values()),
+            },
+            partition_key=month,
+        )
+    return dg.MaterializeResult(data_version=data_version(versions))
+
+
+def panel(lake: Lake, month: str) -> dict[Timeframe, pl.DataFrame]:
+    """Give the month's returns in each timeframe (`SCHEMA`). Raises `NoData` if no symbol has bars in it."""
+    start, end = month_range(month)
+    frames = {}
+    for timeframe in TIMEFRAMES:
+        # one bar more, so that the month's first return has the close before it
+        of_symbols = (lake.bars.read(each, timeframe, start - timeframe.microseconds, end) for each in lake.bars.symbols())
+        parts = [_returns(bars, start) for bars in of_symbols if len(bars)]
+        if any(len(part) for part in parts):
+            frames[timeframe] = pl.concat(parts)
+    if not frames:
+        raise NoData(f"No bars of any symbol in {month}", remedy="Materialize `bars` first: mdplatform ingest …")
+    return frames
+
+
+def _returns(bars: pl.DataFrame, start: int) -> pl.DataFrame:
+    log_return = (pl.col("close") / pl.col("close").shift()).log()
+    reason = (
+        pl.when(log_return.is_not_null())
+        .then(None)
+        .when(pl.int_range(pl.len()) == 0)
+        .then(pl.lit("insufficient_history"))
+        .otherwise(pl.lit("gap"))
+    )
+    return bars.with_columns(log_return.alias("log_return"), reason.alias("reason")).filter(
+        pl.col("open_time").dt.epoch("us") >= start
+    ).select(list(SCHEMA))

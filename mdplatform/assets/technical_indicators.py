@@ -1,0 +1,175 @@
+"""The asset `technical_indicators`: the standing catalogue over bars, for one month and symbol, in every timeframe.
+
+1. Load the months' bars and the extra rows before them that the slowest feature needs (`features.graph`).
+2. Evaluate the catalogue once over the run's consecutive months of a symbol, and cut the result by month.
+3. Write what differs from what is there by more than rounding; publish each symbol's newest rows to Redis.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import dagster as dg
+import polars as pl
+
+from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
+from mdplatform.assets.plots import sparkline
+from mdplatform.errors import NoData
+from mdplatform.features import FeatureSpec, evaluate
+from mdplatform.features.catalogue import standing_catalogue
+from mdplatform.features.graph import load_from
+from mdplatform.features.registry import engine
+from mdplatform.lake import Lake
+from mdplatform.market.bars import INSTANT
+from mdplatform.market.time import month_range
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.resources import LakeResource, RedisResource
+
+CATALOGUE = standing_catalogue()
+_ROUNDING = 1e-9
+_DESCRIPTION = f"""
+The standing catalogue of technical indicators, by TA-Lib ({engine()}).
+
+Each value comes with `<feature>.status`: `settled`, `unsettled` (history does not reach back far enough for the last
+digits), or why it is null. Computed from bars that were closed by then; `available_at` says when it could be known.
+"""
+
+
+def indicator_schema() -> dict[str, pl.DataType]:
+    """Give the columns of a partition: times, each output by its canonical text, each feature's status."""
+    outputs = [column for feature in CATALOGUE.features for column in feature.columns]
+    return {
+        "timeframe": pl.String(),
+        "open_time": INSTANT,
+        "available_at": INSTANT,
+        **dict.fromkeys(outputs, pl.Float64()),
+        **{f"{feature}.status": pl.String() for feature in CATALOGUE.features},
+    }
+
+
+@dg.asset(
+    partitions_def=MONTH_BY_SYMBOL,
+    deps=[dg.AssetDep("bars", partition_mapping=with_history())],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="features",
+    kinds={"parquet", "python"},
+    owners=OWNERS,
+    tags={"domain": "indicators"},
+    code_version=f"1 {engine()}",
+    description=_DESCRIPTION,
+    metadata={"dagster/column_schema": column_schema(indicator_schema())},
+    pool="lake",
+)
+def technical_indicators(
+    context: dg.AssetExecutionContext, lake: LakeResource, redis: RedisResource
+) -> dg.MaterializeResult:
+    """Materialize the partitions of the run, a symbol at a time."""
+    versions: list[str] = []
+    for symbol, of_symbol in cells(context.partition_keys).items():
+        written = write_indicators(lake.lake, of_symbol)
+        versions += [version for version, _ in written.values()]
+        for cell in of_symbol:
+            frames = written[cell][1] if cell in written else {}
+            context.add_asset_metadata(_metadata(cell, frames), partition_key=cell.key)
+        published = redis.publish(
+            lake.lake, symbol, CATALOGUE.timeframes, CATALOGUE.features, f"run:{context.run_id}", context.log
+        )
+        context.log.info(f"{symbol}: {len(written)} of {len(of_symbol)} months have bars; in Redis {published}")
+    if not versions:
+        raise NoData(
+            f"No bars in any of the {len(context.partition_keys)} partitions",
+            value=context.partition_keys[0],
+            remedy="Materialize `bars` first: mdplatform ingest …",
+        )
+    return dg.MaterializeResult(data_version=data_version(versions))
+
+
+def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str, dict[Timeframe, pl.DataFrame]]]:
+    """Write those months of one symbol that have bars; give each one's data version and frames."""
+    written: dict[Cell, tuple[str, dict[Timeframe, pl.DataFrame]]] = {}
+    for months in _consecutive(of_symbol):
+        whole = {timeframe: _evaluate(lake, months, timeframe) for timeframe in CATALOGUE.timeframes}
+        for cell in months:
+            frames = {timeframe: _of_month(frame, cell.month) for timeframe, frame in whole.items()}
+            frames = {timeframe: frame for timeframe, frame in frames.items() if len(frame)}
+            if frames:
+                written[cell] = (_write(lake, cell, frames), frames)
+    return written
+
+
+def _evaluate(lake: Lake, months: list[Cell], timeframe: Timeframe) -> pl.DataFrame:
+    start, end = month_range(months[0].month)[0], month_range(months[-1].month)[1]
+    bars = lake.bars.read(months[0].symbol, timeframe, load_from(CATALOGUE.features, timeframe, start), end)
+    if bars.is_empty():
+        return pl.DataFrame(schema=indicator_schema())
+    values = evaluate(bars, CATALOGUE.features, timeframe=timeframe).frame()
+    return (
+        values.with_columns(pl.lit(timeframe.value).alias("timeframe"), bars["available_at"])
+        .select(list(indicator_schema()))
+        .filter(pl.col("open_time").dt.epoch("us") >= start)
+    )
+
+
+def _write(lake: Lake, cell: Cell, frames: Mapping[Timeframe, pl.DataFrame]) -> str:
+    store, key = lake.frames("technical_indicators"), f"{cell.symbol}/{cell.month}"
+    there = store.partition(key)
+    if there is not None and there.header.groups.keys() == {timeframe.value for timeframe in frames}:
+        held = {timeframe: there.read(timeframe) for timeframe in frames}
+        if all(_same(held[timeframe], frame) for timeframe, frame in frames.items()):
+            return there.header.data_version
+    return store.write(key, frames, {"symbol": cell.symbol, "month": cell.month, "engine": engine()}).data_version
+
+
+def _same(held: pl.DataFrame, frame: pl.DataFrame) -> bool:
+    """Tell whether two frames differ by rounding alone: which months a run has in common must not change a version."""
+    if held.columns != frame.columns or len(held) != len(frame):
+        return False
+    numbers = [name for name, kind in frame.schema.items() if kind == pl.Float64]
+    if not held.drop(numbers).cast(frame.drop(numbers).schema).equals(frame.drop(numbers)):  # type: ignore[arg-type]
+        return False
+    apart = [
+        ((held[name] - frame[name]).abs() > _ROUNDING * frame[name].abs()).any()
+        or held[name].is_null().ne(frame[name].is_null()).any()
+        for name in numbers
+    ]
+    return not any(apart)
+
+
+def _of_month(frame: pl.DataFrame, month: str) -> pl.DataFrame:
+    start, end = month_range(month)
+    opens = pl.col("open_time").dt.epoch("us")
+    return frame.filter((opens >= start) & (opens < end))
+
+
+def _consecutive(of_symbol: list[Cell]) -> list[list[Cell]]:
+    runs: list[list[Cell]] = []
+    for cell in of_symbol:
+        if runs and month_range(runs[-1][-1].month)[1] == month_range(cell.month)[0]:
+            runs[-1].append(cell)
+        else:
+            runs.append([cell])
+    return runs
+
+
+def _metadata(cell: Cell, frames: Mapping[Timeframe, pl.DataFrame]) -> dict[str, dg.MetadataValue | int]:
+    if not frames:
+        return {"dagster/row_count": 0, "note": dg.MetadataValue.text("There are no bars of this symbol in this month.")}
+    statuses: Counter[str] = Counter()
+    for frame in frames.values():
+        for feature in CATALOGUE.features:
+            for status, count in frame[f"{feature}.status"].value_counts().iter_rows():
+                statuses[status] += count
+    shown = frames.get(Timeframe.H1, next(iter(frames.values())))
+    return {
+        "dagster/row_count": sum(len(frame) for frame in frames.values()),
+        "rows_by_timeframe": dg.MetadataValue.json({timeframe.value: len(frame) for timeframe, frame in frames.items()}),
+        "values_by_status": dg.MetadataValue.json(dict(statuses)),
+        "range": dg.MetadataValue.text(f"{shown['open_time'][0]:%Y-%m-%d %H:%M} … {shown['available_at'][-1]:%Y-%m-%d %H:%M} UTC"),
+        "indicator": dg.MetadataValue.md(_picture(cell, shown, CATALOGUE.features)),
+    }
+
+
+def _picture(cell: Cell, frame: pl.DataFrame, features: tuple[FeatureSpec, ...]) -> str:
+    drawn = next((feature for feature in features if feature.name == "RSI"), features[0])
+    column = drawn.columns[0]
+    return sparkline(f"{cell.symbol} {cell.month} {column}", [(column, frame[column])])

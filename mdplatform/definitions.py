@@ -1,0 +1,26 @@
+"""Everything that Dagster knows of the platform, assembled; nothing is defined here."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mdplatform import assets
+from mdplatform.resources import LakeResource, RedisResource, SettingsResource
+from mdplatform.sensors.running_month import running_month, running_month_job
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Give the platform's definitions."""
+    settings = SettingsResource()
+    return dg.Definitions(
+        assets=dg.load_assets_from_package_module(assets),
+        jobs=[running_month_job],
+        schedules=[running_month],
+        resources={
+            "settings": settings,
+            "lake": LakeResource(settings=settings),
+            "redis": RedisResource(settings=settings),
+        },
+        executor=dg.in_process_executor,
+    )

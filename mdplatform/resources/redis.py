@@ -1,0 +1,68 @@
+"""Redis as a Dagster resource: what runs tell it, and what becomes of a run when it is away.
+
+The lake is the truth. A Redis that is down fails no run: the run says so, and readers compute from the lake.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from logging import Logger
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from mdplatform.errors import RedisUnavailable
+from mdplatform.features import FeatureSpec
+from mdplatform.lake import Lake
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.resources.settings import SettingsResource
+from mdplatform.serving.connection import connect
+from mdplatform.serving.publisher import Published, Publisher
+
+
+class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Redis of the settings, or the embedded Valkey of the home."""
+
+    settings: dg.ResourceDependency[SettingsResource]
+    _opened: bool = PrivateAttr(default=False)
+
+    @cached_property
+    def _connection(self):  # type: ignore[no-untyped-def]  # redis-py's client is generic at type time alone
+        self._opened = True
+        return connect(self.settings.settings)
+
+    def publisher(self) -> Publisher:
+        """Give a publisher. Raises `RedisUnavailable`."""
+        return Publisher(self._connection, self.settings.settings)
+
+    def announce_bars(self, symbol: str, log: Logger) -> None:
+        """Tell readers that the bars of `symbol` have changed, so that they take no older value for fresh."""
+        try:
+            self.publisher().bump_bars(symbol)
+        except RedisUnavailable as away:
+            log.warning(f"Readers were not told of new bars of {symbol}. {away}")
+
+    def publish(
+        self,
+        lake: Lake,
+        symbol: str,
+        timeframes: Sequence[Timeframe],
+        features: Sequence[FeatureSpec],
+        made_by: str,
+        log: Logger,
+    ) -> Published:
+        """Publish the newest rows of `features`; what Redis did not take is logged."""
+        total = Published()
+        try:
+            for timeframe in timeframes:
+                done = self.publisher().publish_features(lake, symbol, timeframe, features, made_by=made_by)
+                total = Published(
+                    total.stored + done.stored, total.outdated + done.outdated, total.sent_bytes + done.sent_bytes
+                )
+        except RedisUnavailable as away:
+            log.warning(f"The features of {symbol} are in the lake but not in Redis. {away}")
+        return total
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of the connection, and with it of the embedded server."""
+        if self._opened:
+            self._connection.close()

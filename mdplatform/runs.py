@@ -1,0 +1,169 @@
+"""Runs: materializing assets in this process, as Dagster runs on the platform's own instance.
+
+Months of one symbol go into one run, at most a year at a time, so that progress shows. A run whose process was killed is
+found by the next one and marked as failed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import dagster as dg
+
+from mdplatform.assets.partitions import MONTH_BY_SYMBOL, SYMBOL
+from mdplatform.definitions import defs
+from mdplatform.errors import MaterializationFailed, PlatformError, UnknownAsset
+from mdplatform.home import prepare_home
+from mdplatform.market.time import month_range
+from mdplatform.settings import Settings
+
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_MOST_MONTHS = 12
+_PROCESS_TAG = "mdplatform/process"
+
+Progress = Callable[[str, int], None]
+"""Called with what was done, and how many partitions that was."""
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """One partition that a run materialized, and the metadata it left."""
+
+    asset: str
+    partition: str
+    run_id: str
+    metadata: dict[str, Any]
+
+
+class Runs:
+    """Runs assets on the instance of the platform's home."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._instance = dg.DagsterInstance.from_config(str(prepare_home(settings)))
+        self._definitions = defs() if callable(defs) else defs
+        self._job = self._definitions.resolve_implicit_global_asset_job_def()
+        self._fail_those_left_behind()
+
+    def __enter__(self) -> Runs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._instance.dispose()
+
+    def assets(self) -> list[str]:
+        """Give the names of the assets."""
+        return sorted(key.to_user_string() for key in self._definitions.resolve_all_asset_keys())
+
+    def check_assets(self, names: Iterable[str]) -> list[str]:
+        """Give `names` back, upstream first. Raises `UnknownAsset`."""
+        known = self.assets()
+        for name in names:
+            if name not in known:
+                raise UnknownAsset(name, known)
+        graph = self._definitions.resolve_asset_graph()
+        order = [key.to_user_string() for level in graph.toposorted_asset_keys_by_level for key in level]
+        return sorted(set(names), key=order.index)
+
+    def register(self, symbols: Sequence[str]) -> None:
+        """Add symbols to the partitions; those that are there stay as they are."""
+        self._instance.add_dynamic_partitions(SYMBOL.name or "", sorted(symbols))
+
+    def symbols(self) -> list[str]:
+        """Give the symbols that are registered."""
+        return list(self._instance.get_dynamic_partitions(SYMBOL.name or ""))
+
+    def materialize(
+        self,
+        assets: Sequence[str],
+        months_of: dict[str, list[str]],
+        *,
+        fetch: bool = False,
+        progress: Progress = lambda what, partitions: None,
+    ) -> list[Materialized]:
+        """Materialize `assets` for the months of each symbol. Raises `MaterializationFailed` at the first failed run."""
+        ordered = self.check_assets(assets)
+        graph = self._definitions.resolve_asset_graph()
+        by_symbol = [name for name in ordered if graph.get(dg.AssetKey(name)).partitions_def == MONTH_BY_SYMBOL]
+        by_month = [name for name in ordered if name not in by_symbol]
+        done: list[Materialized] = []
+        for symbol, months in months_of.items() if by_symbol else ():
+            for run in _consecutive(months):
+                first, last = (str(dg.MultiPartitionKey({"month": each, "symbol": symbol})) for each in (run[0], run[-1]))
+                done += self._run(by_symbol, first, last, fetch)
+                progress(f"{', '.join(by_symbol)} {symbol}", len(run) * len(by_symbol))
+        every_month = sorted({month for months in months_of.values() for month in months})
+        for run in _consecutive(every_month) if by_month else ():
+            done += self._run(by_month, run[0], run[-1], fetch)
+            progress(", ".join(by_month), len(run) * len(by_month))
+        return done
+
+    def _run(self, assets: Sequence[str], first: str, last: str, fetch: bool) -> list[Materialized]:
+        config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        if "bars" in assets:
+            config["ops"] = {"bars": {"config": {"fetch": fetch}}}
+        result = self._job.execute_in_process(
+            run_config=config,
+            instance=self._instance,
+            asset_selection=[dg.AssetKey(name) for name in assets],
+            tags={_RANGE_START: first, _RANGE_END: last, _PROCESS_TAG: _process()},
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise _failure(result)
+        return [
+            Materialized(
+                asset=event.asset_key.to_user_string() if event.asset_key else "",
+                partition=event.partition or "",
+                run_id=result.run_id,
+                metadata={name: value.value for name, value in event.materialization.metadata.items()},
+            )
+            for event in result.get_asset_materialization_events()
+        ]
+
+    def _fail_those_left_behind(self) -> None:
+        running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+        for run in self._instance.get_runs(running):
+            host, _, process = run.tags.get(_PROCESS_TAG, "").partition(":")
+            if host == socket.gethostname() and not _is_alive(int(process)):
+                self._instance.report_run_failed(run, "The process that ran this has ended without a word.")
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> PlatformError:
+    failures = [event for event in result.all_events if event.is_failure and event.is_step_event]
+    error = failures[0].event_specific_data.error if failures else None  # type: ignore[union-attr]
+    while error is not None and error.cause is not None:
+        error = error.cause
+    said = error.message.strip() if error else "the run ended in failure"
+    return MaterializationFailed(
+        f"Run {result.run_id[:8]} failed: {said}", remedy="`mdplatform ui` shows the run with its log"
+    )
+
+
+def _consecutive(months: Sequence[str]) -> list[list[str]]:
+    runs: list[list[str]] = []
+    for month in sorted(months):
+        follows = runs and month_range(runs[-1][-1])[1] == month_range(month)[0]
+        if follows and len(runs[-1]) < _MOST_MONTHS:
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    return runs
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,39 @@
+"""The schedule `running_month`: the month that is filling is fetched and materialized again, every quarter of an hour."""
+
+from collections.abc import Sequence
+from datetime import UTC
+
+import dagster as dg
+
+from mdplatform.assets.partitions import SYMBOL
+from mdplatform.resources import LakeResource
+
+running_month_job = dg.define_asset_job(
+    "running_month",
+    selection=["bars", "technical_indicators"],
+    description="Fetch the running month from each symbol's source, and materialize what follows from it.",
+    config=dg.RunConfig(ops={"bars": {"config": {"fetch": True}}}),
+)
+
+
+@dg.schedule(
+    job=running_month_job,
+    cron_schedule="*/15 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Keeps the running month of every symbol that has a source fresh: one run for all of them.",
+)
+def running_month(
+    context: dg.ScheduleEvaluationContext, lake: LakeResource
+) -> dg.RunRequest | dg.SkipReason:
+    """Ask for the month of the tick, in one run over all symbols."""
+    symbols = list(context.instance.get_dynamic_partitions(SYMBOL.name or ""))
+    if not any(member.source for member in lake.lake.universe.members().values()) or not symbols:
+        return dg.SkipReason("No symbol has a source that could be asked; take some in with `mdplatform ingest`.")
+    tick = context.scheduled_execution_time.astimezone(UTC)
+    return dg.RunRequest(run_key=f"{tick:%Y-%m-%dT%H:%M}", tags=range_tags(f"{tick:%Y-%m}", symbols))
+
+
+def range_tags(month: str, symbols: Sequence[str]) -> dict[str, str]:
+    """Give the tags of a run over one month of all `symbols` (in the order of the dynamic partition)."""
+    first, last = (dg.MultiPartitionKey({"month": month, "symbol": each}) for each in (symbols[0], symbols[-1]))
+    return {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
