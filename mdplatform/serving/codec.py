@@ -4,11 +4,13 @@ A blob is an Arrow IPC stream, uncompressed, with one record batch, followed by 
 
 - columns: `open_time`, `available_at` (timestamp[us, UTC]), one float64 column per output, named by its canonical text,
   and `status` (`settled`, `unsettled`, or the reason why the values are null);
-- schema metadata, all text: `symbol`, `timeframe`, `feature` (canonical), `spec_id`, `version` (a hash of the content), `sequence` (of
-  the bars, see `publisher`), `whole` (`1` if there are no older rows), `published_at` (microseconds), `made_by`, `engine`;
-- trailer: `MDP1`, the CRC-32 of the stream in 8 hexadecimal digits, the sequence in 16 and the watermark (the last row's
-  `available_at` in microseconds) in 17 decimal digits, with blanks between. Arrow readers stop at the end of the stream,
-  so that any language reads a blob as it is; a script in Redis finds the order of two blobs at fixed places.
+- schema metadata, all text: `symbol`, `timeframe`, `feature` (canonical), `spec_id`, `version` (a hash of the
+  content), `sequence` (of the bars, see `publisher`), `whole` (`1` if there are no older rows), `published_at`
+  (microseconds), `made_by`, `engine`;
+- trailer: `MDP1`, the CRC-32 of the stream in 8 hexadecimal digits, the sequence in 16 and the watermark (the last
+  row's `available_at` in microseconds) in 17 decimal digits, with blanks between. Arrow readers stop at the end of
+  the stream, so that any language reads a blob as it is; a script in Redis finds the order of two blobs at fixed
+  places.
 
 Decoding copies nothing: the arrays lie in the bytes that came from Redis.
 """
@@ -93,11 +95,13 @@ def content_version(symbol: str, timeframe: Timeframe, feature: str, engine: str
     for name in batch.schema.names:
         column = batch.column(name)
         if name == "status":
-            digest.update("\0".join(column.to_pylist()).encode())
+            digest.update("\0".join(str(each) for each in column.to_pylist()).encode())
             continue
-        # What lies under a null is arbitrary, so that it must not count.
-        digest.update(column.is_null().cast(pa.uint8()).to_numpy())
-        digest.update(column.cast(pa.int64()).fill_null(0).to_numpy() if name in _FIXED else column.fill_null(0).to_numpy())
+        values = column.cast(pa.int64()) if name in _FIXED else column
+        digest.update(column.is_null().cast(pa.uint8()).to_numpy().tobytes())
+        digest.update(
+            values.fill_null(0).to_numpy().tobytes()
+        )  # what lies under a null is arbitrary: it must not count
     return digest.hexdigest()
 
 

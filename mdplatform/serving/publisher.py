@@ -3,16 +3,17 @@
 Each symbol has a *sequence* of its bars. It only grows. The protocol has two sides:
 
 - Who changes bars writes the lake **first** and then calls `bump_bars`.
-- Who computes features reads the sequence **first** (`bars_sequence`, 0 where there is none), then the lake, and publishes
-  with the sequence that it read.
+- Who computes features reads the sequence **first** (`bars_sequence`, 0 where there is none), then the lake, and
+  publishes with the sequence that it read.
 
 A blob is *fresh* if its sequence is at least the symbol's. Suppose that it is fresh with regard to a bump: then its
 computer read the sequence after that bump, hence the lake after that change. So bars that land in between make a blob
 stale, never wrongly fresh; a stale blob costs a computation, nothing else.
 
-Of two blobs for one key the one with the higher `(sequence, watermark)` stays, whatever order they arrive in: a script in
-Redis compares them (the watermark is the last row's `available_at`). By default a bump's number is the clock in
-microseconds, or one more than the last where the clock is behind: so that the order outlives a flush of Redis.
+Of two blobs for one key the one with the higher `(sequence, watermark)` stays, whatever order they arrive in: a
+script in Redis compares them (the watermark is the last row's `available_at`). By default a bump's number is the
+clock in microseconds, or one more than the last where the clock is behind: so that the order outlives a flush of
+Redis.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from mdplatform.features import FeatureSpec
     from mdplatform.lake import Lake
 
-# KEYS[1] the blob's key; ARGV[1] the blob, ARGV[2] its life in milliseconds. Gives 1 if it was stored, 0 if it is outdated.
-# The places are those of the trailer that `codec` describes. What is no blob is overwritten.
+# KEYS[1] the blob's key; ARGV[1] the blob, ARGV[2] its life in milliseconds. Gives 1 if it was stored, 0 if it is
+# outdated. The places are those of the trailer that `codec` describes. What is no blob is overwritten.
 PUBLISH_SCRIPT = """
 local function order(trailer)
   if string.sub(trailer, 1, 5) ~= 'MDP1 ' then return nil end
@@ -55,7 +56,8 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-# KEYS[1] the bars key; ARGV[1] the number; ARGV[2] "1" if the result must be higher than before. Gives the number now held.
+# KEYS[1] the bars key; ARGV[1] the number; ARGV[2] "1" if the result must be higher than before. Gives the number now
+# held.
 BUMP_SCRIPT = """
 local held = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
 local number = tonumber(ARGV[1])

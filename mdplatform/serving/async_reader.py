@@ -1,0 +1,142 @@
+"""The reader for asyncio: the answers of `reader`, with one `MGET` for all that is asked in one tick of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self, cast
+
+import redis.asyncio
+
+from mdplatform.features import FeatureLike
+from mdplatform.lake import Lake
+from mdplatform.serving.breaker import Breaker
+from mdplatform.serving.coalesce import Coalescer
+from mdplatform.serving.codec import Blob
+from mdplatform.serving.connection import REDIS_FAILURES, async_connect, describe
+from mdplatform.serving.lookup import Library, Lookup
+from mdplatform.serving.publisher import PUBLISH_SCRIPT, life_ms, sign
+from mdplatform.serving.result import FeatureResult
+from mdplatform.settings import Settings
+
+
+class AsyncReader:
+    """Reads features inside one event loop. Close it, or use it in an `async with`.
+
+    Redis is asked without blocking the loop; what must be computed is computed in a thread.
+    """
+
+    def __init__(self, settings: Settings, *, lake: Lake | None = None) -> None:
+        self._settings = settings
+        self._library = Library(settings, lake)
+        self._breaker = Breaker(settings.redis_retry_seconds)
+        self._connecting: asyncio.Task[redis.asyncio.Redis] | None = None
+        self._coalescer = Coalescer(self._mget)
+
+    async def latest(
+        self, symbol: str, feature: FeatureLike, timeframe: str | None = None, n: int = 1
+    ) -> FeatureResult:
+        """Give the newest `n` rows, as `Reader.latest` does."""
+        return (await self._answer([self._library.prepare(symbol, feature, timeframe, n)]))[0]
+
+    async def latest_many(
+        self, questions: Iterable[tuple[str, FeatureLike, str | None]], n: int = 1
+    ) -> list[FeatureResult]:
+        """Answer many `(symbol, feature, timeframe)` at once, as `Reader.latest_many` does."""
+        return await self._answer([self._library.prepare(*question, n) for question in questions])
+
+    async def between(
+        self,
+        symbol: str,
+        feature: FeatureLike,
+        timeframe: str | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+    ) -> FeatureResult:
+        """Give the rows with `start <= open_time < end` as they were known at `as_of`, as `Reader.between` does."""
+        return await asyncio.to_thread(self._library.history, symbol, feature, timeframe, start, end, as_of)
+
+    async def close(self) -> None:
+        """Close the connections; the embedded server ends if nobody else uses it."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            try:
+                client = await connecting
+            except REDIS_FAILURES:
+                return
+            await client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _answer(self, lookups: Sequence[Lookup]) -> list[FeatureResult]:
+        results = await self._from_redis(lookups)
+        missing = [index for index, result in enumerate(results) if result is None]
+        if missing:
+            computed = [lookups[index] for index in missing]
+            blobs = await asyncio.to_thread(self._library.compute, computed)
+            await self._publish(computed, blobs)
+            for index, blob in zip(missing, blobs, strict=True):
+                results[index] = lookups[index].answer(blob, cached=False)
+        return cast(list[FeatureResult], results)
+
+    async def _from_redis(self, lookups: Sequence[Lookup]) -> list[FeatureResult | None]:
+        if not lookups:
+            return []
+        reason = self._breaker.reason
+        if reason is None:
+            try:
+                held = await self._coalescer.get([key for each in lookups for key in each.keys])
+                for each in lookups:
+                    each.timings.mark("redis")
+                return [each.judge(*held[2 * i : 2 * i + 2]) for i, each in enumerate(lookups)]
+            except REDIS_FAILURES as failure:
+                reason = describe(failure, self._settings)
+                self._breaker.failed(reason)
+        for each in lookups:
+            each.timings.mark("redis")
+            each.without_redis(reason)
+        return [None] * len(lookups)
+
+    async def _publish(self, lookups: Sequence[Lookup], blobs: Sequence[Blob]) -> None:
+        """Fill Redis with what was computed; a failure is noted and hurts nobody."""
+        if self._breaker.reason is not None:
+            return
+        try:
+            client = await self._client()
+            async with client.pipeline(transaction=False) as pipe:
+                for lookup, blob in zip(lookups, blobs, strict=True):
+                    if self._library.is_publishable(lookup):
+                        for key, payload in sign([blob], sequence=lookup.sequence, made_by="reader"):
+                            pipe.eval(PUBLISH_SCRIPT, 1, key, payload, life_ms(self._settings))
+                await pipe.execute()
+        except REDIS_FAILURES as failure:
+            reason = describe(failure, self._settings)
+            self._breaker.failed(reason)
+            for lookup in lookups:
+                lookup.notes.append(f"The values could not be kept in Redis ({reason})")
+        for lookup in lookups:
+            lookup.timings.mark("publish")
+
+    async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        return cast("list[bytes | None]", await (await self._client()).mget(keys))
+
+    async def _client(self) -> redis.asyncio.Redis:
+        if self._connecting is None:
+            # In a thread, because the embedded server may have to be started; once, however many tasks ask.
+            self._connecting = asyncio.create_task(asyncio.to_thread(async_connect, self._settings))
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        except REDIS_FAILURES:
+            if self._connecting is connecting:
+                self._connecting = None
+            raise
