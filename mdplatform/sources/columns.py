@@ -115,7 +115,7 @@ def has_name(cells: Sequence[str]) -> bool:
 
 
 def to_numbers(frame: pl.DataFrame, path: str, place: Place) -> pl.DataFrame:
-    """Give the nine value columns as raw bars have them; absent ones are null. Raises `UnknownFormat` for other text."""
+    """Give the nine value columns as raw bars have them, absent ones as nulls. Raises `UnknownFormat` for text."""
     return pl.DataFrame(
         [
             _number(frame.get_column(name), path, place)

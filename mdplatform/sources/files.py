@@ -3,15 +3,17 @@
 For one file:
 1. `unpack` reads it up to a bound, verifies the checksum beside it and opens zip and gzip.
 2. `tables` finds which of its columns is which of a bar's and parses the cells.
-3. `labels`, the caller and columns of the rows say symbol and timeframe; where they contradict each other it is refused.
+3. `labels`, the caller and the rows say symbol and timeframe; a file in which they contradict each other is refused.
 4. `times` tells the unit of its times, makes ends exclusive and compares the rows with the timeframe.
 Rows are neither sorted nor repaired nor dropped: what is wrong with a single row is for the lake to judge.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePath
 
 import polars as pl
@@ -21,7 +23,7 @@ from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import month_range, months_between, to_us
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.sources.columns import LABELS, to_numbers
+from mdplatform.sources.columns import LABELS, Place, to_numbers
 from mdplatform.sources.delivery import Delivery
 from mdplatform.sources.labels import labels_of, other_kind_of
 from mdplatform.sources.tables import Table, read_table
@@ -32,6 +34,9 @@ DEFAULT_MAX_BYTES = 2048 * 1024**2
 ENDINGS = (
     ".csv", ".csv.gz", ".csv.zip", ".zip", ".json", ".json.gz", ".json.zip", ".parquet", ".pq", ".feather", ".arrow",
 )  # fmt: skip
+
+
+_COUNTED_IN_CONTRACTS = re.compile(r"[A-Z0-9]+USD_(PERP|\d{6})")
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -68,8 +73,8 @@ def read_file(
 ) -> list[Delivery]:
     """Give what a file holds: one delivery a symbol and timeframe, its rows in the file's order.
 
-    `symbol` and `timeframe` win over the file's name; columns of the rows must agree with either. Raises an error of the
-    family `SourceError`, `InvalidSymbol` or `UnknownTimeframe`; then nothing of the file is given.
+    `symbol` and `timeframe` win over the file's name; columns of the rows must agree with either. Raises an error of
+    the family `SourceError`, `InvalidSymbol` or `UnknownTimeframe`; then nothing of the file is given.
     """
     path = Path(path)
     given = parse_symbol(symbol) if symbol is not None else None, Timeframe.parse(timeframe) if timeframe else None
@@ -172,13 +177,22 @@ def _parts(
                 raise MislabelledFile(f"{path} has rows of {what} {mine}, but {by} says {label}", value=str(label))
         assert symbol is not None
         assert timeframe is not None
-        rows, place = part.get_column("row"), table.place
-        parts.append((symbol, timeframe, Table(part, lambda row, rows=rows: place(int(rows[row])))))  # type: ignore[misc]
+        parts.append((symbol, timeframe, Table(part, partial(_place_in, table.place, part.get_column("row")))))
     return parts
+
+
+def _place_in(place: Place, rows: pl.Series, row: int) -> str:
+    return place(int(rows[row]))
 
 
 def _deliver(path: Path, symbol: str, timeframe: Timeframe, table: Table) -> Delivery:
     cells, where = table.cells, str(path)
+    if _COUNTED_IN_CONTRACTS.fullmatch(symbol) and "quote_volume" in cells.columns:
+        raise UnknownColumns(
+            f"{path} is of a coin-margined future, whose volumes are contracts and coins",
+            value=symbol,
+            remedy="Take spot or USD-margined bars",
+        )
     if "is_closed" in cells.columns:
         closed = cells.get_column("is_closed").cast(pl.String).str.to_lowercase().is_in(["true", "1"])
         if not closed.all():
@@ -198,4 +212,4 @@ def _deliver(path: Path, symbol: str, timeframe: Timeframe, table: Table) -> Del
     check_spacing(opens, timeframe, where, closes_agree=closes.null_count() < len(closes))
     values = to_numbers(cells, where, table.place)
     rows = values.with_columns(opens.alias("open_time"), (closes + timedelta(microseconds=step)).alias("close_time"))
-    return Delivery.of(symbol, timeframe, f"file:{path.name}", rows.select(RAW_SCHEMA.names()).cast(dict(RAW_SCHEMA)))
+    return Delivery.of(symbol, timeframe, f"file:{path.name}", rows.select(RAW_SCHEMA.names()).cast(RAW_SCHEMA))

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from mdplatform.errors import UnknownSource
 from mdplatform.settings import Settings
+from mdplatform.sources.binance_archive import BinanceArchive
 from mdplatform.sources.protocol import Source
 from mdplatform.sources.simulated import SimulatedMarket
 
 SOURCES: dict[str, Callable[[Settings], Source]] = {
+    "binance_archive": BinanceArchive.from_settings,
     "simulated": SimulatedMarket.from_settings,
 }
 ALIASES = {"binance": "binance_archive"}

@@ -76,7 +76,7 @@ def _first_rows(body: bytes, path: str) -> tuple[list[str], list[str]]:
     """Give the cells of the first two lines."""
     lines = body[: 1 << 17].split(b"\n", 2)[:2]
     try:
-        rows = list(csv.reader(io.StringIO(line.decode().rstrip("\r")), strict=True) for line in lines)
+        rows = [csv.reader(io.StringIO(line.decode().rstrip("\r")), strict=True) for line in lines]
         cells = [next(row, []) for row in rows] + [[]]
     except (UnicodeDecodeError, csv.Error) as broken:
         raise UnknownFormat(f"{path} cannot be read as CSV", value=str(broken)) from None

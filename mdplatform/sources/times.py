@@ -1,9 +1,9 @@
 """Times of files: epoch numbers in four units, texts, and the two ways to write the end of a bar.
 
-1. Numbers are seconds, ms, µs or ns by magnitude, one unit a column; the years 2005 to 2100 do not overlap between them.
+1. Numbers are seconds, ms, µs or ns by magnitude, one unit a column; between 2005 and 2100 no two units overlap.
 2. Texts are ISO 8601 with or without offset; without one they are UTC.
-3. `close_time` is made exclusive by the step that brings most bars to the timeframe's length (0, 1 µs, 1 ms or 1 s); a bar
-   that closes early keeps its odd end.
+3. `close_time` is made exclusive by the step that brings most bars to the timeframe's length (0, 1 µs, 1 ms or 1 s);
+   a bar that closes early keeps its odd end.
 4. A timeframe that its rows contradict is refused.
 """
 
@@ -122,7 +122,7 @@ def close_step(opens: pl.Series, closes: pl.Series, timeframe: Timeframe, path: 
         for each in Timeframe
         for step in _STEPS
     }
-    (said, step), most = max(counts.items(), key=lambda item: item[1])
+    (said, _), most = max(counts.items(), key=lambda item: item[1])
     own_step, own = max(((step, counts[timeframe, step]) for step in _STEPS), key=lambda item: item[1])
     if own and own == most:
         return own_step

@@ -30,7 +30,7 @@ _ALLOWED = "Allowed: CSV, Binance's kline JSON, Parquet, Feather; CSV and JSON a
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of one table, what they are (`csv`, `json`, `parquet`, `feather`), and their name where it was packed."""
+    """The bytes of one table, what they are (`csv`, `json`, `parquet`, `feather`), and their name inside a zip."""
 
     kind: str
     data: bytes
@@ -81,7 +81,7 @@ def parse_checksum(text: bytes, name: str, where: str) -> str:
     """
     lines = re.findall(rb"^\s*([0-9a-fA-F]{64})(?:[ \t]+\*?(\S.*?))?\s*$", text, re.MULTILINE)
     named = [found for found, said in lines if said.decode(errors="replace") == name]
-    stated = named or [found for found, _ in lines]
+    stated: list[bytes] = named or [found for found, _ in lines]
     if len(stated) != 1:
         raise ChecksumMismatch(f"{where} states no sha256 of {name}", value=text[:100].decode(errors="replace"))
     return stated[0].decode().lower()
@@ -98,7 +98,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
         raise SourceUnavailable(f"{path} cannot be read", value=refused.strerror or str(refused)) from None
 
 
-def _bounded(stream: IO[bytes], path: Path, max_bytes: int) -> bytes:
+def _bounded(stream: IO[bytes] | gzip.GzipFile, path: Path, max_bytes: int) -> bytes:
     parts, size = [], 0
     while part := stream.read(_CHUNK):
         size += len(part)

@@ -1,0 +1,140 @@
+"""Binance's public archive: kline dumps by HTTP, a file a month, and a file a day where there is none of the month.
+
+Layout: `{base}/data/{spot|futures/um}/{monthly|daily}/klines/SYMBOL/1m/SYMBOL-1m-2025-01[-31].zip`, each with a
+`.CHECKSUM`. Months that are over are asked for whole; the running month, and a month without a file, day by day.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from mdplatform.errors import ParameterOutOfRange, SourceUnavailable
+from mdplatform.market.symbol import parse_symbol
+from mdplatform.market.time import from_us, month_range, months_between, to_us
+from mdplatform.market.timeframe import DAY_US, Timeframe
+from mdplatform.settings import Settings
+from mdplatform.sources.delivery import Delivery
+from mdplatform.sources.download import Downloader, Progress
+from mdplatform.sources.files import DEFAULT_MAX_BYTES, by_month, read_file
+
+MARKETS = ("spot", "futures/um")
+
+
+class BinanceArchive:
+    """The dumps under `base_url`, kept in `folder` so that a verified file is fetched once.
+
+    `progress` is called as `(bytes_done, bytes_total, file_name)`; `on_absent` with the name of each month or day that
+    the archive does not have; `now` gives the present (µs), which decides which month is the running one.
+    """
+
+    name = "binance_archive"
+
+    def __init__(
+        self,
+        base_url: str,
+        folder: Path,
+        *,
+        market: str = "spot",
+        retries: int = 5,
+        timeout_seconds: float = 30.0,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        progress: Progress | None = None,
+        on_absent: Callable[[str], None] | None = None,
+        now: Callable[[], int] = lambda: to_us(datetime.now(UTC)),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if market not in MARKETS:
+            raise ParameterOutOfRange("Unknown market", value=market, remedy=f"Allowed: {' '.join(MARKETS)}")
+        self.base_url = base_url.rstrip("/")
+        self.folder = folder
+        self.market = market
+        self.retries = retries
+        self.timeout_seconds = timeout_seconds
+        self.max_bytes = max_bytes
+        self.progress = progress
+        self.on_absent = on_absent or (lambda name: None)
+        self._now = now
+        self._sleep = sleep
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        on_absent: Callable[[str], None] | None = None,
+    ) -> BinanceArchive:
+        """Make the archive that the settings name, with its downloads under the platform's home."""
+        return cls(
+            settings.archive_url,
+            settings.home / "downloads" / "binance",
+            retries=settings.archive_retries,
+            timeout_seconds=settings.archive_timeout_seconds,
+            max_bytes=settings.max_file_mb * 1024**2,
+            progress=progress,
+            on_absent=on_absent,
+        )
+
+    def bars(self, symbol: str, timeframe: Timeframe, start: int, end: int) -> Iterator[Delivery]:
+        """Give the bars that open in `[start, end)` (µs), one delivery a month.
+
+        Raises `SourceUnavailable` when the archive does not answer, or has nothing at all of what is asked for.
+        """
+        symbol, now = parse_symbol(symbol), self._now()
+        downloader = Downloader(
+            self.folder / self.market / symbol / timeframe,
+            retries=self.retries,
+            timeout_seconds=self.timeout_seconds,
+            max_bytes=self.max_bytes,
+            progress=self.progress,
+            sleep=self._sleep,
+        )
+        found = False
+        try:
+            for month in months_between(start, min(end, now)):
+                paths = self._files_of(month, downloader, f"{symbol}/{timeframe}/{symbol}-{timeframe}", start, end)
+                if not paths:
+                    continue
+                found = True
+                read = [read_file(path, symbol, timeframe, self.max_bytes)[0] for path in paths]
+                names = " ".join(dict.fromkeys((paths[0].name, paths[-1].name)))
+                rows = pl.concat([delivery.rows for delivery in read])
+                yield from by_month(Delivery.of(symbol, timeframe, f"{self.name}:{names}", rows), start, end)
+        finally:
+            downloader.close()
+        if not found:
+            raise SourceUnavailable(
+                f"{self.base_url} has no {self.market} bars of {symbol} {timeframe} in that time",
+                value=f"{from_us(start):%Y-%m-%d} to {from_us(end):%Y-%m-%d}",
+                remedy="Look whether the symbol was listed then; a day appears in the archive on the day after",
+            )
+
+    def _files_of(self, month: str, downloader: Downloader, stem: str, start: int, end: int) -> list[Path]:
+        """Give local copies of the month's file, or of its days' files, oldest first; none where there are none."""
+        now = self._now()
+        first, after = month_range(month)
+        over = after <= now
+        if over and (path := self._fetch(downloader, "monthly", f"{stem}-{month}.zip")):
+            return [path]
+        midnights = range(max(first, Timeframe.D1.floor(start)), min(after, end), DAY_US)
+        days = [from_us(day).strftime("%Y-%m-%d") for day in midnights if day + DAY_US <= now]
+        # A month without a file is mostly one before the symbol was listed: three looks tell, not thirty.
+        looks = list(dict.fromkeys((days[0], days[-1], days[len(days) // 2]))) if over and days else []
+        files = {day: self._fetch(downloader, "daily", f"{stem}-{day}.zip") for day in looks}
+        if over and not any(files.values()):
+            self.on_absent(f"{stem}-{month}.zip".rsplit("/", 1)[-1])
+            return []
+        for day in days:
+            if day not in files:
+                files[day] = self._fetch(downloader, "daily", f"{stem}-{day}.zip")
+            if files[day] is None:
+                self.on_absent(f"{stem}-{day}.zip".rsplit("/", 1)[-1])
+        return [path for _, path in sorted(files.items()) if path is not None]
+
+    def _fetch(self, downloader: Downloader, period: str, place: str) -> Path | None:
+        return downloader.fetch(f"{self.base_url}/data/{self.market}/{period}/klines/{place}")
