@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidBars
-from mdplatform.features.degenerate import flat_runs
+from mdplatform.features.degenerate import count_runs
 from mdplatform.features.guard import Holes, find_holes
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import INSTANT
@@ -34,7 +34,7 @@ class BarArrays:
     columns: dict[str, Floats]
     _unusable: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     _holes: dict[tuple[frozenset[str], str | None], Holes] = field(default_factory=dict)
-    _flat: dict[tuple[str, ...], NDArray[np.int64]] = field(default_factory=dict)
+    _runs: dict[tuple[str, ...], NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, values in self.columns.items():
@@ -51,11 +51,12 @@ class BarArrays:
             self._holes[key] = find_holes(self.open_time, self.step, self.gaps, unusable, anchor)
         return self._holes[key]
 
-    def flat_runs(self, columns: tuple[str, ...]) -> NDArray[np.int64]:
-        """Give, for each row, how many rows up to it in one go have the same single value in all of `columns`."""
-        if columns not in self._flat:
-            self._flat[columns] = flat_runs([self.columns[name] for name in columns])
-        return self._flat[columns]
+    def runs(self, kind: str, columns: tuple[str, ...]) -> NDArray[np.int64]:
+        """Give, for each row, for how many rows up to it the columns have been `still`, `flat`, `level` or `zero`."""
+        key = (kind, *columns)
+        if key not in self._runs:
+            self._runs[key] = count_runs(kind, [self.columns[name] for name in columns])
+        return self._runs[key]
 
 
 def read_bars(bars: BarsLike, timeframe: Timeframe | str | None, inputs: Iterable[str]) -> BarArrays:

@@ -1,26 +1,189 @@
-"""Where a formula has no answer (0 / 0, as for RSI of a flat price) but the library gives a number all the same."""
+"""Where a formula has no answer (0 / 0, as for RSI of a flat price) but the library gives a number all the same.
+
+`_RULES` tells, for each function that does so, what makes its denominator vanish: for how many rows which inputs are
+
+- `still`: each keeps its value;
+- `flat`: all have one value, and keep it (a range or true range of zero);
+- `level`: all have one value within each row;
+- `zero`: they are 0.
+
+A window function is undefined where that holds for its whole window. A recursive one forgets slowly, so its ratio stays
+defined for a while after prices have come to rest; it is undefined where its window is at rest and it gives the value
+that the library gives for 0 / 0, and in any case after a rest of a quarter of its settle: from there on the value would
+hang on rows older than those that are loaded for it, and differ from one partition to the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdplatform.features.lengths import average_lookback
+from mdplatform.features.spec import FeatureSpec
 
-def flat_runs(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
-    """Give, for each row, how many rows up to it in one go have the same single value in all of `columns`."""
+Floats: TypeAlias = NDArray[np.float64]
+Runs: TypeAlias = NDArray[np.int64]
+Length: TypeAlias = Callable[[Mapping[str, Any]], int]
+
+_NEAR = 1e-9
+
+
+class HasRuns(Protocol):
+    """Bars that know for how many rows columns have been `still`, `flat`, `level` or `zero`."""
+
+    def runs(self, kind: str, columns: tuple[str, ...]) -> Runs:
+        """Give the number of such rows up to each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """`inputs` (their places) of one `kind` for `window` rows, ending `shift` rows before the one that is undefined.
+
+    `spread` is the number of rows that average an undefined one in; `made_up` is what the library gives for 0 / 0 where
+    other values are good ones, or None where none is.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    window: Length
+    spread: Length = lambda _: 0
+    shift: Length = lambda _: 0
+    made_up: float | None = None
+
+
+def _one(_: Mapping[str, Any]) -> int:
+    return 1
+
+
+def _period(given: Mapping[str, Any]) -> int:
+    return int(given["timeperiod"])
+
+
+def _period_and_one(given: Mapping[str, Any]) -> int:
+    return int(given["timeperiod"]) + 1
+
+
+def _fast_k(given: Mapping[str, Any]) -> int:
+    return int(given["fastk_period"])
+
+
+def _smoothing(*lines: str) -> Length:
+    return lambda given: sum(average_lookback(given[f"{each}_matype"], given[f"{each}_period"]) for each in lines)
+
+
+def _recursive(kind: str, *inputs: int, made_up: float = 0.0, window: Length = _period_and_one) -> _Rule:
+    return _Rule(kind, inputs, window, made_up=made_up)
+
+
+_HILBERT = _Rule("still", (0,), lambda _: 32)
+_CHANGE = _Rule("zero", (0,), _one, shift=_period)
+_RULES: dict[str, _Rule | tuple[_Rule, ...]] = {
+    "ADX": _recursive("still", 0, 1, window=lambda given: 2 * given["timeperiod"]),
+    "ADXR": _recursive("still", 0, 1, window=lambda given: 2 * given["timeperiod"]),
+    "BETA": _Rule("still", (0,), _period_and_one),
+    "BOP": _Rule("flat", (1, 2), _one),
+    "CCI": _Rule("still", (0, 1, 2), _period),
+    "CMF": _Rule("zero", (3,), _period),
+    "CMO": _recursive("still", 0),
+    "CMOU": _Rule("still", (0,), _period_and_one),
+    "CORREL": (_Rule("still", (0,), _period), _Rule("still", (1,), _period)),
+    "CVI": _recursive("level", 0, 1, window=lambda given: given["timeperiod"] + given["rocperiod"]),
+    "DX": _recursive("still", 0, 1),
+    "ER": _Rule("still", (0,), _period_and_one),
+    "HT_DCPERIOD": _HILBERT,
+    "HT_DCPHASE": _HILBERT,
+    "HT_SINE": _HILBERT,
+    "HT_TRENDMODE": _HILBERT,
+    "IMI": _Rule("level", (0, 1), _period),
+    "KDJ": _Rule("flat", (0, 1), _fast_k, _smoothing("slowk", "slowd")),
+    "MARKETFI": _Rule("zero", (2,), _one),
+    "MASSI": _Rule("level", (0, 1), lambda given: 2 * given["fastperiod"] + given["slowperiod"] - 2),
+    "MFI": _Rule("still", (0, 1, 2), _period_and_one),
+    "MINUS_DI": _recursive("flat", 0, 1, 2),
+    "PLUS_DI": _recursive("flat", 0, 1, 2),
+    "PPO": _recursive("zero", 0, window=lambda given: max(given["fastperiod"], given["slowperiod"])),
+    "PVO": _recursive("zero", 0, window=lambda given: max(given["fastperiod"], given["slowperiod"])),
+    "ROC": _CHANGE,
+    "ROCP": _CHANGE,
+    "ROCR": _CHANGE,
+    "ROCR100": _CHANGE,
+    "RSI": _recursive("still", 0),
+    "RVI": _recursive("still", 0, made_up=50.0, window=lambda given: given["timeperiod"] + given["stddevperiod"] - 1),
+    "RVOL": _Rule("zero", (0,), _period, shift=_one),
+    "SMI": _recursive(
+        "flat", 0, 1, window=lambda given: given["timeperiod"] + given["fastperiod"] + given["slowperiod"]
+    ),
+    "STOCH": _Rule("flat", (0, 1), _fast_k, _smoothing("slowk", "slowd")),
+    "STOCHF": _Rule("flat", (0, 1), _fast_k, _smoothing("fastd")),
+    "STOCHRSI": _Rule("still", (0,), _fast_k, _smoothing("fastd")),
+    "TSI": _recursive("still", 0, window=lambda given: given["firstperiod"] + given["secondperiod"]),
+    "ULTOSC": _Rule("flat", (0, 1, 2), lambda given: min(given[f"timeperiod{each}"] for each in (1, 2, 3)) + 1),
+    "VHF": _Rule("still", (0,), _period_and_one),
+    "VORTEX": _Rule("flat", (0, 1, 2), _period_and_one),
+    "VWAP": _Rule("zero", (3,), _one, made_up=0.0),
+    "VWMA": _Rule("zero", (1,), _period),
+    "WILLR": _Rule("flat", (0, 1), _period),
+}
+
+
+def find_degenerate(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
+    """Tell the rows in which the value is made up; None if there are none."""
+    rules = _RULES.get(spec.name, ())
+    found: NDArray[np.bool_] | None = None
+    for rule in rules if isinstance(rules, tuple) else (rules,):
+        more = _find(rule, spec, bars, outputs)
+        found = more if found is None else found if more is None else found | more
+    return found
+
+
+def _find(rule: _Rule, spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
+    given = spec.arguments
+    runs = bars.runs(rule.kind, tuple(spec.inputs[place] for place in rule.inputs))
+    window = rule.window(given)
+    if not len(runs) or runs.max() < window:
+        return None
+    found = runs >= window
+    if rule.made_up is not None:
+        near = np.ones(len(runs), np.bool_)
+        for each in outputs:
+            near &= np.abs(each - rule.made_up) < _NEAR
+        found &= near
+        if spec.settle:
+            found |= runs >= max(window, spec.settle // 4)
+    shift, spread = rule.shift(given), rule.spread(given)
+    if shift:
+        found = np.append(np.zeros(shift, np.bool_), found)[: len(runs)]
+    if spread:
+        rows = np.arange(len(runs))
+        last = np.maximum.accumulate(np.where(found, rows, -spread - 1))
+        found = rows - last <= spread
+    return found if found.any() else None
+
+
+def count_runs(kind: str, columns: Sequence[Floats]) -> Runs:
+    """Give, for each row, for how many rows up to it the columns are of that `kind`.
+
+    >>> count_runs("still", [np.array([5.0, 5.0, 6.0, 6.0, 6.0])]).tolist()
+    [1, 2, 1, 2, 3]
+    >>> count_runs("flat", [np.array([5.0, 5.0, 6.0, 6.0]), np.array([5.0, 4.0, 6.0, 6.0])]).tolist()
+    [1, 0, 1, 2]
+    """
     first = columns[0]
-    level = np.ones(len(first), np.bool_)
-    for each in columns[1:]:
-        level &= each == first
-    same = level.copy()
-    same[:1] = False
-    same[1:] &= level[:-1] & (first[1:] == first[:-1])
+    holds = np.ones(len(first), np.bool_)
+    if kind == "zero":
+        holds = first == 0
+    elif kind in ("flat", "level"):
+        for each in columns[1:]:
+            holds &= each == first
+    goes_on = holds.copy()
+    goes_on[:1] = False
+    if kind in ("still", "flat"):
+        for each in columns:
+            goes_on[1:] &= each[1:] == each[:-1]
+    goes_on[1:] &= holds[:-1]
     rows = np.arange(len(first))
-    return np.where(level, rows - np.maximum.accumulate(np.where(same, -1, rows)) + 1, 0)
-
-
-def find_degenerate(spec: object, bars: object, outputs: object) -> NDArray[np.bool_] | None:
-    """Tell the rows whose value is made up; None if there are none."""
-    return None
+    return np.where(holds, rows - np.maximum.accumulate(np.where(goes_on, -1, rows)) + 1, 0)
