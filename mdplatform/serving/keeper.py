@@ -37,6 +37,7 @@ LOG = "valkey.log"
 APPEND_DIR = "appendonlydir"
 LOAD_SECONDS = 300.0  # a full 100 GB server is not our case; half a gigabyte loads in about 5 s
 STOP_SECONDS = 10.0
+TAKE_OVER_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -116,7 +117,7 @@ class Keeper:
         try:
             server_lock = self._take_over()
             self._start(server_lock)
-        except (Failed, OSError) as failure:
+        except (Failed, OSError, subprocess.SubprocessError) as failure:
             self._stop()
             _report(failed=str(failure), log=log_tail(self.directory))
             return 1
@@ -139,12 +140,13 @@ class Keeper:
         lock = open_lock(self.directory, SERVER_LOCK)
         if take_lock(lock, fcntl.LOCK_EX, 0):
             return lock
-        ask(self.path, b"SHUTDOWN NOSAVE")
-        if take_lock(lock, fcntl.LOCK_EX, STOP_SECONDS):
-            return lock
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int(os.pread(lock, 20, 0)), signal.SIGKILL)
-        if take_lock(lock, fcntl.LOCK_EX, STOP_SECONDS):
+        ask(self.path, b"SHUTDOWN")
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            if take_lock(lock, fcntl.LOCK_EX, TAKE_OVER_SECONDS):
+                return lock
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(os.pread(lock, 20, 0)), signal_number)
+        if take_lock(lock, fcntl.LOCK_EX, TAKE_OVER_SECONDS):
             return lock
         raise Failed(f"an earlier server still runs in {self.directory} and does not end")
 
@@ -172,6 +174,7 @@ class Keeper:
             "daemonize": "no",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        os.truncate(server_lock, 0)  # no earlier server's number may stay where a new one holds the lock
         log = os.path.join(self.directory, LOG)  # noqa: PTH118
         with contextlib.suppress(OSError):
             os.replace(log, f"{log}.1")  # noqa: PTH105
@@ -185,7 +188,6 @@ class Keeper:
                 pass_fds=[server_lock],
                 preexec_fn=_EndWith(os.getpid()),
             )
-        os.truncate(server_lock, 0)
         os.pwrite(server_lock, str(self.server.pid).encode(), 0)
 
     def _wait_until_ready(self) -> bool:
@@ -203,17 +205,18 @@ class Keeper:
     def _mend(self) -> bool:
         """Cut off what cannot be read of the append-only file, by the server's checker; tell whether it may help."""
         files = os.path.join(self.directory, APPEND_DIR)  # noqa: PTH118
-        said = log_tail(self.directory, 40)
-        if "append only file" not in said.lower() or not os.path.isdir(files):  # noqa: PTH112
+        if not self._refuses_its_file() or not os.path.isdir(files):  # noqa: PTH112
             return False
         kept = f"{files}.broken"
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(files, kept)
+        checker = os.path.basename(self.binary).replace("server", "check-aof")  # noqa: PTH119
+        # Only what was appended can be cut. The checker gets that file alone, because it does not know the server's own
+        # format of the base file; the server's binary is the checker, by the name under which it is called.
         for name in sorted(os.listdir(files)):  # noqa: PTH208
-            if name.endswith(".manifest"):
-                # The server's binary is also its checker, by the name under which it is called.
+            if name.endswith(".incr.aof"):
                 subprocess.run(
-                    ["valkey-check-aof", "--fix", os.path.join(files, name)],  # noqa: PTH118
+                    [checker, "--fix", os.path.join(files, name)],  # noqa: PTH118
                     executable=self.binary,
                     input=b"y\n",
                     stdout=subprocess.DEVNULL,
@@ -223,9 +226,13 @@ class Keeper:
                 )
         return True
 
+    def _refuses_its_file(self) -> bool:
+        said = log_tail(self.directory, 40).lower()
+        return "append only file" in said or "fatal aof" in said
+
     def _why_it_ended(self) -> str:
         files = os.path.join(self.directory, APPEND_DIR)  # noqa: PTH118
-        if "append only file" in log_tail(self.directory, 40).lower():
+        if self._refuses_its_file():
             return f"its append-only file cannot be read; remove {files} (what it caches is computed again)"
         return f"the server ended with status {self.server.returncode if self.server else None}"
 
