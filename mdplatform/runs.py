@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -17,9 +18,10 @@ import dagster as dg
 
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, SYMBOL
 from mdplatform.definitions import defs
-from mdplatform.errors import MaterializationFailed, PlatformError, UnknownAsset
+from mdplatform.errors import MaterializationFailed, PlatformError, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
 from mdplatform.market.time import month_range
+from mdplatform.serving.connection import REDIS_FAILURES, connect
 from mdplatform.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -45,6 +47,9 @@ class Runs:
 
     def __init__(self, settings: Settings) -> None:
         self._instance = dg.DagsterInstance.from_config(str(prepare_home(settings)))
+        self._server = ExitStack()
+        with suppress(RedisUnavailable, *REDIS_FAILURES):  # each run says for itself what it could not publish
+            self._server.enter_context(connect(settings)).ping()
         self._definitions = defs() if callable(defs) else defs
         self._job = self._definitions.resolve_implicit_global_asset_job_def()
         self._fail_those_left_behind()
@@ -53,6 +58,7 @@ class Runs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.close()
         self._instance.dispose()
 
     def assets(self) -> list[str]:

@@ -39,6 +39,7 @@ def indicator_schema() -> dict[str, pl.DataType]:
     """Give the columns of a partition: times, each output by its canonical text, each feature's status."""
     outputs = [column for feature in CATALOGUE.features for column in feature.columns]
     return {
+        "symbol": pl.String(),
         "timeframe": pl.String(),
         "open_time": INSTANT,
         "available_at": INSTANT,
@@ -104,7 +105,7 @@ def _evaluate(lake: Lake, months: list[Cell], timeframe: Timeframe) -> pl.DataFr
         return pl.DataFrame(schema=indicator_schema())
     values = evaluate(bars, CATALOGUE.features, timeframe=timeframe).frame()
     return (
-        values.with_columns(pl.lit(timeframe.value).alias("timeframe"), bars["available_at"])
+        values.with_columns(bars["symbol"], pl.lit(timeframe.value).alias("timeframe"), bars["available_at"])
         .select(list(indicator_schema()))
         .filter(pl.col("open_time").dt.epoch("us") >= start)
     )

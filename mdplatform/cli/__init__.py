@@ -1,0 +1,18 @@
+"""The command line: `mdplatform COMMAND`. One file a command; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+from mdplatform.cli.app import app, main
+from mdplatform.cli.demo import demo
+from mdplatform.cli.doctor import doctor
+from mdplatform.cli.features import features
+from mdplatform.cli.ingest import ingest
+from mdplatform.cli.materialize import materialize
+from mdplatform.cli.read import read
+from mdplatform.cli.sql import sql
+from mdplatform.cli.ui import ui
+
+for _command in (ingest, materialize, read, features, sql, ui, doctor, demo):
+    app.command()(_command)
+
+__all__ = ["main"]

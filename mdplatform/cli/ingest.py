@@ -1,0 +1,68 @@
+"""`mdplatform ingest`: take in files, or what a source has."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from mdplatform.cli import arguments
+from mdplatform.cli.app import err, out, progress
+from mdplatform.market.symbol import parse_symbol
+
+
+def ingest(
+    targets: Annotated[list[str], typer.Argument(metavar="PATH|SOURCE:SYMBOL…", help="Files, folders, or a source.")],
+    symbol: Annotated[str | None, typer.Option(help="The symbol, where a file does not say it.")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="The timeframe, such as 15m, likewise.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First month, for a source: YYYY-MM.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last month, for a source: YYYY-MM.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Take market data into the lake, as Dagster runs; the same data twice changes nothing.
+
+    Reads Binance's public dumps (CSV, zip, with .CHECKSUM beside), REST kline bodies, Parquet, Feather and CSV.
+
+    Examples:
+
+        mdplatform ingest BTCUSDT-1m-2025-01.zip
+
+        mdplatform ingest downloads/ --symbol BTCUSDT --timeframe 5m
+
+        mdplatform ingest binance:BTCUSDT --timeframe 1m --from 2025-01
+    """
+    from mdplatform.ingest import Wanted
+    from mdplatform.ingest import ingest as take_in
+    from mdplatform.settings import Settings
+
+    wanted = Wanted(
+        symbol=parse_symbol(symbol) if symbol else None,
+        timeframe=arguments.timeframe(timeframe),
+        first_month=arguments.month(first),
+        last_month=arguments.month(last),
+    )
+    with progress() as bars:
+        read = bars.add_task("Reading", total=None)
+        merge = bars.add_task("Materializing bars", total=None, visible=False)
+
+        def on_read(what: str, done: int, total: int) -> None:
+            bars.update(read, description=f"Reading {what}", completed=done, total=total)
+
+        def on_run(what: str, partitions: int) -> None:
+            bars.update(merge, description=f"Materialized {what}", advance=partitions, visible=True)
+
+        report = take_in(targets, wanted, Settings.load(), on_read, on_run)
+    if as_json:
+        content = {**report.__dict__, "quarantined": dict(report.quarantined)}
+        typer.echo(json.dumps(content))
+        return
+    out.print(
+        f"[bold]{report.taken:,}[/] rows taken, [bold]{report.unchanged:,}[/] unchanged, "
+        f"[bold]{report.corrected:,}[/] corrected, [bold]{report.quarantined.total():,}[/] quarantined "
+        f"in {len(report.partitions)} partitions."
+    )
+    for rule, rows in report.quarantined.most_common():
+        out.print(f"  quarantined by {rule}: {rows:,}")
+    if report.taken or report.corrected:
+        err.print("Next: mdplatform materialize technical_indicators", style="dim")

@@ -1,0 +1,62 @@
+"""`mdplatform read`: the newest values of a feature, as a strategy reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mdplatform.cli.app import err, out
+
+if TYPE_CHECKING:
+    from mdplatform.serving.result import FeatureResult
+
+
+def read(
+    symbol: Annotated[str, typer.Argument(help="Such as BTCUSDT.")],
+    feature: Annotated[str, typer.Argument(help='Such as "RSI(timeperiod=14)".')],
+    timeframe: Annotated[str, typer.Option(help="Such as 15m.")] = "15m",
+    last: Annotated[int, typer.Option(help="How many of the newest rows.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read the newest values of a feature: from Redis if they are fresh there, else computed from the lake.
+
+    Examples:
+
+        mdplatform read BTCUSDT "RSI(timeperiod=14)" --timeframe 1h --last 3
+
+        mdplatform read BTCUSDT MACD --json
+    """
+    from mdplatform.serving.reader import Reader
+    from mdplatform.settings import Settings
+
+    with Reader(Settings.load()) as reader:
+        result = reader.latest(symbol, feature, timeframe, last)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict()))
+        return
+    _show(result)
+    for note in result.notes:
+        err.print(f"note: {note}", style="yellow", markup=False)
+
+
+def _show(result: FeatureResult) -> None:
+    from rich.table import Table
+
+    shown = result.to_dict()
+    table = Table(title=f"{shown['symbol']} {shown['timeframe']} {shown['feature']}", title_justify="left")
+    for name in shown["rows"][0] if shown["rows"] else ():
+        table.add_column(name, justify="right" if name not in ("open_time", "available_at", "reason") else "left")
+    for row in shown["rows"]:
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+    out.print(
+        f"from {result.source} ({result.layer}) in {result.elapsed_ms:.2f} ms, version {result.version[:12]}", style="dim"
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
