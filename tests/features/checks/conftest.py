@@ -1,0 +1,64 @@
+"""The universal battery: every check here runs on every function of the registry, without being told its name.
+
+A check asks for `feature` (each function with its default parameters, or with the first input where it has no default that
+bars have) or for `variant` (each function with other parameters, and with every kind of moving average that it takes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from mdplatform.features import FeatureSpec, definition, function_names, parse_feature
+
+Same = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def defaults() -> list[FeatureSpec]:
+    """Each function with its default parameters."""
+    return [parse_feature(name) for name in function_names()]
+
+
+def variants() -> Iterator[FeatureSpec]:
+    """Each function with every integer and real off its default, and then once with each choice of each parameter."""
+    for name in function_names():
+        parameters = definition(name).parameters
+        if not parameters:
+            continue
+        moved = {
+            each.name: each.default + 3 if each.kind == "integer" else each.default * 0.9
+            for each in parameters
+            if each.kind != "choice"
+        }
+        if moved:
+            yield parse_feature({"name": name, "parameters": moved})
+        for each in parameters:
+            for choice in each.choices:
+                if choice != each.default:
+                    yield parse_feature({"name": name, "parameters": {each.name: choice}})
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "feature" in metafunc.fixturenames:
+        metafunc.parametrize("feature", defaults(), ids=str)
+    if "variant" in metafunc.fixturenames:
+        metafunc.parametrize("variant", list(variants()), ids=str)
+
+
+@pytest.fixture(scope="session")
+def same() -> Same:
+    """Tell, for each row, whether two arrays agree to 1e-9 relative.
+
+    Where values cross zero (slopes, oscillators) a value by itself has no relative precision: it is the small difference of
+    large terms. Its scale is then the size that the output usually has, the median of its absolute values.
+    """
+
+    def compare(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        finite = np.abs(right[np.isfinite(right)])
+        scale = float(np.median(finite)) if len(finite) else 0.0
+        close = np.abs(left - right) <= 1e-9 * np.maximum(np.abs(right), scale)
+        return close | (np.isnan(left) & np.isnan(right))
+
+    return compare

@@ -1,0 +1,50 @@
+"""A feature's text and id are the same in every process, tell features apart, and lead back to the feature."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mdplatform.features import FeatureSpec, parse_feature
+
+PROGRAM = """
+import json, sys
+from mdplatform.features import function_names, parse_feature
+print(json.dumps({name: [str(parse_feature(name)), parse_feature(name).at("1h").id] for name in function_names()}))
+assert "talib" not in sys.modules, "naming features needs no library"
+"""
+
+
+@pytest.fixture(scope="module")
+def told_elsewhere() -> list[dict[str, list[str]]]:
+    """Names and ids as two other processes tell them, which hash texts differently."""
+    answers = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        ran = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        answers.append(json.loads(ran.stdout))
+    return answers
+
+
+def test_names_and_ids_are_the_same_in_every_process(
+    feature: FeatureSpec, told_elsewhere: list[dict[str, list[str]]]
+) -> None:
+    for answer in told_elsewhere:
+        assert answer[feature.name] == [str(feature), feature.at("1h").id]
+
+
+def test_the_canonical_text_leads_back_to_the_feature(variant: FeatureSpec) -> None:
+    assert parse_feature(str(variant)) == variant
+    for output in variant.definition.outputs:
+        one = parse_feature(f"{variant}.{output}")
+        assert parse_feature(str(one)) == one
+
+
+def test_other_parameters_are_another_identity(variant: FeatureSpec) -> None:
+    default = parse_feature(variant.name)
+    assert variant.id != default.id
+    assert str(variant) != str(default)
