@@ -84,7 +84,9 @@ def test_each_month_opens_where_the_one_before_it_closed() -> None:
     start, middle = JANUARY
     end = month_range("2025-02")[1]
     rows = minutes("BTCUSDT", start, end)
-    before, after = rows.filter(pl.col("open_time").cast(pl.Int64).is_in([middle - MINUTE_US, middle])).iter_rows(named=True)
+    before, after = rows.filter(pl.col("open_time").cast(pl.Int64).is_in([middle - MINUTE_US, middle])).iter_rows(
+        named=True
+    )
     assert before["close"] == after["open"]
     gaps = np.diff(opens_of(rows)) != MINUTE_US
     jumps = rows["open"].to_numpy()[1:] != rows["close"].to_numpy()[:-1]
@@ -172,7 +174,10 @@ def test_takers_buy_more_where_prices_rise() -> None:
 def test_longer_bars_are_exact_sums_of_their_minutes_and_none_lacks_one(timeframe: str) -> None:
     length = Timeframe.parse(timeframe).microseconds
     start, end = JANUARY[0], month_range("2025-02")[1]
-    by_minute = {row["open_time"]: row for row in minutes("BNBUSDT", start, end).with_columns(pl.col("open_time").cast(pl.Int64)).iter_rows(named=True)}  # noqa: E501
+    by_minute = {
+        row["open_time"]: row
+        for row in minutes("BNBUSDT", start, end).with_columns(pl.col("open_time").cast(pl.Int64)).iter_rows(named=True)
+    }  # noqa: E501
     bars = pl.concat([each.rows for each in SimulatedMarket().bars("BNBUSDT", Timeframe(timeframe), start, end)])
     origin = 4 * 86_400_000_000 if timeframe == "1w" else 0
     first = start + (origin - start) % length
