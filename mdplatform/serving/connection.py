@@ -10,7 +10,7 @@ import asyncio
 import socket
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -152,8 +152,10 @@ def shown_url(settings: Settings) -> str:
         return f"unix://{embedded(settings).path}"
     try:
         parts = urlsplit(settings.redis_url)
+        _ = parts.port  # a password in the place of the port does not pass for one
+        address = f"{parts.netloc}{parts.path}".rpartition("@")[2]
         query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name not in _SECRET])
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+        return urlunsplit((parts.scheme, "", f"//{address}", query, ""))
     except ValueError:
         return "MDPLATFORM_REDIS_URL"
 
@@ -172,8 +174,18 @@ def unavailable(settings: Settings, failure: BaseException) -> RedisUnavailable:
 def describe(failure: BaseException, settings: Settings) -> str:
     """Give the failure in one line, from which the password has been struck, should a server have repeated it."""
     text = " ".join(f"{type(failure).__name__}: {failure}".split())
-    password = urlsplit(settings.redis_url).password if settings.redis_url else None
-    return text.replace(password, "***") if password else text
+    for secret in _secrets(settings.redis_url or ""):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(url: str) -> set[str]:
+    try:
+        parts = urlsplit(url)
+        given = [parts.password or "", dict(parse_qsl(parts.query)).get("password", "")]
+    except ValueError:
+        return set()
+    return {form for each in given if each for form in (each, unquote(each))}
 
 
 @dataclass(frozen=True)
