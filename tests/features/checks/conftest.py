@@ -1,7 +1,7 @@
 """The universal battery: every check here runs on every function of the registry, without being told its name.
 
-A check asks for `feature` (each function with its default parameters, or with the first input where it has no default that
-bars have) or for `variant` (each function with other parameters, and with every kind of moving average that it takes).
+A check asks for `feature` (each function with its default parameters) or for `variant` (each function with other
+parameters, and with every kind of moving average and every anchor that it takes).
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def same() -> Same:
     """Tell, for each row, whether two arrays agree to 1e-9 relative.
 
-    Where values cross zero (slopes, oscillators) a value by itself has no relative precision: it is the small difference of
-    large terms. Its scale is then the size that the output usually has, the median of its absolute values.
+    Where values cross zero (slopes, oscillators) a value by itself has no relative precision: it is the small
+    difference of large terms. Its scale is then the size that the output usually has, the median of its absolute
+    values.
     """
 
     def compare(left: np.ndarray, right: np.ndarray) -> np.ndarray:

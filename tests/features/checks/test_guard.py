@@ -1,4 +1,4 @@
-"""A hole changes nothing but the rows that it must: no value in it and while warming up again, then as from a fresh start."""
+"""A hole takes the values in it and of the warm-up after it, which is a fresh start, and touches nothing else."""
 
 import numpy as np
 import polars as pl

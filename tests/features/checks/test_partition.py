@@ -32,13 +32,9 @@ def test_a_partition_by_itself_equals_the_whole_history(feature: FeatureSpec, ma
 
 
 def test_a_partition_by_itself_equals_the_whole_history_with_other_parameters(
-    variant: FeatureSpec, make_bars: Callable[..., pl.DataFrame], market: pl.DataFrame, same: Same
+    variant: FeatureSpec, market: pl.DataFrame, same: Same
 ) -> None:
-    if "year" in str(variant):
-        start_row = 3000  # the year's first bar is the first of the history
-    else:
-        start_row = 8000
-    check(variant, market, same, start_row)
+    check(variant, market, same, 8000)
 
 
 def test_a_partition_of_real_bars_equals_the_whole_history(
