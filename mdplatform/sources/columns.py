@@ -1,7 +1,8 @@
 """Columns: which of a file's columns is which of a bar, whatever its writer called it, and their numbers.
 
-Names are compared folded (`Quote asset volume` = `quote_asset_volume`). Columns that are none of a bar's are left out;
-a file that lacks one of time, open, high, low, close and volume is refused, saying what its columns look like.
+Names are compared folded (`Quote asset volume` = `quote_asset_volume` = `quoteAssetVolume`). Columns that are none of a
+bar's are left out; a file that lacks one of time, open, high, low, close and volume is refused, saying what its columns
+look like.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ TIMES = ("open_time", "close_time")
 LABELS = ("symbol", "timeframe")
 
 _SPELLINGS = {
-    "open_time": "open_time opentime open_timestamp timestamp ts datetime date time",
-    "close_time": "close_time closetime close_timestamp",
+    "open_time": "open_time open_timestamp timestamp ts datetime date time",
+    "close_time": "close_time close_timestamp",
     "open": "open open_price",
     "high": "high high_price",
     "low": "low low_price",
     "close": "close close_price",
     "volume": "volume vol base_volume base_asset_volume",
-    "quote_volume": "quote_volume quote_asset_volume quote_av quotevolume quote_vol",
+    "quote_volume": "quote_volume quote_asset_volume quote_av quote_vol",
     "trade_count": "trade_count count trades number_of_trades num_trades n_trades trades_count",
     "taker_buy_volume": "taker_buy_volume taker_buy_base taker_base_volume taker_buy_base_asset_volume tb_base_av "
     "taker_buy_base_volume",
@@ -47,8 +48,8 @@ _SPELLINGS = {
 }
 _OTHERS = {
     "aggregated trades": {"agg_trade_id", "first_trade_id", "agg_id"},
-    "trades": {"is_buyer_maker", "isbuyermaker", "trade_id"},
-    "funding rates": {"last_funding_rate", "funding_rate", "fundingrate", "funding_interval_hours"},
+    "trades": {"is_buyer_maker", "trade_id"},
+    "funding rates": {"last_funding_rate", "funding_rate", "funding_interval_hours"},
     "best bids and asks": {"best_bid_price", "best_ask_price", "bid_price"},
     "order book depth": {"percentage", "depth"},
     "open interest": {"sum_open_interest", "open_interest"},
@@ -58,10 +59,10 @@ _OTHERS = {
 def fold(name: str) -> str:
     """Write a column's name in one way.
 
-    >>> fold(" Taker buy base asset volume")
-    'taker_buy_base_asset_volume'
+    >>> fold(" Taker buy base_asset volume"), fold("takerBuyBaseAssetVolume")
+    ('takerbuybaseassetvolume', 'takerbuybaseassetvolume')
     """
-    return re.sub(r"[\s_.\-]+", "_", name.strip().casefold()).strip("_")
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def find_columns(names: Sequence[str], path: str) -> dict[str, int]:
@@ -69,7 +70,7 @@ def find_columns(names: Sequence[str], path: str) -> dict[str, int]:
     folded = [fold(name) for name in names]
     found: dict[str, int] = {}
     for column, spellings in _SPELLINGS.items():
-        for spelling in spellings.split():
+        for spelling in map(fold, spellings.split()):
             if folded.count(spelling) > 1:
                 raise UnknownColumns(f"{path} has two columns for {column}", value=spelling)
             if spelling in folded:
@@ -102,7 +103,7 @@ def find_positions(count: int, first_row: Sequence[str], path: str) -> dict[str,
 def looks_like(folded: Sequence[str]) -> str:
     """Say what kind of file has such columns, where that can be told."""
     for kind, marks in _OTHERS.items():
-        if marks & set(folded):
+        if not set(map(fold, marks)).isdisjoint(folded):
             return f", and its columns look like {kind}"
     return ""
 

@@ -30,7 +30,6 @@ Progress = Callable[[int, int | None, str], None]
 """Called as `(bytes_done, bytes_total, file_name)`; the total is None while it is unknown."""
 
 _FIRST_DELAY, _LONGEST_DELAY, _LONGEST_RETRY_AFTER = 0.5, 30.0, 300.0
-_CHUNK = 1 << 16
 
 
 class _TryAgain(Exception):
@@ -161,7 +160,8 @@ class Downloader:
                 self._room(url, total or 0)
                 with part.open("ab" if resumed else "wb") as file:
                     self._progress(have, total, name)
-                    for chunk in answer.iter_raw(_CHUNK):
+                    # Not of a stated size: httpx would hold bytes back, and lose them where the body is cut.
+                    for chunk in answer.iter_raw():
                         file.write(chunk)
                         have += len(chunk)
                         self._room(url, have)

@@ -18,7 +18,14 @@ from pathlib import Path, PurePath
 
 import polars as pl
 
-from mdplatform.errors import InvalidSymbol, MislabelledFile, SourceUnavailable, UnknownColumns, UnknownFormat
+from mdplatform.errors import (
+    InvalidSymbol,
+    MislabelledFile,
+    SourceUnavailable,
+    UnknownColumns,
+    UnknownFormat,
+    UnknownTimeframe,
+)
 from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import month_range, months_between, to_us
@@ -82,11 +89,12 @@ def read_file(
     if kind := other_kind_of(path.absolute()):
         raise UnknownColumns(f"{path} is not a table of bars, and its name says {kind}", value=path.name)
     table = read_table(content, str(path), max_bytes)
-    named = _names(path, content.inner_name, given)
-    return [
-        _deliver(path, part_symbol, part_timeframe, part)
-        for part_symbol, part_timeframe, part in _parts(path, table, named, given)
-    ]
+    try:
+        parts = _parts(path, table, _names(path, content.inner_name, given), given)
+    except (InvalidSymbol, UnknownTimeframe) as refused:
+        refused.cause = f"{path}: {refused.cause.lower()}"
+        raise
+    return [_deliver(path, *part) for part in parts]
 
 
 class Files:

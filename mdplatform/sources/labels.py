@@ -15,7 +15,7 @@ _BOTH = re.compile(rf"^(?:[a-z]+_)*({_SYMBOL})[_\-]({_TIMEFRAME})(?=$|[_\-.])")
 _SYMBOL_AND_DAY = re.compile(
     r"^(?:[a-z]+_)*([A-Z0-9]*[A-Z][A-Z0-9]*(?:[_\-][A-Z0-9]+)*?)(?:[_\-]\d{4}(?:[_\-Q]?\d+)*)?$"
 )
-_FOLDER = re.compile(rf"^(?:.*[_\-])?({_TIMEFRAME})$")
+_FOLDER = re.compile(r"^(?:.*[_\-])?(1s|[135]m|15m|30m|[12468]h|12h|[13]d|1w|1mo|1M)$")
 _ENDINGS = re.compile(r"\.(csv|json|parquet|pq|feather|arrow|ipc|zip|gz|txt)$", re.IGNORECASE)
 _OTHER_KINDS = {
     "fundingrate": "funding rates", "aggtrades": "aggregated trades", "bookticker": "best bids and asks",

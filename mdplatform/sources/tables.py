@@ -67,7 +67,10 @@ def _read_csv(data: bytes, path: str) -> Table:
             texts = dict.fromkeys(schema, pl.String())
             cells = pl.read_csv(body, has_header=False, schema=texts, **skip)  # type: ignore[arg-type]
         except (pl.exceptions.PolarsError, UnicodeDecodeError) as broken:
+            _refuse_uneven(body, len(first), path)
             raise UnknownFormat(f"{path} cannot be read as CSV", value=str(broken).splitlines()[0]) from None
+    if cells.height != body.count(b"\n") + 1 - header:
+        raise UnknownFormat(f"{path} cannot be read as CSV: a quote runs over several lines", value=cells.height)
     lines_before = 2 if header else 1
     return Table(cells.select(wanted), lambda row: f"line {row + lines_before}")
 
@@ -92,6 +95,10 @@ def _check_fields(body: bytes, count: int, path: str, *, ends: bool) -> None:
         raise TruncatedFile(f"{path} ends in the middle of its last row", value=last[1][-80:].decode(errors="replace"))
     if body.count(b",") == (count - 1) * (body.count(b"\n") + 1) and last[-1].count(b",") == count - 1:
         return
+    _refuse_uneven(body, count, path)
+
+
+def _refuse_uneven(body: bytes, count: int, path: str) -> None:
     for number, line in enumerate(io.BytesIO(body), start=1):
         fields = line.count(b",") + 1
         if fields == count or b'"' in line:

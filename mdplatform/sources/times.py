@@ -14,7 +14,6 @@ import polars as pl
 
 from mdplatform.errors import MislabelledFile, UnknownTimeUnit
 from mdplatform.market.bars import INSTANT
-from mdplatform.market.time import iso
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.sources.columns import Place, as_null, refuse_first
 
@@ -26,6 +25,7 @@ _FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f",
     "%+",
     "%Y-%m-%d %H:%M:%S%.fZ",
+    "%Y-%m-%d %H:%M:%S%.f UTC",
     "%Y-%m-%d %H:%M",
 )
 _STEPS = (1_000, 1, 0, 1_000_000)
@@ -63,7 +63,13 @@ def _from_text(column: pl.Series, path: str, place: Place) -> pl.Series:
             break
         found = days.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
         parsed = parsed.to_frame().select(pl.coalesce(pl.first(), found)).to_series()
-    refuse_first(column, parsed.is_null() & column.is_not_null(), "is not a time", path, place)
+    broken = parsed.is_null() & column.is_not_null()
+    if broken.any():
+        numeric = column.cast(pl.Float64, strict=False).is_not_null()
+        refuse_first(column, broken & ~numeric, "is not a time", path, place)
+        raise UnknownTimeUnit(
+            f"{path}: column {column.name} mixes numbers and texts", value=column.filter(broken)[0], remedy=_ALLOWED
+        )
     return parsed.alias(column.name)
 
 
@@ -133,17 +139,20 @@ def close_step(opens: pl.Series, closes: pl.Series, timeframe: Timeframe, path: 
 
 
 def check_spacing(opens: pl.Series, timeframe: Timeframe, path: str, *, closes_agree: bool) -> None:
-    """Refuse rows that lie closer than `timeframe`, or on a coarser grid where no close time says otherwise."""
+    """Refuse rows that lie closer than `timeframe`, or on a coarser grid where no close time says otherwise.
+
+    Few rows may lie on a coarser grid by chance, where minutes without trades have no bar.
+    """
     instants = np.unique(opens.drop_nulls().cast(pl.Int64).to_numpy())
     spacings = np.diff(instants)
     if spacings.size == 0:
         return
     values, counts = np.unique(spacings, return_counts=True)
     usual = int(values[np.argmax(counts)])
-    enough = spacings.size >= 3 or usual in {each.microseconds for each in Timeframe}
-    finer = usual < timeframe.microseconds
-    coarser = usual > timeframe.microseconds and int(np.gcd.reduce(spacings)) > timeframe.microseconds
-    if enough and (finer or (coarser and not closes_agree)):
+    known = usual in {each.microseconds for each in Timeframe}
+    finer = usual < timeframe.microseconds and (known or spacings.size >= 3)
+    coarser = known and spacings.size >= 8 and int(np.gcd.reduce(spacings)) > timeframe.microseconds
+    if finer or (coarser and not closes_agree):
         raise _contradiction(path, timeframe, f"most of its rows are {usual / 60_000_000:g} minutes apart")
 
 
@@ -153,9 +162,3 @@ def _contradiction(path: str, timeframe: Timeframe, what: str) -> MislabelledFil
         value=timeframe.value,
         remedy="Say the right one with --timeframe",
     )
-
-
-def span(instants: pl.Series) -> str:
-    """Say from when to when a column of instants runs."""
-    low, high = instants.min(), instants.max()
-    return f"{iso(low)} to {iso(high)}" if low is not None and high is not None else "no time"  # type: ignore[arg-type]

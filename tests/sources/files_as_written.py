@@ -16,8 +16,10 @@ HEADERS = {
     "dump": DUMP,
     "title": "Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,Number of trades,"
     "Taker buy base asset volume,Taker buy quote asset volume,Ignore",
-    "short": "timestamp,open,high,low,close,volume,close_time,quote_volume,trades,taker_buy_base,taker_buy_quote,ignore",
-    "base": "open_time,open,high,low,close,volume,close_time,quote_volume,trades,taker_base_volume,taker_quote_volume,x",
+    "short": "timestamp,open,high,low,close,volume,close_time,quote_volume,trades,taker_buy_base,taker_buy_quote,x",
+    "base": "ts,open,high,low,close,volume,close_time,quote_volume,trades,taker_base_volume,taker_quote_volume,x",
+    "camel": "openTime,open,high,low,close,volume,closeTime,quoteAssetVolume,numberOfTrades,takerBuyBaseAssetVolume,"
+    "takerBuyQuoteAssetVolume,ignore",
     "av": "Timestamp,Open,High,Low,Close,Volume,Close_time,Quote_av,Trades,Tb_base_av,Tb_quote_av,Ignore",
 }
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

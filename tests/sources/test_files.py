@@ -11,7 +11,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from mdplatform.errors import MislabelledFile, SourceUnavailable, UnknownTimeframe
 from mdplatform.market.bars import RAW_SCHEMA, VALUE_COLUMNS

@@ -177,7 +177,7 @@ def test_longer_bars_are_exact_sums_of_their_minutes_and_none_lacks_one(timefram
     by_minute = {
         row["open_time"]: row
         for row in minutes("BNBUSDT", start, end).with_columns(pl.col("open_time").cast(pl.Int64)).iter_rows(named=True)
-    }  # noqa: E501
+    }
     bars = pl.concat([each.rows for each in SimulatedMarket().bars("BNBUSDT", Timeframe(timeframe), start, end)])
     origin = 4 * 86_400_000_000 if timeframe == "1w" else 0
     first = start + (origin - start) % length
