@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from mdplatform.errors import InvalidFeature, NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
 from mdplatform.features import FeatureLike, FeatureSpec, parse_feature
@@ -26,7 +26,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import BadBlob, Blob, decode
 from mdplatform.serving.keys import bars_key, blob_key
 from mdplatform.serving.publisher import read_sequence
-from mdplatform.serving.result import FeatureResult, make_result
+from mdplatform.serving.result import FeatureResult, make_result, output_names
 from mdplatform.serving.timings import Timings
 from mdplatform.serving.window import feature_blobs, feature_history
 from mdplatform.settings import Settings
@@ -35,13 +35,35 @@ DEFAULT_TIMEFRAME = "15m"
 MOST_ROWS = 1_000_000
 
 
+@dataclass(frozen=True)
+class Target:
+    """A feature in a timeframe, with what each read needs of it; kept, because to work it out costs as much as a read."""
+
+    spec: FeatureSpec
+    timeframe: Timeframe
+
+    @cached_property
+    def blob_id(self) -> str:
+        """The id under which the whole feature lies in Redis."""
+        return self.spec.whole.id
+
+    @cached_property
+    def feature(self) -> str:
+        """The canonical text."""
+        return str(self.spec.at(None))
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The short name of each output and its column."""
+        return output_names(self.spec)
+
+
 @dataclass
 class Lookup:
     """One checked question, and what has become of it."""
 
     symbol: str
-    spec: FeatureSpec
-    timeframe: Timeframe
+    target: Target
     n: int
     sequence: int = 0
     notes: list[str] = field(default_factory=list)
@@ -50,7 +72,7 @@ class Lookup:
     @property
     def keys(self) -> tuple[str, str]:
         """The keys of the blob and of the symbol's bars."""
-        return blob_key(self.symbol, self.timeframe, self.spec.whole.id), bars_key(self.symbol)
+        return blob_key(self.symbol, self.target.timeframe, self.target.blob_id), bars_key(self.symbol)
 
     def judge(self, raw: bytes | None, sequence: bytes | None) -> FeatureResult | None:
         """Give the answer if what Redis held is one, else None; remember the sequence for publishing."""
@@ -59,7 +81,7 @@ class Lookup:
             return None
         try:
             blob = decode(raw)
-            if (blob.symbol, blob.timeframe, blob.spec_id) != (self.symbol, self.timeframe, self.spec.whole.id):
+            if blob.key != self.keys[0]:
                 raise BadBlob("it is of another feature")
         except BadBlob as bad:
             self.notes.append(f"What Redis held was no valid blob ({bad}), and was not used")
@@ -72,7 +94,13 @@ class Lookup:
     def answer(self, blob: Blob, *, cached: bool) -> FeatureResult:
         """Give the answer that the blob holds."""
         return make_result(
-            blob, self.spec, self.n, cached=cached, notes=tuple(self.notes), timings=self.timings.finish()
+            blob,
+            self.target.feature,
+            self.target.outputs,
+            self.n,
+            cached=cached,
+            notes=tuple(self.notes),
+            timings=self.timings.finish(),
         )
 
     def without_redis(self, reason: str) -> None:
@@ -92,9 +120,9 @@ class Library:
         timings = Timings()
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_ROWS:
             raise ParameterOutOfRange("n is refused", value=n, remedy=f"Allowed: an integer from 1 to {MOST_ROWS}")
-        name, (spec, chosen) = parse_symbol(symbol), _resolve(feature, timeframe)
+        lookup = Lookup(parse_symbol(symbol), _target(feature, timeframe), n, timings=timings)
         timings.mark("check")
-        return Lookup(name, spec, chosen, n, timings=timings)
+        return lookup
 
     def compute(self, lookups: Sequence[Lookup]) -> list[Blob]:
         """Compute the blob of each; those of one symbol and timeframe share bars. Raises `UnknownSymbol`, `NoData`.
@@ -103,17 +131,17 @@ class Library:
         """
         groups: dict[tuple[str, Timeframe, int], list[Lookup]] = defaultdict(list)
         for each in lookups:
-            groups[each.symbol, each.timeframe, max(each.n, self.settings.window_rows)].append(each)
+            groups[each.symbol, each.target.timeframe, max(each.n, self.settings.window_rows)].append(each)
         found: dict[tuple[str, Timeframe, int, str], Blob] = {}
         for (symbol, timeframe, rows), group in groups.items():
-            blobs = feature_blobs(self.lake, symbol, timeframe, [each.spec for each in group], rows)
+            blobs = feature_blobs(self.lake, symbol, timeframe, [each.target.spec for each in group], rows)
             if not blobs:
                 raise self.nothing(symbol, timeframe)
             found.update({(symbol, timeframe, rows, blob.spec_id): blob for blob in blobs})
         for each in lookups:
             each.timings.mark("compute")
         return [
-            found[each.symbol, each.timeframe, max(each.n, self.settings.window_rows), each.spec.whole.id]
+            found[each.symbol, each.target.timeframe, max(each.n, self.settings.window_rows), each.target.blob_id]
             for each in lookups
         ]
 
@@ -132,21 +160,20 @@ class Library:
     ) -> FeatureResult:
         """Give the rows with `start <= open_time < end`, as they were known at `as_of`."""
         lookup = self.prepare(symbol, feature, timeframe, 1)
-        begin, stop = _microseconds(start), _microseconds(end)
+        target, begin, stop = lookup.target, _microseconds(start), _microseconds(end)
         known = None if as_of is None else _instant(as_of)
-        blob = feature_history(self.lake, lookup.symbol, lookup.timeframe, lookup.spec, begin, stop, known)
+        blob = feature_history(self.lake, lookup.symbol, target.timeframe, target.spec, begin, stop, known)
         if blob is None:
-            if lookup.symbol in self.lake.bars.symbols() and lookup.timeframe in self.lake.bars.timeframes(
-                lookup.symbol
-            ):
-                raise NoData(
-                    f"No {lookup.timeframe} bars of {lookup.symbol} in that range",
-                    value=f"{start} to {end}" + (f" as of {as_of}" if as_of is not None else ""),
-                    remedy="Ask for another range, or take in the bars with `mdplatform ingest`",
-                )
-            raise self.nothing(lookup.symbol, lookup.timeframe)
+            if target.timeframe not in self.lake.bars.timeframes(lookup.symbol):
+                raise self.nothing(lookup.symbol, target.timeframe)
+            raise NoData(
+                f"No {target.timeframe} bars of {lookup.symbol} in that range",
+                value=f"{start} to {end}" + (f" as of {as_of}" if as_of is not None else ""),
+                remedy="Ask for another range, or take in the bars with `mdplatform ingest`",
+            )
         lookup.timings.mark("compute")
-        return make_result(blob, lookup.spec, None, cached=False, timings=lookup.timings.finish())
+        timings = lookup.timings.finish()
+        return make_result(blob, target.feature, target.outputs, None, cached=False, timings=timings)
 
     def nothing(self, symbol: str, timeframe: Timeframe) -> PlatformError:
         """Give the error that says why there is nothing, and what to do."""
@@ -159,18 +186,18 @@ class Library:
         return NoData(f"No {timeframe} bars of {symbol} in the lake", remedy=f"There are: {readable}. {take_in}")
 
 
-def _resolve(feature: FeatureLike, timeframe: str | None) -> tuple[FeatureSpec, Timeframe]:
+def _target(feature: FeatureLike, timeframe: str | None) -> Target:
     if isinstance(feature, str) and (timeframe is None or isinstance(timeframe, str)):
-        return _resolve_text(feature, timeframe)
+        return _target_of_text(feature, timeframe)
     return _agree(parse_feature(feature), timeframe)
 
 
 @lru_cache(maxsize=4096)
-def _resolve_text(feature: str, timeframe: str | None) -> tuple[FeatureSpec, Timeframe]:
+def _target_of_text(feature: str, timeframe: str | None) -> Target:
     return _agree(parse_feature(feature), timeframe)
 
 
-def _agree(spec: FeatureSpec, timeframe: str | None) -> tuple[FeatureSpec, Timeframe]:
+def _agree(spec: FeatureSpec, timeframe: str | None) -> Target:
     told = None if timeframe is None else Timeframe.parse(timeframe)
     if told is not None and spec.timeframe is not None and told is not spec.timeframe:
         raise InvalidFeature(
@@ -178,7 +205,7 @@ def _agree(spec: FeatureSpec, timeframe: str | None) -> tuple[FeatureSpec, Timef
             value=str(spec),
             remedy="Leave one of them out",
         )
-    return spec, told or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME)
+    return Target(spec, told or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME))
 
 
 def _instant(given: datetime | str) -> datetime:

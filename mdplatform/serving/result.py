@@ -128,26 +128,27 @@ class FeatureResult:
 
 def make_result(
     blob: Blob,
-    spec: FeatureSpec,
+    feature: str,
+    outputs: dict[str, str],
     n: int | None,
     *,
     cached: bool,
     notes: tuple[str, ...] = (),
     timings: dict[str, float] | None = None,
 ) -> FeatureResult:
-    """Give the newest `n` rows (all for None) of a blob, with the outputs that `spec` has."""
+    """Give the newest `n` rows (all for None) of a blob, with the `outputs` (short name to column) of `feature`."""
     batch = blob.batch
-    skipped = 0 if n is None else max(0, batch.num_rows - n)
-    outputs = output_names(spec)
-    table = batch.slice(skipped).select(["open_time", "available_at", *outputs.values(), "status"])
+    names = ["open_time", "available_at", *outputs.values(), "status"]
+    if batch.schema.names != names:
+        batch = batch.select(names)
     return FeatureResult(
         symbol=blob.symbol,
-        feature=str(spec.at(None)),
+        feature=feature,
         timeframe=blob.timeframe.value,
         source="cache" if cached else "computed",
         layer="redis" if cached else "lake",
         version=blob.version,
-        table=table,
+        table=batch if n is None else batch.slice(max(0, batch.num_rows - n)),
         outputs=outputs,
         made_by=blob.made_by,
         engine=blob.engine,
