@@ -8,24 +8,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
-from mdplatform.errors import MislabelledFile, PlatformError, SourceError
+from mdplatform.errors import EmptyFile, MislabelledFile, PlatformError, SourceError
 from mdplatform.lake import Lake
 from mdplatform.lake.inbox import Batch
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import month_of, month_range, to_us
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.runs import Progress, Runs
+from mdplatform.runs import Materialized, Progress, Runs, silent
 from mdplatform.settings import Settings
 from mdplatform.sources.delivery import Delivery
 from mdplatform.sources.files import find_files, read_file
-from mdplatform.sources.registry import SOURCES, ALIASES, source
-
-Reading = Callable[[str, int, int], None]
-"""Called with what is being read, how much is done, and how much there is."""
+from mdplatform.sources.registry import ALIASES, SOURCES, source
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,10 @@ class Wanted:
 
 @dataclass
 class Report:
-    """What was taken in, in rows of the delivered timeframes; `partitions` are `month|symbol`."""
+    """What was taken in, in rows of the delivered timeframes; `partitions` are `month|symbol`.
+
+    `skipped` are files without rows that were found in a folder; one that is named itself is an error.
+    """
 
     taken: int = 0
     unchanged: int = 0
@@ -48,49 +49,54 @@ class Report:
     quarantined: Counter[str] = field(default_factory=Counter)
     partitions: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
 def ingest(
     targets: Sequence[str],
     wanted: Wanted,
     settings: Settings,
-    reading: Reading = lambda what, done, total: None,
-    progress: Progress = lambda what, partitions: None,
+    reading: Progress = silent,
+    progress: Progress = silent,
 ) -> Report:
     """Take in `targets`: paths, or `source:SYMBOL` such as `binance:BTCUSDT`. Raises a `PlatformError`, storing nothing."""
-    lake, now = Lake(settings.lake_dir), datetime.now(UTC)
-    staged: list[tuple[Batch, bool]] = []
+    lake, now, report = Lake(settings.lake_dir), datetime.now(UTC), Report()
+    staged: list[Batch] = []
     sources_of: dict[str, tuple[str | None, Timeframe]] = {}
     try:
-        for delivery, from_source in _deliveries(targets, wanted, settings, now, reading):
+        for delivery, from_source in _deliveries(targets, wanted, settings, now, reading, report):
             _check_months(delivery, settings, now)
-            staged += _stage(lake, delivery, now)
+            staged += lake.inbox.stage(
+                delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
+            )
             sources_of[delivery.symbol] = (from_source, delivery.timeframe)
     except BaseException:
-        for batch, is_new in staged:
-            if is_new:
+        for batch in staged:
+            if batch.staged_at == now:  # what an earlier call staged, and no run has merged yet, stays
                 lake.inbox.clear(batch)
         raise
-    months_of: dict[str, list[str]] = {}
-    for batch, _ in staged:
-        months_of.setdefault(batch.symbol, []).append(batch.month)
     with Runs(settings) as runs:
-        runs.register(sorted(months_of))
+        runs.register(sorted(sources_of))
         for symbol, (from_source, timeframe) in sources_of.items():
             lake.universe.add(symbol, from_source, timeframe)
-        return _report(runs, {symbol: sorted(set(months)) for symbol, months in months_of.items()}, progress)
+        _add_runs(report, runs.materialize(["bars"], _months_to_run(lake, staged, report), progress=progress))
+    return report
 
 
-def _stage(lake: Lake, delivery: Delivery, now: datetime) -> list[tuple[Batch, bool]]:
-    batches = lake.inbox.stage(
-        delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
-    )
-    return [(batch, batch.staged_at == now) for batch in batches]
+def _months_to_run(lake: Lake, staged: list[Batch], report: Report) -> dict[str, list[str]]:
+    """Give the months to materialize by symbol; what was merged before needs no run."""
+    months_of: dict[str, set[str]] = {}
+    for batch in staged:
+        if lake.bars.has_merged(batch):
+            report.unchanged += len(batch.rows)
+            lake.inbox.clear(batch)
+        else:
+            months_of.setdefault(batch.symbol, set()).add(batch.month)
+    return {symbol: sorted(months) for symbol, months in sorted(months_of.items())}
 
 
-def _report(runs: Runs, months_of: dict[str, list[str]], progress: Progress) -> Report:
-    report = Report()
-    for done in runs.materialize(["bars"], months_of, progress=progress):
+def _add_runs(report: Report, runs: list[Materialized]) -> None:
+    for done in runs:
         report.taken += done.metadata["taken"]
         report.unchanged += done.metadata["unchanged"]
         report.corrected += done.metadata["corrected"]
@@ -98,18 +104,23 @@ def _report(runs: Runs, months_of: dict[str, list[str]], progress: Progress) -> 
         report.partitions.append(done.partition)
         if done.run_id not in report.run_ids:
             report.run_ids.append(done.run_id)
-    return report
 
 
 def _deliveries(
-    targets: Sequence[str], wanted: Wanted, settings: Settings, now: datetime, reading: Reading
+    targets: Sequence[str], wanted: Wanted, settings: Settings, now: datetime, reading: Progress, report: Report
 ) -> Iterator[tuple[Delivery, str | None]]:
     paths = [target for target in targets if not _is_remote(target)]
+    named = {Path(path).absolute() for path in paths}
     files = find_files(paths) if paths else []
     for number, path in enumerate(files):
         reading(path.name, number, len(files))
-        for delivery in read_file(path, wanted.symbol, wanted.timeframe, settings.max_file_mb * 1_000_000):
-            yield delivery, None
+        try:
+            for delivery in read_file(path, wanted.symbol, wanted.timeframe, settings.max_file_mb * 1_000_000):
+                yield delivery, None
+        except EmptyFile:
+            if path.absolute() in named:
+                raise
+            report.skipped.append(str(path))
         reading(path.name, number + 1, len(files))
     for target in targets:
         if _is_remote(target):
@@ -122,7 +133,7 @@ def _is_remote(target: str) -> bool:
 
 
 def _from_source(
-    target: str, wanted: Wanted, settings: Settings, now: datetime, reading: Reading
+    target: str, wanted: Wanted, settings: Settings, now: datetime, reading: Progress
 ) -> Iterator[tuple[Delivery, str]]:
     name, _, given = target.partition(":")
     symbol, timeframe = parse_symbol(given), wanted.timeframe or Timeframe.M1

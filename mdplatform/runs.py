@@ -28,8 +28,12 @@ _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset
 _MOST_MONTHS = 12
 _PROCESS_TAG = "mdplatform/process"
 
-Progress = Callable[[str, int], None]
-"""Called with what was done, and how many partitions that was."""
+Progress = Callable[[str, int, int], None]
+"""Called with what was done last, how much is done, and how much there is to do."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +93,28 @@ class Runs:
         months_of: dict[str, list[str]],
         *,
         fetch: bool = False,
-        progress: Progress = lambda what, partitions: None,
+        progress: Progress = silent,
     ) -> list[Materialized]:
         """Materialize `assets` for the months of each symbol. Raises `MaterializationFailed` at the first failed run."""
         ordered = self.check_assets(assets)
         graph = self._definitions.resolve_asset_graph()
         by_symbol = [name for name in ordered if graph.get(dg.AssetKey(name)).partitions_def == MONTH_BY_SYMBOL]
         by_month = [name for name in ordered if name not in by_symbol]
-        done: list[Materialized] = []
+        work: list[tuple[str, list[str], str, str, int]] = []
         for symbol, months in months_of.items() if by_symbol else ():
             for run in _consecutive(months):
-                first, last = (str(dg.MultiPartitionKey({"month": each, "symbol": symbol})) for each in (run[0], run[-1]))
-                done += self._run(by_symbol, first, last, fetch)
-                progress(f"{', '.join(by_symbol)} {symbol}", len(run) * len(by_symbol))
+                keys = (str(dg.MultiPartitionKey({"month": each, "symbol": symbol})) for each in (run[0], run[-1]))
+                work.append((f"{', '.join(by_symbol)} {symbol}", by_symbol, *keys, len(run) * len(by_symbol)))
         every_month = sorted({month for months in months_of.values() for month in months})
         for run in _consecutive(every_month) if by_month else ():
-            done += self._run(by_month, run[0], run[-1], fetch)
-            progress(", ".join(by_month), len(run) * len(by_month))
+            work.append((", ".join(by_month), by_month, run[0], run[-1], len(run) * len(by_month)))
+        total, finished = sum(partitions for *_, partitions in work), 0
+        done: list[Materialized] = []
+        for what, of_run, first, last, partitions in work:
+            progress(what, finished, total)
+            done += self._run(of_run, first, last, fetch)
+            finished += partitions
+            progress(what, finished, total)
         return done
 
     def _run(self, assets: Sequence[str], first: str, last: str, fetch: bool) -> list[Materialized]:

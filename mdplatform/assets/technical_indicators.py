@@ -126,14 +126,16 @@ def _same(held: pl.DataFrame, frame: pl.DataFrame) -> bool:
     if held.columns != frame.columns or len(held) != len(frame):
         return False
     numbers = [name for name, kind in frame.schema.items() if kind == pl.Float64]
-    if not held.drop(numbers).cast(frame.drop(numbers).schema).equals(frame.drop(numbers)):  # type: ignore[arg-type]
+    others = [name for name in frame.columns if name not in numbers]
+    if not held.select(others).equals(frame.select(others)):
         return False
+    both = pl.concat([frame.select(numbers), held.select(pl.col(numbers).name.suffix(" held"))], how="horizontal")
     apart = [
-        ((held[name] - frame[name]).abs() > _ROUNDING * frame[name].abs()).any()
-        or held[name].is_null().ne(frame[name].is_null()).any()
+        ((pl.col(name) - pl.col(f"{name} held")).abs() > _ROUNDING * pl.col(name).abs()).any()
+        | (pl.col(name).is_null() != pl.col(f"{name} held").is_null()).any()
         for name in numbers
     ]
-    return not any(apart)
+    return not both.select(pl.any_horizontal(apart)).item()
 
 
 def _of_month(frame: pl.DataFrame, month: str) -> pl.DataFrame:

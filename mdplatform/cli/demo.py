@@ -35,21 +35,24 @@ def demo(
     while len(every) < months:
         every.insert(0, month_of(month_range(every[0])[0] - 1))
     with connect(settings), Reader(settings) as reader, progress() as bars:
-        taking = bars.add_task("Taking in market data", total=len(_SYMBOLS) * months)
-        computing = bars.add_task("Materializing", total=len(_SYMBOLS) * months + months)
+        taking = bars.add_task("Taking in market data", total=None)
+        computing = bars.add_task("Materializing", total=None)
+
+        def on_taking(what: str, done: int, total: int) -> None:
+            bars.update(taking, description=f"Taking in {what}", completed=done, total=total)
+
+        def on_computing(what: str, done: int, total: int) -> None:
+            bars.update(computing, description=f"Materializing {what}", completed=done, total=total)
+
         report = ingest(
             [f"simulated:{symbol}" for symbol in _SYMBOLS],
             Wanted(timeframe=Timeframe.M5, first_month=every[0]),
             settings,
-            progress=lambda what, partitions: bars.update(taking, description=f"Took in {what}", advance=partitions),
+            progress=on_taking,
         )
         with Runs(settings) as runs:
             runs.materialize(
-                ["technical_indicators", "returns_panel"],
-                {symbol: every for symbol in _SYMBOLS},
-                progress=lambda what, partitions: bars.update(
-                    computing, description=f"Materialized {what}", advance=partitions
-                ),
+                ["technical_indicators", "returns_panel"], {symbol: every for symbol in _SYMBOLS}, progress=on_computing
             )
         bars.stop()
         out.print(
@@ -70,11 +73,11 @@ def _show(reader: object) -> None:
 
     assert isinstance(reader, Reader)
     table = Table(title="What a strategy reads", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("symbol")
-    table.add_column("timeframe")
+    table.add_column("symbol", no_wrap=True, min_width=7)
+    table.add_column("bars", no_wrap=True, min_width=4)
     for name in ("RSI", "MACD hist.", "lower band", "middle", "upper"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("available at (UTC)", "from", "read in"):
+    for name in ("available at, UTC", "from", "read in"):
         table.add_column(name, no_wrap=True)
     timeframes = standing_catalogue().timeframes
     reader.latest(_SYMBOLS[0], _FEATURES[0], timeframes[0])  # connects, so that the first time shown is a read's alone
@@ -99,4 +102,5 @@ def _show(reader: object) -> None:
 def _number(number: float | None) -> str:
     if number is None:
         return "–"
-    return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"
+    size = abs(number)
+    return f"{number:,.0f}" if size >= 10_000 else f"{number:,.1f}" if size >= 1000 else f"{number:.4g}"

@@ -49,8 +49,8 @@ def ingest(
         def on_read(what: str, done: int, total: int) -> None:
             bars.update(read, description=f"Reading {what}", completed=done, total=total)
 
-        def on_run(what: str, partitions: int) -> None:
-            bars.update(merge, description=f"Materialized {what}", advance=partitions, visible=True)
+        def on_run(what: str, done: int, total: int) -> None:
+            bars.update(merge, description=f"Materializing {what}", completed=done, total=total, visible=True)
 
         report = take_in(targets, wanted, Settings.load(), on_read, on_run)
     if as_json:
@@ -64,5 +64,7 @@ def ingest(
     )
     for rule, rows in report.quarantined.most_common():
         out.print(f"  quarantined by {rule}: {rows:,}")
+    for path in report.skipped:
+        err.print(f"skipped, for it has no rows: {path}", style="yellow", markup=False, soft_wrap=True)
     if report.taken or report.corrected:
         err.print("Next: mdplatform materialize technical_indicators", style="dim")

@@ -48,8 +48,8 @@ def materialize(
         with progress() as bars:
             task = bars.add_task("Materializing", total=None)
 
-            def on_run(what: str, partitions: int) -> None:
-                bars.update(task, description=f"Materialized {what}", advance=partitions)
+            def on_run(what: str, finished: int, total: int) -> None:
+                bars.update(task, description=f"Materializing {what}", completed=finished, total=total)
 
             done = runs.materialize(assets, months_of, fetch=fetch, progress=on_run)
     for asset in dict.fromkeys(each.asset for each in done):
