@@ -7,16 +7,19 @@
 3. Connection errors, short bodies, stalls, 429 and 5xx are tried again after a back-off that doubles and is jittered;
    `Retry-After` is honoured.
 4. A verified body replaces the file in one rename. A body with a wrong sum is thrown away and fetched anew.
+
+Processes that want the same folder take turns, so that two never write to one part.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -81,7 +84,8 @@ class Downloader:
                 expected = self._checksum(url, name)
                 if expected is None:
                     return None
-                return self._current(name, expected) or self._body(url, name, expected)
+                with _alone(self.folder):
+                    return self._current(name, expected) or self._body(url, name, expected)
             except (_TryAgain, ChecksumMismatch) as failed:
                 if attempt == self.retries:
                     if isinstance(failed, ChecksumMismatch):
@@ -122,7 +126,6 @@ class Downloader:
         return None
 
     def _body(self, url: str, name: str, expected: str) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"{name}.{expected[:16]}.part"
         for stale in self.folder.glob(f"{name}.*.part"):
             if stale != part:
@@ -177,6 +180,18 @@ class Downloader:
                 f"{url} is larger than allowed", value=f"more than {self.max_bytes} bytes",
                 remedy="Raise MDPLATFORM_MAX_FILE_MB if you trust it",
             )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time write to a folder; the lock goes with the process that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _check_status(answer: httpx.Response) -> None:

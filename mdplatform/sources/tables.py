@@ -90,10 +90,11 @@ def _first_rows(body: bytes, path: str) -> tuple[list[str], list[str]]:
 
 def _check_fields(body: bytes, count: int, path: str, *, ends: bool) -> None:
     """Refuse lines with fewer or more fields than the first; the last one is cut if it has fewer."""
-    last = body.rsplit(b"\n", 2)[-2:]
-    if not ends and len(last) == 2 and last[1].endswith(b",") and not last[0].rstrip(b"\r").endswith(b","):
-        raise TruncatedFile(f"{path} ends in the middle of its last row", value=last[1][-80:].decode(errors="replace"))
-    if body.count(b",") == (count - 1) * (body.count(b"\n") + 1) and last[-1].count(b",") == count - 1:
+    at = body.rfind(b"\n")
+    last, before = body[at + 1 :], body[max(at - 2, 0) : max(at, 0)].rstrip(b"\r")
+    if not ends and last.endswith(b",") and before and not before.endswith(b","):
+        raise TruncatedFile(f"{path} ends in the middle of its last row", value=last[-80:].decode(errors="replace"))
+    if body.count(b",") == (count - 1) * (body.count(b"\n") + 1) and last.count(b",") == count - 1:
         return
     _refuse_uneven(body, count, path)
 

@@ -143,12 +143,11 @@ def check_spacing(opens: pl.Series, timeframe: Timeframe, path: str, *, closes_a
 
     Few rows may lie on a coarser grid by chance, where minutes without trades have no bar.
     """
-    instants = np.unique(opens.drop_nulls().cast(pl.Int64).to_numpy())
-    spacings = np.diff(instants)
+    spacings = np.diff(np.sort(opens.drop_nulls().cast(pl.Int64).to_numpy()))
+    spacings = spacings[spacings > 0]
     if spacings.size == 0:
         return
-    values, counts = np.unique(spacings, return_counts=True)
-    usual = int(values[np.argmax(counts)])
+    usual = int(pl.Series(spacings).mode().min())  # type: ignore[arg-type]
     known = usual in {each.microseconds for each in Timeframe}
     finer = usual < timeframe.microseconds and (known or spacings.size >= 3)
     coarser = known and spacings.size >= 8 and int(np.gcd.reduce(spacings)) > timeframe.microseconds

@@ -55,7 +55,7 @@ def unpack(path: Path, max_bytes: int) -> Content:
             data = _bounded(gzip.GzipFile(fileobj=io.BytesIO(data)), path, max_bytes)
         except (EOFError, zlib.error, gzip.BadGzipFile) as broken:
             raise TruncatedFile(f"{path} is a damaged gzip file", value=str(broken), remedy="Fetch it again") from None
-    if not data.strip():
+    if not data[:4096].strip() and not data.strip():
         raise EmptyFile(f"{path} has nothing in it", value=len(data))
     return Content(_kind(path, data), data, inner_name)
 

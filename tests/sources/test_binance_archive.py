@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,15 @@ def test_progress_goes_from_nothing_to_all_of_each_file(server: ArchiveServer, t
         assert steps[0] == (0, size)
         assert steps[-1] == (size, size)
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+
+
+def test_two_that_want_the_same_file_at_once_fetch_it_once(server: ArchiveServer, tmp_path: Path) -> None:
+    server.fault(f"{MONTHLY}/BTCUSDT-1h-2025-01.zip", "cut 5000")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: counts(archive(server, tmp_path)), range(4)))
+    assert found == [[744]] * 4
+    path = f"{MONTHLY}/BTCUSDT-1h-2025-01.zip"
+    assert [asked for _, where, asked in server.requests if where == path] == [None, "bytes=5000-"]
 
 
 def test_futures_lie_in_their_own_folders(server: ArchiveServer, tmp_path: Path) -> None:
