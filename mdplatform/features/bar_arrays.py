@@ -34,7 +34,7 @@ class BarArrays:
     columns: dict[str, Floats]
     _unusable: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     _holes: dict[tuple[frozenset[str], str | None], Holes] = field(default_factory=dict)
-    _runs: dict[tuple[str, ...], NDArray[np.int64]] = field(default_factory=dict)
+    _runs: dict[tuple[str, ...], tuple[NDArray[np.int64], int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, values in self.columns.items():
@@ -51,11 +51,12 @@ class BarArrays:
             self._holes[key] = find_holes(self.open_time, self.step, self.gaps, unusable, anchor)
         return self._holes[key]
 
-    def runs(self, kind: str, columns: tuple[str, ...]) -> NDArray[np.int64]:
-        """Give, for each row, for how many rows up to it the columns have been `still`, `flat`, `level` or `zero`."""
+    def runs(self, kind: str, columns: tuple[str, ...]) -> tuple[NDArray[np.int64], int]:
+        """Give for how many rows up to each the columns have been of that kind (see `degenerate`), and the longest."""
         key = (kind, *columns)
         if key not in self._runs:
-            self._runs[key] = count_runs(kind, [self.columns[name] for name in columns])
+            runs = count_runs(kind, [self.columns[name] for name in columns])
+            self._runs[key] = runs, int(runs.max(initial=0))
         return self._runs[key]
 
 

@@ -25,6 +25,7 @@ from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, STATUSES, UN
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
+from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
 
 _WORDS = pl.Series(STATUSES)
@@ -48,25 +49,35 @@ class Evaluation:
         spec = parse_feature(feature)
         if spec.canonical not in self.statuses:
             raise UnknownFeature(spec.canonical, self.statuses)
-        return self._status_column(spec.canonical)
+        return _WORDS.gather(self.statuses[spec.canonical]).alias(spec.canonical)
 
     def table(self) -> pa.Table:
         """Give `open_time` and a float64 column for each output; what has no value is null, never NaN."""
-        columns: list[Any] = [self._times().to_arrow().cast(pa.timestamp("us", tz="UTC"))]
-        columns.extend(pa.array(each, from_pandas=True) for each in self.values.values())
-        return pa.table(columns, names=["open_time", *self.values])
+        columns: list[Any] = [self._times().to_arrow()]
+        valid: dict[int, pa.Buffer] = {}  # by the array of statuses, which features of the same lengths share
+        for spec in self.features:
+            statuses = self.statuses[spec.canonical]
+            if id(statuses) not in valid:
+                valid[id(statuses)] = pa.py_buffer(np.packbits(statuses <= UNSETTLED, bitorder="little").data)
+            for name in spec.columns:
+                buffers: list[pa.Buffer | None] = [valid[id(statuses)], pa.py_buffer(self.values[name].data)]
+                columns.append(pa.Array.from_buffers(pa.float64(), len(statuses), buffers))
+        return pa.table(columns, names=["open_time", *(name for spec in self.features for name in spec.columns)])
 
     def frame(self) -> pl.DataFrame:
         """Give `open_time`, a column for each output, and for each feature its status as `<canonical text>.status`."""
-        values = [pl.Series(name, each, nan_to_null=True) for name, each in self.values.items()]
-        statuses = [self._status_column(name).alias(f"{name}.status") for name in self.statuses]
-        return pl.DataFrame([self._times(), *values, *statuses])
+        words: dict[int, pl.Series] = {}
+        columns = [self._times()]
+        for name, values in self.values.items():
+            columns.append(pl.Series(name, values, nan_to_null=True))
+        for name, statuses in self.statuses.items():
+            if id(statuses) not in words:
+                words[id(statuses)] = _WORDS.gather(statuses)
+            columns.append(words[id(statuses)].alias(f"{name}.status"))
+        return pl.DataFrame(columns)
 
     def _times(self) -> pl.Series:
-        return pl.Series("open_time", self.open_time, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
-
-    def _status_column(self, canonical: str) -> pl.Series:
-        return _WORDS.gather(self.statuses[canonical]).alias(canonical)
+        return pl.Series("open_time", self.open_time).cast(INSTANT)
 
 
 def compute(
@@ -124,38 +135,29 @@ def _check_timeframe(specs: Iterable[FeatureSpec], step: int | None) -> None:
 
 
 def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDArray[np.int8]]:
-    rows = len(bars.open_time)
+    rows, lookback = len(bars.open_time), spec.lookback
     holes = bars.holes(spec.inputs, spec.anchor)
     columns = [bars.columns[name] for name in spec.inputs]
-    lookback, settle = spec.lookback, spec.settle
-    if len(holes.segments) == 1 and holes.statuses is None and rows > lookback:
+    if holes.is_whole and rows > lookback:
         outputs = talib_functions.run(spec, columns)
-        statuses = np.zeros(rows, np.int8)
     else:
         outputs = [np.full(rows, np.nan) for _ in spec.definition.outputs]
-        statuses = np.zeros(rows, np.int8) if holes.statuses is None else holes.statuses.copy()
         for segment in holes.segments:
             if segment.stop - segment.start > lookback:
                 inside = slice(segment.start, segment.stop)
-                for output, part in zip(
-                    outputs, talib_functions.run(spec, [each[inside] for each in columns]), strict=True
-                ):
+                parts = talib_functions.run(spec, [each[inside] for each in columns])
+                for output, part in zip(outputs, parts, strict=True):
                     output[inside] = part
-    for segment in holes.segments:
-        first = min(segment.start + lookback, segment.stop)
-        statuses[segment.start : first] = segment.cause
-        settled = first + settle if spec.anchor is None or segment.anchored else segment.stop
-        statuses[first : min(settled, segment.stop)] = UNSETTLED
-    _refuse(find_degenerate(spec, bars, outputs), DEGENERATE, outputs, statuses)
+    statuses = holes.statuses_after(lookback, None if spec.anchor else spec.settle)
+    refused = [(find_degenerate(spec, bars, outputs), DEGENERATE)]
     for output in outputs:
-        if not np.isfinite(output[lookback:]).all():
-            _refuse(~np.isfinite(output), DIVISION_BY_ZERO, outputs, statuses)
-    empty = statuses > UNSETTLED
-    for output in outputs:
-        output[empty] = np.nan
+        if not np.isfinite(output[lookback:].sum()):  # which is quicker than to look at each
+            refused.append((~np.isfinite(output), DIVISION_BY_ZERO))
+    for where, reason in refused:
+        if where is not None:
+            lost = where & (statuses <= UNSETTLED)
+            if lost.any():
+                statuses = np.where(lost, np.int8(reason), statuses)
+                for output in outputs:
+                    output[lost] = np.nan
     return outputs, statuses
-
-
-def _refuse(where: NDArray[np.bool_] | None, reason: int, outputs: list[Floats], statuses: NDArray[np.int8]) -> None:
-    if where is not None:
-        statuses[where & (statuses <= UNSETTLED)] = reason

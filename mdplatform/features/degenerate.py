@@ -35,8 +35,8 @@ _NEAR = 1e-9
 class HasRuns(Protocol):
     """Bars that know for how many rows columns have been `still`, `flat`, `level` or `zero`."""
 
-    def runs(self, kind: str, columns: tuple[str, ...]) -> Runs:
-        """Give the number of such rows up to each row."""
+    def runs(self, kind: str, columns: tuple[str, ...]) -> tuple[Runs, int]:
+        """Give the number of such rows up to each row, and the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,9 @@ def find_degenerate(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats])
 
 def _find(rule: _Rule, spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
     given = spec.arguments
-    runs = bars.runs(rule.kind, tuple(spec.inputs[place] for place in rule.inputs))
+    runs, longest = bars.runs(rule.kind, tuple(spec.inputs[place] for place in rule.inputs))
     window = rule.window(given)
-    if not len(runs) or runs.max() < window:
+    if longest < window:
         return None
     found = runs >= window
     if rule.made_up is not None:

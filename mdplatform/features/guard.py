@@ -14,7 +14,7 @@ Libraries answer a hole with silent garbage (RSI is 0.0 for ever after one NaN).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,32 @@ class Segment:
 class Holes:
     """What is unusable in a set of columns: the segments between, and the status of each row outside of them."""
 
+    rows: int
     segments: tuple[Segment, ...]
-    statuses: NDArray[np.int8] | None
+    outside: NDArray[np.int8] | None
+    _statuses: dict[tuple[int, int | None], NDArray[np.int8]] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one segment holds all rows."""
+        return len(self.segments) == 1 and self.outside is None
+
+    def statuses_after(self, lookback: int, settle: int | None) -> NDArray[np.int8]:
+        """Give the status of each row for these lengths; without `settle`, what begins at an anchor is settled.
+
+        One array serves all features of the same lengths: it is not to be written to.
+        """
+        key = (lookback, settle)
+        if key not in self._statuses:
+            statuses = np.zeros(self.rows, np.int8) if self.outside is None else self.outside.copy()
+            for segment in self.segments:
+                first = min(segment.start + lookback, segment.stop)
+                statuses[segment.start : first] = segment.cause
+                unsettled = settle if settle is not None else 0 if segment.anchored else self.rows
+                statuses[first : min(first + unsettled, segment.stop)] = UNSETTLED
+            statuses.flags.writeable = False
+            self._statuses[key] = statuses
+        return self._statuses[key]
 
 
 def find_holes(
@@ -101,4 +125,4 @@ def find_holes(
             cause = int(statuses[start - 1])
         anchored = anchor is not None and bool(open_time[start] - (step or 1) < anchor_starts[start])
         segments.append(Segment(start, stop, cause, anchored))
-    return Holes(tuple(segments), statuses)
+    return Holes(rows, tuple(segments), statuses)

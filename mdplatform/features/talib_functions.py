@@ -28,15 +28,20 @@ INDEX_FUNCTIONS = frozenset({"MAXINDEX", "MININDEX", "MINMAXINDEX"})
 def run(spec: FeatureSpec, columns: Sequence[Floats]) -> list[Floats]:
     """Give the outputs of the function on `columns`: contiguous, finite, of one length; they are not written to.
 
-    Rows before the lookback are NaN in real outputs, and unspecified in integer ones.
+    Rows before the lookback are NaN.
     """
     settings = [value for name, value in spec.parameters if name != "anchor"]
     answer = _function(spec.name)(*columns, *settings)
     outputs = answer if isinstance(answer, tuple) else (answer,)
+    if all(each.dtype == np.float64 for each in outputs):
+        return list(outputs)
+    floats = [each.astype(np.float64) for each in outputs]
     if spec.name in INDEX_FUNCTIONS:
         rows = np.arange(len(columns[0]), dtype=np.float64)
-        return [rows - each for each in outputs]
-    return [each if each.dtype == np.float64 else each.astype(np.float64) for each in outputs]
+        floats = [rows - each for each in floats]
+    for each in floats:
+        each[: spec.lookback] = np.nan  # where the library puts zeros
+    return floats
 
 
 @cache

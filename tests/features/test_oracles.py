@@ -1,7 +1,7 @@
 """The features that strategies lean on most, against their published formulas written out in plain Python.
 
-Wilder, *New Concepts in Technical Trading Systems* (1978): RSI, ATR, ADX. Appel: MACD. Bollinger: bands. Each is written
-from its definition and shares nothing with what it tests.
+Wilder, *New Concepts in Technical Trading Systems* (1978): RSI, ATR, ADX. Appel: MACD. Bollinger: bands. Each is
+written from its definition and shares nothing with what it tests.
 """
 
 import itertools
