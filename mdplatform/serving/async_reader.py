@@ -8,6 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, cast
 
+import redis
 import redis.asyncio
 
 from mdplatform.features import FeatureLike
@@ -95,9 +96,7 @@ class AsyncReader:
         if reason is None:
             try:
                 held = await self._coalescer.get([key for each in lookups for key in each.keys])
-                for each in lookups:
-                    each.timings.mark("redis")
-                return [each.judge(*held[2 * i : 2 * i + 2]) for i, each in enumerate(lookups)]
+                return self._library.judge(lookups, held)
             except REDIS_FAILURES as failure:
                 reason = describe(failure, self._settings)
                 self._breaker.failed(reason)
@@ -120,7 +119,8 @@ class AsyncReader:
                 await pipe.execute()
         except REDIS_FAILURES as failure:
             reason = describe(failure, self._settings)
-            self._breaker.failed(reason)
+            if not isinstance(failure, redis.ResponseError):  # it answers, though it takes nothing
+                self._breaker.failed(reason)
             for lookup in lookups:
                 lookup.notes.append(f"The values could not be kept in Redis ({reason})")
         for lookup in lookups:

@@ -5,8 +5,8 @@ A blob is an Arrow IPC stream, uncompressed, with one record batch, followed by 
 - columns: `open_time`, `available_at` (timestamp[us, UTC]), one float64 column per output, named by its canonical text,
   and `status` (`settled`, `unsettled`, or the reason why the values are null);
 - schema metadata, all text: `symbol`, `timeframe`, `feature` (canonical), `spec_id`, `version` (a hash of the
-  content), `sequence` (of the bars, see `publisher`), `whole` (`1` if there are no older rows), `published_at`
-  (microseconds), `made_by`, `engine`;
+  content), `sequence` (of the bars, see `publisher`), `whole` (`1` if there are no older rows), `read_at` (when
+  the lake was read) and `published_at` (microseconds), `made_by`, `engine`;
 - trailer: `MDP1`, the CRC-32 of the stream in 8 hexadecimal digits, the sequence in 16 and the watermark (the last
   row's `available_at` in microseconds) in 17 decimal digits, with blanks between. Arrow readers stop at the end of
   the stream, so that any language reads a blob as it is; a script in Redis finds the order of two blobs at fixed
@@ -50,6 +50,7 @@ class Blob:
     version: str
     whole: bool
     engine: str
+    read_at: int = 0
     sequence: int = 0
     published_at: int = 0
     made_by: str = ""
@@ -115,6 +116,7 @@ def encode(blob: Blob) -> bytes:
         "version": blob.version,
         "sequence": str(blob.sequence),
         "whole": str(int(blob.whole)),
+        "read_at": str(blob.read_at),
         "published_at": str(blob.published_at),
         "made_by": blob.made_by,
         "engine": blob.engine,
@@ -148,6 +150,7 @@ def decode(raw: bytes) -> Blob:
             whole=told["whole"] == "1",
             engine=told["engine"],
             sequence=int(told["sequence"]),
+            read_at=int(told["read_at"]),
             published_at=int(told["published_at"]),
             made_by=told["made_by"],
         )

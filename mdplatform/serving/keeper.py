@@ -28,6 +28,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 KEEPER_LOCK = "keeper.lock"
 SERVER_LOCK = "server.lock"
@@ -45,19 +46,19 @@ class Failed(Exception):
     """The server cannot be started; the text says why."""
 
 
-def ask(path: str, command: bytes, seconds: float = 1.0) -> bytes | None:
+def ask(path: Path | str, command: bytes, seconds: float = 1.0) -> bytes | None:
     """Send one inline command to the server at `path`; give the first bytes of its answer, None if there is none."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(seconds)
-            link.connect(path)
+            link.connect(str(path))
             link.sendall(command + b"\r\n")
             return link.recv(4096) or None
     except OSError:
         return None
 
 
-def answers(path: str, seconds: float = 1.0) -> bool:
+def answers(path: Path | str, seconds: float = 1.0) -> bool:
     """Tell whether a server at `path` is ready to serve."""
     return ask(path, b"PING", seconds) == b"+PONG\r\n"
 
@@ -78,15 +79,15 @@ def take_lock(descriptor: int, mode: int, seconds: float) -> bool:
             pause = min(pause * 2, 0.02)
 
 
-def open_lock(directory: str, name: str) -> int:
+def open_lock(directory: Path, name: str) -> int:
     """Open a lock file, which is never deleted: a deleted one would split its holders."""
-    return os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: PTH118
+    return os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def log_tail(directory: str, lines: int = 12) -> str:
+def log_tail(directory: Path, lines: int = 12) -> str:
     """Give the last lines of the server's log."""
     try:
-        with open(os.path.join(directory, LOG), "rb") as log:  # noqa: PTH118, PTH123
+        with (directory / LOG).open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - 8192))
             return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
     except OSError:
@@ -96,7 +97,7 @@ def log_tail(directory: str, lines: int = 12) -> str:
 class Keeper:
     """One keeper of one server. `run` gives the exit status."""
 
-    def __init__(self, directory: str, path: str, memory_mb: int, binary: str) -> None:
+    def __init__(self, directory: Path, path: Path, memory_mb: int, binary: Path) -> None:
         self.directory = directory
         self.path = path
         self.memory_mb = memory_mb
@@ -162,9 +163,9 @@ class Keeper:
     def _spawn(self, server_lock: int) -> None:
         options = {
             "port": "0",
-            "unixsocket": self.path,
+            "unixsocket": str(self.path),
             "unixsocketperm": "700",
-            "dir": self.directory,
+            "dir": str(self.directory),
             "appendonly": "yes",
             "appendfsync": "everysec",
             "appenddirname": APPEND_DIR,
@@ -175,12 +176,12 @@ class Keeper:
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         os.truncate(server_lock, 0)  # no earlier server's number may stay where a new one holds the lock
-        log = os.path.join(self.directory, LOG)  # noqa: PTH118
+        log = self.directory / LOG
         with contextlib.suppress(OSError):
-            os.replace(log, f"{log}.1")  # noqa: PTH105
-        with open(log, "wb") as output:  # noqa: PTH123
+            log.replace(f"{log}.1")
+        with log.open("wb") as output:
             self.server = subprocess.Popen(
-                [self.binary, *arguments],
+                [str(self.binary), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -204,26 +205,25 @@ class Keeper:
 
     def _mend(self) -> bool:
         """Cut off what cannot be read of the append-only file, by the server's checker; tell whether it may help."""
-        files = os.path.join(self.directory, APPEND_DIR)  # noqa: PTH118
-        if not self._refuses_its_file() or not os.path.isdir(files):  # noqa: PTH112
+        files = self.directory / APPEND_DIR
+        if not self._refuses_its_file() or not files.is_dir():
             return False
         kept = f"{files}.broken"
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(files, kept)
-        checker = os.path.basename(self.binary).replace("server", "check-aof")  # noqa: PTH119
+        checker = self.binary.name.replace("server", "check-aof")
         # Only what was appended can be cut. The checker gets that file alone, because it does not know the server's own
         # format of the base file; the server's binary is the checker, by the name under which it is called.
-        for name in sorted(os.listdir(files)):  # noqa: PTH208
-            if name.endswith(".incr.aof"):
-                subprocess.run(
-                    [checker, "--fix", os.path.join(files, name)],  # noqa: PTH118
-                    executable=self.binary,
-                    input=b"y\n",
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    timeout=STOP_SECONDS,
-                    check=False,
-                )
+        for appended in files.glob("*.incr.aof"):
+            subprocess.run(
+                [checker, "--fix", str(appended)],
+                executable=self.binary,
+                input=b"y\n",
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=STOP_SECONDS,
+                check=False,
+            )
         return True
 
     def _refuses_its_file(self) -> bool:
@@ -231,7 +231,7 @@ class Keeper:
         return "append only file" in said or "fatal aof" in said
 
     def _why_it_ended(self) -> str:
-        files = os.path.join(self.directory, APPEND_DIR)  # noqa: PTH118
+        files = self.directory / APPEND_DIR
         if self._refuses_its_file():
             return f"its append-only file cannot be read; remove {files} (what it caches is computed again)"
         return f"the server ended with status {self.server.returncode if self.server else None}"
@@ -258,7 +258,7 @@ class Keeper:
 
     def _remove_socket(self) -> None:
         with contextlib.suppress(OSError):
-            os.unlink(self.path)  # noqa: PTH108
+            self.path.unlink()
 
 
 class _EndWith:
@@ -291,7 +291,7 @@ def _report(**said: object) -> None:
 def main(arguments: list[str]) -> int:
     """Run the keeper."""
     directory, path, memory_mb, binary = arguments
-    return Keeper(directory, path, int(memory_mb), binary).run()
+    return Keeper(Path(directory), Path(path), int(memory_mb), Path(binary)).run()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@ A read goes in these steps; the readers do 2 and 5, each in its way:
 
 1. `prepare` checks the input, before any work.
 2. One `MGET` fetches the blob and the sequence of the symbol's bars.
-3. `judge` takes the blob if it is whole in itself, fresh (see `publisher`) and long enough.
+3. `judge` takes the blob if it is sound, fresh and long enough. Fresh is what `publisher` says; where the reader sees
+   the lake, its files are a second witness: the blob must not be older than they are. So bars that were stored while
+   Redis was away, when nobody could bump their sequence, do not leave an old value in force.
 4. Otherwise `compute` works the values out from the lake, by the function that the publisher uses.
 5. What was computed for the usual window is published with the sequence that step 2 read.
 """
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +40,8 @@ MOST_ROWS = 1_000_000
 
 @dataclass(frozen=True)
 class Target:
-    """A feature in a timeframe, with what each read needs of it; kept, because to work it out costs as much as a read."""
+    """A feature in a timeframe, with what each read needs of it; kept, because to work it out costs as much as a
+    read."""
 
     spec: FeatureSpec
     timeframe: Timeframe
@@ -74,8 +78,11 @@ class Lookup:
         """The keys of the blob and of the symbol's bars."""
         return blob_key(self.symbol, self.target.timeframe, self.target.blob_id), bars_key(self.symbol)
 
-    def judge(self, raw: bytes | None, sequence: bytes | None) -> FeatureResult | None:
-        """Give the answer if what Redis held is one, else None; remember the sequence for publishing."""
+    def judge(self, raw: bytes | None, sequence: bytes | None, changed_at: int) -> FeatureResult | None:
+        """Give the answer if what Redis held is one, else None; remember the sequence for publishing.
+
+        `changed_at` is when the symbol's bars in the lake were last changed, in microseconds, 0 where it is not known.
+        """
         self.sequence = read_sequence(sequence)
         if raw is None:
             return None
@@ -87,7 +94,9 @@ class Lookup:
             self.notes.append(f"What Redis held was no valid blob ({bad}), and was not used")
             return None
         self.timings.mark("decode")
-        if blob.sequence < self.sequence or not blob.rows or (blob.rows < self.n and not blob.whole):
+        if blob.sequence < self.sequence or blob.read_at < changed_at:
+            return None
+        if not blob.rows or (blob.rows < self.n and not blob.whole):
             return None
         return self.answer(blob, cached=True)
 
@@ -123,6 +132,23 @@ class Library:
         lookup = Lookup(parse_symbol(symbol), _target(feature, timeframe), n, timings=timings)
         timings.mark("check")
         return lookup
+
+    def judge(self, lookups: Sequence[Lookup], held: Sequence[bytes | None]) -> list[FeatureResult | None]:
+        """Give the answers that are in what Redis held under the keys of the lookups, one after the other."""
+        for each in lookups:
+            each.timings.mark("redis")
+        return [
+            each.judge(held[2 * place], held[2 * place + 1], self._changed_at(each.symbol))
+            for place, each in enumerate(lookups)
+        ]
+
+    def _changed_at(self, symbol: str) -> int:
+        """Give when the folder of the symbol's bars was changed, which is when one of its files was replaced."""
+        try:
+            changed_at = self.lake.bars.path(symbol, "").parent.stat().st_mtime_ns // 1000
+        except OSError:
+            return 0
+        return changed_at if changed_at <= time.time_ns() // 1000 else 0  # a clock that was put back proves nothing
 
     def compute(self, lookups: Sequence[Lookup]) -> list[Blob]:
         """Compute the blob of each; those of one symbol and timeframe share bars. Raises `UnknownSymbol`, `NoData`.

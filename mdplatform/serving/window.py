@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -28,6 +29,7 @@ def feature_blobs(lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence
 
     Every feature is given whole, with all its outputs. Empty if the lake has no such bars.
     """
+    read_at = time.time_ns() // 1000
     wanted = list(dict.fromkeys(spec.whole for spec in specs))
     by_extra: dict[int, list[FeatureSpec]] = defaultdict(list)
     for spec in wanted:
@@ -39,7 +41,7 @@ def feature_blobs(lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence
     for extra, group in by_extra.items():
         frame = _evaluated(bars.tail(rows + extra), group, timeframe).tail(rows)
         for spec in group:
-            blobs[spec] = _blob(frame, symbol, timeframe, spec, whole=bars.height <= rows)
+            blobs[spec] = _blob(frame, symbol, timeframe, spec, whole=bars.height <= rows, read_at=read_at)
     return [blobs[spec] for spec in wanted]
 
 
@@ -59,7 +61,7 @@ def feature_history(
     frame = _evaluated(bars, [feature], timeframe) if bars.height else bars
     if start is not None:
         frame = frame.filter(pl.col("open_time").dt.epoch("us") >= start)
-    return None if frame.is_empty() else _blob(frame, symbol, timeframe, feature, whole=False)
+    return None if frame.is_empty() else _blob(frame, symbol, timeframe, feature, whole=False, read_at=0)
 
 
 def _evaluated(bars: pl.DataFrame, specs: Sequence[FeatureSpec], timeframe: Timeframe) -> pl.DataFrame:
@@ -68,7 +70,9 @@ def _evaluated(bars: pl.DataFrame, specs: Sequence[FeatureSpec], timeframe: Time
     return values.with_columns(bars.select(known).to_series())
 
 
-def _blob(frame: pl.DataFrame, symbol: str, timeframe: Timeframe, spec: FeatureSpec, *, whole: bool) -> Blob:
+def _blob(
+    frame: pl.DataFrame, symbol: str, timeframe: Timeframe, spec: FeatureSpec, *, whole: bool, read_at: int
+) -> Blob:
     status = pl.col(f"{spec}.status").alias("status")
     batch = make_batch(frame.select("open_time", "available_at", *spec.columns, status))
     version = content_version(symbol, timeframe, str(spec), engine(), batch)
@@ -81,4 +85,5 @@ def _blob(frame: pl.DataFrame, symbol: str, timeframe: Timeframe, spec: FeatureS
         version=version,
         whole=whole,
         engine=engine(),
+        read_at=read_at,
     )

@@ -68,6 +68,19 @@ def test_redis_down_is_said_and_the_lake_answers(settings):
         assert "Redis was not used" in result.notes[0]
 
 
+def test_a_redis_that_takes_nothing_is_said_and_still_read(settings):
+    async def read():
+        async with AsyncReader(settings) as reader:
+            await reader.latest("BTCUSDT", RSI)
+            with connect(settings) as client:
+                client.config_set("min-replicas-to-write", 1)
+            return await reader.latest("BTCUSDT", "SMA"), await reader.latest("BTCUSDT", RSI)
+
+    refused, held = asyncio.run(read())
+    assert "could not be kept in Redis" in refused.notes[0]
+    assert held.source == "cache"
+
+
 def test_a_killed_server_is_started_again_by_a_read(settings, processes):
     async def read():
         async with AsyncReader(settings) as reader:

@@ -118,6 +118,29 @@ def test_a_bump_makes_the_blob_stale_and_the_next_read_takes_the_new_bars(reader
     assert (again.source, again.version) == ("cache", new.version)
 
 
+def test_bars_that_were_stored_while_redis_was_away_are_not_missed(reader, market):
+    old = reader.latest("BTCUSDT", RSI)
+    assert reader.latest("BTCUSDT", RSI).source == "cache"
+    market.deliver("BTCUSDT", raw_bars(1201).tail(1))  # and nobody bumps the sequence
+    new = reader.latest("BTCUSDT", RSI)
+    assert new.source == "computed"
+    assert new.available_at > old.available_at
+    assert reader.latest("BTCUSDT", RSI).source == "cache"
+
+
+def test_a_change_time_in_the_future_proves_nothing(reader, settings):
+    reader.latest("BTCUSDT", RSI)
+    os.utime(settings.lake_dir / "bars" / "BTCUSDT", (2e10, 2e10))
+    assert reader.latest("BTCUSDT", RSI).source == "cache"
+
+
+def test_a_reader_that_sees_no_lake_reads_what_redis_has(reader, settings, client):
+    reader.latest("BTCUSDT", RSI)
+    elsewhere = settings.model_copy(update={"home": settings.home / "elsewhere"})
+    with Reader(elsewhere, connection=client) as far:
+        assert far.latest("BTCUSDT", RSI).source == "cache"
+
+
 def test_bars_that_land_during_a_computation_leave_no_fresh_blob_of_old_ones(settings, client, market, bars):
     publisher = Publisher(client, settings)
 
@@ -127,6 +150,9 @@ def test_bars_that_land_during_a_computation_leave_no_fresh_blob_of_old_ones(set
         def __init__(self, lake):
             self.bars = self
             self._store = lake.bars
+
+        def path(self, symbol, month):
+            return self._store.path(symbol, month)
 
         def tail(self, symbol, timeframe, rows):
             found = self._store.tail(symbol, timeframe, rows)
@@ -189,6 +215,15 @@ def test_a_redis_that_hangs_costs_one_timeout_and_is_then_left_alone(settings, b
     assert 150 < results[0].timings["redis"] < 600
     assert results[1].timings["redis"] < 10
     assert "publish" not in results[0].timings
+
+
+def test_a_redis_that_takes_nothing_is_said_and_still_read(reader, client):
+    reader.latest("BTCUSDT", RSI)
+    client.config_set("min-replicas-to-write", 1)
+    refused = reader.latest("BTCUSDT", "SMA")
+    assert refused.source == "computed"
+    assert "could not be kept in Redis" in refused.notes[0]
+    assert reader.latest("BTCUSDT", RSI).source == "cache"
 
 
 def test_redis_is_asked_again_after_a_while(settings, client, bars):

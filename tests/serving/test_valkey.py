@@ -115,7 +115,7 @@ def test_a_killed_server_is_started_again_by_another_process(settings, processes
 def test_a_server_without_a_keeper_is_ended_before_a_new_one_starts(settings, processes):
     server = embedded(settings)
     server.directory.mkdir(parents=True)
-    lock = keeper.open_lock(str(server.directory), keeper.SERVER_LOCK)
+    lock = keeper.open_lock(server.directory, keeper.SERVER_LOCK)
     assert keeper.take_lock(lock, keeper.fcntl.LOCK_EX, 0)
     orphan = subprocess.Popen(
         [
@@ -178,7 +178,7 @@ def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(settings
     broken = tmp_path / "valkey-server"
     broken.write_text("#!/bin/sh\necho 'the moon is wrong'\nexit 3\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("mdplatform.serving.valkey.find_binary", lambda: str(broken))
+    monkeypatch.setattr("mdplatform.serving.valkey.find_binary", lambda: broken)
     with pytest.raises(RedisUnavailable, match="status 3") as refused:
         connect(settings)
     assert "the moon is wrong" in str(refused.value)
