@@ -3,8 +3,9 @@
 `merge` is what the `bars` asset does for one partition, in steps:
 1. sift each batch by the row rules (`market.rules`); what breaks one is quarantined under the batch's key;
 2. merge the rest into the revisions that are there (`market.revisions`); a batch that was merged before is skipped;
-3. build the longer timeframes from the shorter ones (`market.resample`), longest child first, as revisions too;
-   where the venue delivered a bar itself, that one stands and a differing sum is counted as a disagreement;
+3. if that changed anything, build the longer timeframes from the shorter ones (`market.resample`), longest child first,
+   as revisions too; where the venue delivered a bar itself, that one stands and a differing sum is counted as a
+   disagreement;
 4. write the file if anything changed.
 """
 
@@ -18,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from mdplatform.lake.inbox import Batch
 from mdplatform.lake.lock import locked
@@ -26,18 +28,35 @@ from mdplatform.market.bars import BAR_SCHEMA, VALUE_COLUMNS, empty_bars
 from mdplatform.market.resample import RESAMPLED, complete_grid, resample
 from mdplatform.market.revisions import merge, newest, with_states
 from mdplatform.market.rules import sift
-from mdplatform.market.time import months_between
+from mdplatform.market.time import month_of
 from mdplatform.market.timeframe import Timeframe
 
 DERIVED = (Timeframe.M5, Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4, Timeframe.D1)
 """The timeframes that are built for every partition from the shorter ones which were delivered."""
 
+
+def _children(timeframe: Timeframe) -> tuple[Timeframe, ...]:
+    """Give the timeframes from which `timeframe` is built, longest first; what is shorter comes in through these.
+
+    >>> [child.value for child in _children(Timeframe.D1)]
+    ['12h', '8h', '6h', '4h']
+    """
+    fitting = [each for each in Timeframe if each.divides(timeframe)]
+    return tuple(
+        child for child in reversed(fitting) if not any(child.divides(each) for each in fitting if each in DERIVED)
+    )
+
+
+_CHILDREN = {each: _children(each) for each in Timeframe}
 _MONTH_FILE = re.compile(r"(\d{4}-\d{2})\.parquet")
 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge did, in delivered rows; `disagreements` are delivered bars that differ from the sum of shorter ones."""
+    """What a merge did, in delivered rows; `disagreements` are the month's delivered bars unlike sums of shorter ones.
+
+    `changed` tells whether there are new rows or revisions, and so a new `data_version` (empty if there is no file).
+    """
 
     taken: int = 0
     unchanged: int = 0
@@ -59,7 +78,8 @@ class BarStore:
 
     def symbols(self) -> list[str]:
         """Give the symbols of which there are bars."""
-        return sorted(each.name for each in self._folder.iterdir()) if self._folder.is_dir() else []
+        folders = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(each.name for each in folders if each.is_dir() and self.months(each.name))
 
     def months(self, symbol: str) -> list[str]:
         """Give the months of which there are bars of `symbol`, oldest first."""
@@ -84,7 +104,7 @@ class BarStore:
     def revisions(self, symbol: str, month: str, timeframe: Timeframe) -> pl.DataFrame:
         """Give every revision of one partition and timeframe (`BAR_SCHEMA`)."""
         partition = self.partition(symbol, month)
-        return partition.read(timeframe).cast(dict(BAR_SCHEMA)) if partition else empty_bars()
+        return partition.read(timeframe).cast(BAR_SCHEMA) if partition else empty_bars()
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -92,8 +112,15 @@ class BarStore:
         """Merge `batches` of this symbol and month into the partition (see the module's steps)."""
         with locked(self._locks / f"bars-{symbol}-{month}.lock"):
             partition = self.partition(symbol, month)
+            notes = partition.header.notes if partition else {}
+            done: list[str] = list(notes.get("batches", []))
+            if partition and all(batch.key in done for batch in batches):
+                return MergeReport(
+                    unchanged=sum(len(batch.rows) for batch in batches),
+                    disagreements=notes["disagreements"],
+                    data_version=partition.header.data_version,
+                )
             before = _read_all(partition)
-            done: list[str] = list(partition.header.notes.get("batches", [])) if partition else []
             counts: Counter[str] = Counter()
             quarantined: Counter[str] = Counter()
             after = dict(before)
@@ -105,15 +132,16 @@ class BarStore:
                 quarantined.update(broken["rule"].to_list())
                 self._set_aside(batch, broken)
                 merged = merge(after.get(batch.timeframe, empty_bars()), _as_bars(batch, kept))
-                after[batch.timeframe] = with_states(merged.bars, batch.timeframe)
+                if merged.taken or merged.corrected:
+                    after[batch.timeframe] = with_states(merged.bars, batch.timeframe)
                 counts.update(taken=merged.taken, unchanged=merged.unchanged, corrected=merged.corrected)
                 done.append(batch.key)
-            disagreements = _derive(after)
-            ordered = {timeframe.value: after[timeframe] for timeframe in Timeframe if timeframe in after}
+            rows_changed = bool(counts["taken"] or counts["corrected"])
+            disagreements = _derive(after) if rows_changed else notes.get("disagreements", 0)
             version = partition.header.data_version if partition else ""
-            rows_changed = any(not bars.equals(before.get(Timeframe(name), empty_bars())) for name, bars in ordered.items())
-            if rows_changed or (partition and done != partition.header.notes["batches"]):
-                notes = {"symbol": symbol, "month": month, "batches": done}
+            if rows_changed or partition:
+                ordered = {timeframe.value: after[timeframe] for timeframe in Timeframe if timeframe in after}
+                notes = {"symbol": symbol, "month": month, "batches": done, "disagreements": disagreements}
                 version = write_partition(self.path(symbol, month), ordered, notes).data_version
             return MergeReport(
                 taken=counts["taken"],
@@ -138,6 +166,11 @@ class BarStore:
         folder = self._quarantine / batch.symbol / batch.month
         write_partition(folder / f"{batch.timeframe}-{batch.key}.parquet", {batch.timeframe: raw})
 
+    def has_merged(self, batch: Batch) -> bool:
+        """Tell whether this very delivery was merged into its partition before."""
+        partition = self.partition(batch.symbol, batch.month)
+        return partition is not None and batch.key in partition.header.notes["batches"]
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def read(
@@ -150,65 +183,70 @@ class BarStore:
     ) -> pl.DataFrame:
         """Give the bars with `start <= open_time < end` (microseconds), newest revisions, on a complete grid.
 
-        Holes inside the symbol's history come as `gap` rows. `as_of` gives what was stored at that instant. A timeframe
-        that is not stored is built from the longest stored one that divides it. Empty if there is nothing.
+        Holes inside the symbol's history come as `gap` rows. `as_of` gives what was stored at that instant. What is not
+        stored of `timeframe` is built from stored timeframes that divide it. Empty if there is nothing.
         """
         months = self.months(symbol)
-        child = self._child(symbol, months, timeframe)
-        if child is None:
+        extent = self._extent(symbol, months, timeframe, as_of)
+        if extent is None:
             return empty_bars()
-        first, last = self._extent(symbol, months, child)
-        after = timeframe.floor(last + child.microseconds)
-        first = timeframe.ceil(first if start is None else max(start, first))
-        after = after if end is None else min(timeframe.ceil(end), after)
+        first = extent[0] if start is None else max(timeframe.ceil(start), extent[0])
+        after = extent[1] if end is None else min(timeframe.ceil(end), extent[1])
         if after <= first:
             return empty_bars()
-        bars = self._stored_bars(symbol, months, child, first, after, as_of)
-        if child is not timeframe:
-            bars = resample(bars, timeframe)
-        if as_of is not None:  # what was not known then is no gap before the first or after the last bar known
-            return complete_grid(bars, timeframe)
+        bars = self._stored(symbol, months, timeframe, first, after, as_of)
+        for child in _layers(timeframe)[1:]:
+            if len(bars) * timeframe.microseconds < after - first:
+                built = resample(self._stored(symbol, months, child, first, after, as_of), timeframe)
+                bars = pl.concat([bars, built.join(bars, on="open_time", how="anti")]).sort("open_time")
         return complete_grid(bars, timeframe, symbol, first, after)
 
     def tail(self, symbol: str, timeframe: Timeframe, rows: int) -> pl.DataFrame:
         """Give the newest `rows` bars on a complete grid (fewer where history is shorter), ascending."""
-        months = self.months(symbol)
-        child = self._child(symbol, months, timeframe)
-        if child is None:
+        extent = self._extent(symbol, self.months(symbol), timeframe)
+        if extent is None:
             return empty_bars()
-        after = timeframe.floor(self._extent(symbol, months, child)[1] + child.microseconds)
-        return self.read(symbol, timeframe, after - rows * timeframe.microseconds, after)
+        return self.read(symbol, timeframe, extent[1] - rows * timeframe.microseconds, extent[1])
 
-    def _stored_bars(
+    def _stored(
         self, symbol: str, months: Sequence[str], timeframe: Timeframe, start: int, end: int, as_of: datetime | None
     ) -> pl.DataFrame:
-        parts = [empty_bars()]
-        wanted = set(months_between(start, end))
+        """Give the stored bars of `timeframe` that open in `[start, end)`, newest revisions."""
+        tables: list[pa.Table] = []
+        first, last = month_of(start), month_of(end - 1)
         for month in months:
-            partition = self.partition(symbol, month) if month in wanted else None
-            if partition is not None:
-                rows = partition.read(timeframe, start=start, end=end)
-                parts.append(newest(rows.cast(dict(BAR_SCHEMA)), as_of))
+            if first <= month <= last and timeframe in self._header(symbol, month).groups:
+                partition = self.partition(symbol, month)
+                tables += [partition.table(timeframe, start=start, end=end)] if partition else []
+        if not tables:
+            return empty_bars()
+        rows = pl.DataFrame(pa.concat_tables(tables)).cast(BAR_SCHEMA)
         opens = pl.col("open_time").dt.epoch("us")
-        return pl.concat(parts).filter((opens >= start) & (opens < end))
+        return newest(rows.filter((opens >= start) & (opens < end)), as_of)
 
-    def _child(self, symbol: str, months: Sequence[str], timeframe: Timeframe) -> Timeframe | None:
-        """Give the stored timeframe from which `timeframe` is read, looking at the newest month first."""
-        for month in reversed(months):
-            stored = [Timeframe.parse(name) for name in self._header(symbol, month).groups]
-            if timeframe in stored:
-                return timeframe
-            if fitting := [each for each in stored if each.divides(timeframe)]:
-                return max(fitting, key=lambda each: each.microseconds)
-        return None
+    def _extent(
+        self, symbol: str, months: Sequence[str], timeframe: Timeframe, as_of: datetime | None = None
+    ) -> tuple[int, int] | None:
+        """Give where the grid of `timeframe` begins and ends (exclusive), as far as there are whole bars for it."""
+        firsts, ends = [], []
+        for layer in _layers(timeframe):
+            spans = (self._span(symbol, month, layer, as_of) for month in months)
+            if first := next(filter(None, spans), None):
+                spans = (self._span(symbol, month, layer, as_of) for month in reversed(months))
+                last = next(filter(None, spans), first)
+                firsts.append(timeframe.ceil(first[0]))
+                ends.append(timeframe.floor(last[1] + layer.microseconds))
+        return (min(firsts), max(ends)) if firsts else None
 
-    def _extent(self, symbol: str, months: Sequence[str], timeframe: Timeframe) -> tuple[int, int]:
-        """Give the first and last open time stored for `timeframe`, from the files' headers alone."""
-        found = (self._header(symbol, month).groups.get(timeframe) for month in months)
-        first = next(group for group in found if group)
-        found = (self._header(symbol, month).groups.get(timeframe) for month in reversed(months))
-        last = next(group for group in found if group)
-        return first.bounds[0][0], last.bounds[-1][1]
+    def _span(self, symbol: str, month: str, timeframe: Timeframe, as_of: datetime | None) -> tuple[int, int] | None:
+        """Give the first and last open time of one month's bars: from the file's header, or of those stored `as_of`."""
+        group = self._header(symbol, month).groups.get(timeframe)
+        if group is None:
+            return None
+        if as_of is None:
+            return group.bounds[0][0], group.bounds[-1][1]
+        opens = newest(self.revisions(symbol, month, timeframe), as_of)["open_time"].dt.epoch("us")
+        return (opens[0], opens[-1]) if len(opens) else None
 
     def _header(self, symbol: str, month: str) -> Header:
         path = self.path(symbol, month)
@@ -221,11 +259,16 @@ class BarStore:
         return known[1]
 
 
+def _layers(timeframe: Timeframe) -> tuple[Timeframe, ...]:
+    """Give the stored timeframes that `timeframe` is read from; derived ones hold all that could be built of them."""
+    return (timeframe,) if timeframe in DERIVED else (timeframe, *_CHILDREN[timeframe])
+
+
 def _read_all(partition: Partition | None) -> dict[Timeframe, pl.DataFrame]:
     if partition is None:
         return {}
     groups = partition.header.groups
-    return {Timeframe.parse(name): partition.read(name).cast(dict(BAR_SCHEMA)) for name in groups}
+    return {Timeframe.parse(name): partition.read(name).cast(BAR_SCHEMA) for name in groups}
 
 
 def _as_bars(batch: Batch, kept: pl.DataFrame) -> pl.DataFrame:
@@ -242,18 +285,18 @@ def _as_bars(batch: Batch, kept: pl.DataFrame) -> pl.DataFrame:
         pl.lit(0, dtype=pl.Int32).alias("revision"),
         close_time.alias("available_at"),
         pl.lit(batch.staged_at).alias("ingested_at"),
-    ).cast(dict(BAR_SCHEMA))
+    ).cast(BAR_SCHEMA)
 
 
 def _derive(stored: dict[Timeframe, pl.DataFrame]) -> int:
     """Build the derived timeframes into `stored`; give how many delivered bars differ from what was built."""
     disagreements = 0
     for timeframe in DERIVED:
-        children = sorted((each for each in stored if each.divides(timeframe)), key=lambda each: -each.microseconds)
         built = empty_bars()
-        for child in children:
-            more = resample(newest(stored[child]), timeframe)
-            built = pl.concat([built, more.join(built, on="open_time", how="anti")])
+        for child in _CHILDREN[timeframe]:
+            if child in stored:
+                more = resample(newest(stored[child]), timeframe)
+                built = pl.concat([built, more.join(built, on="open_time", how="anti")])
         if built.is_empty():
             continue
         before = stored.get(timeframe, empty_bars())

@@ -14,7 +14,7 @@ from mdplatform.market.timeframe import Timeframe
 
 
 class FrameStore:
-    """The partitions of one asset under `folder`; a partition's key is a path such as `BTCUSDT/2025-01` or `2025-01`."""
+    """The partitions of one asset under `folder`; a partition's key is a path: `BTCUSDT/2025-01` or `2025-01`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -2,6 +2,7 @@
 
 A delivery is staged whole, a file for each month it touches, under the hash of its content; the run that materializes
 the month merges it and clears it away. A run that dies leaves the inbox as it was, and the next one merges it.
+Deliveries wait in the order they were staged, those of one instant too: a later poll corrects an earlier one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import polars as pl
 
 from mdplatform.errors import CorruptPartition, InvalidBars
 from mdplatform.lake.partition import Partition, write_partition
-from mdplatform.market.bars import INSTANT
+from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.time import from_us, to_us
 from mdplatform.market.timeframe import Timeframe
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -33,7 +35,7 @@ class Batch:
 
 
 class Inbox:
-    """The staged batches under one folder: `<symbol>/<month>/<staged at>-<timeframe>-<key>.parquet`."""
+    """The staged batches under one folder: `<symbol>/<month>/<staged at>-<number>-<timeframe>-<key>.parquet`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,7 +43,12 @@ class Inbox:
     def stage(
         self, symbol: str, timeframe: Timeframe, source: str, key: str, rows: pl.DataFrame, staged_at: datetime
     ) -> list[Batch]:
-        """Stage one delivery; give its batches, a month each, oldest first. What is staged already stays as it is."""
+        """Stage one delivery; give its batches, a month each, oldest first. What is staged already stays as it is.
+
+        Raises `InvalidBars` for `rows` that are not raw bars, or have no open time at all.
+        """
+        if rows.schema != RAW_SCHEMA:
+            raise InvalidBars("Not a table of raw bars", value=dict(rows.schema))
         return [
             self._stage(Batch(symbol, timeframe, month, source, key, staged_at, part))
             for month, part in _by_month(rows).items()
@@ -49,10 +56,13 @@ class Inbox:
 
     def _stage(self, batch: Batch) -> Batch:
         folder = self._folder / batch.symbol / batch.month
-        staged = sorted(folder.glob(f"*-{batch.timeframe}-{batch.key}.parquet"))
-        if staged:
-            return self._read(staged[0], batch.symbol, batch.month)
-        path = folder / f"{to_us(batch.staged_at):020d}-{batch.timeframe}-{batch.key}.parquet"
+        ending = f"-{batch.timeframe}-{batch.key}.parquet"
+        waiting = sorted(folder.glob("*.parquet"))
+        for path in waiting:
+            if path.name.endswith(ending):
+                return self._read(path, batch.symbol, batch.month)
+        number = 1 + max((int(path.name.split("-")[1]) for path in waiting), default=0)
+        path = folder / f"{to_us(batch.staged_at):020d}-{number:06d}{ending}"
         write_partition(path, {batch.timeframe: batch.rows}, {"source": batch.source})
         return replace(batch, path=path)
 
@@ -72,7 +82,7 @@ class Inbox:
             batch.path.unlink(missing_ok=True)
 
     def _read(self, path: Path, symbol: str, month: str) -> Batch:
-        staged_us, timeframe, key = path.stem.split("-", 2)
+        staged_us, _, timeframe, key = path.stem.split("-", 3)
         partition = Partition.open(path)
         if partition is None:
             raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take its file in again")
@@ -83,7 +93,7 @@ class Inbox:
             source=str(partition.header.notes["source"]),
             key=key,
             staged_at=from_us(int(staged_us)),
-            rows=partition.read(timeframe).with_columns(pl.col("open_time", "close_time").cast(INSTANT)),
+            rows=partition.read(timeframe).cast(RAW_SCHEMA),
             path=path,
         )
 

@@ -1,13 +1,21 @@
-"""SQL over the lake, for people: DuckDB views on its files, which can read nothing else and write nothing."""
+"""SQL over the lake, for people: DuckDB over the lake's Parquet files, which reaches nothing else and writes nothing.
+
+DuckDB is handed Arrow datasets and has no file system at all: a directory that it may read it may write as well, and
+statements that read can write on the way (`EXPLAIN ANALYZE COPY …`, `WITH x AS (COPY …)`).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.fs
 
-from mdplatform.errors import InvalidQuery
+from mdplatform.errors import CorruptPartition, InvalidQuery
 
 _NOT_SHOWN = {"inbox", "locks"}
 _NEWEST = """
@@ -20,19 +28,32 @@ select symbol, timeframe, close_time as gap_start, next_open as gap_end,
 from (select *, lead(open_time) over (partition by symbol, timeframe order by open_time) as next_open from bars)
 where next_open > close_time
 """
+_WALLS = """
+set TimeZone = 'UTC';
+set enable_external_access = false;
+set python_enable_replacements = false;
+set lock_configuration = true
+"""
 
 
 def ask(lake: Path, query: str, most_rows: int | None = None) -> pl.DataFrame:
-    """Answer `query` over the views `bars`, `bar_revisions`, `gaps`, `quarantine` and one for each asset's folder.
+    """Answer `query`, one statement that reads, over the views `bars`, `bar_revisions`, `gaps`, `quarantine` and one
+    for each asset's folder; `most_rows` cuts the answer.
 
-    Raises `InvalidQuery` with DuckDB's own words.
+    Raises `InvalidQuery`, with DuckDB's own words where it refuses, and `CorruptPartition`.
     """
+    datasets = _datasets(lake)
+    views = sorted({*datasets, *(("bars", "gaps") if "bar_revisions" in datasets else ())})
     with duckdb.connect(":memory:") as connection:
         try:
-            connection.execute("SET TimeZone = 'UTC'")
-            views = _make_views(connection, lake)
-            connection.execute("SET allowed_directories = [?]", [str(lake)])
-            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+            for name, dataset in datasets.items():
+                connection.register(name, dataset)
+            if "bar_revisions" in datasets:
+                connection.execute(f"create view bars as {_NEWEST}; create view gaps as {_GAPS}")
+            connection.execute(_WALLS)
+            statements = connection.extract_statements(query)
+            if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
+                raise InvalidQuery("Not one statement that reads", value=query, remedy="Such as: select * from bars")
             relation = connection.sql(query)
             if relation is None:
                 return pl.DataFrame()
@@ -45,19 +66,20 @@ def ask(lake: Path, query: str, most_rows: int | None = None) -> pl.DataFrame:
     return answer
 
 
-def _make_views(connection: duckdb.DuckDBPyConnection, lake: Path) -> list[str]:
-    views = []
+def _datasets(lake: Path) -> dict[str, pyarrow.dataset.Dataset]:
+    ds: Any = pyarrow.dataset  # its stubs lag behind it
+    found = {}
     for folder in sorted(lake.iterdir()) if lake.is_dir() else ():
-        if folder.name in _NOT_SHOWN or next(folder.rglob("*.parquet"), None) is None:
-            continue
-        name = "bar_revisions" if folder.name == "bars" else folder.name
-        files = str(folder / "**" / "*.parquet").replace("'", "''")
-        connection.execute(
-            f"""create view "{name}" as select * from read_parquet('{files}', union_by_name = true)"""
-        )
-        views.append(name)
-    if "bar_revisions" in views:
-        connection.execute(f"create view bars as {_NEWEST}")
-        connection.execute(f"create view gaps as {_GAPS}")
-        views += ["bars", "gaps"]
-    return sorted(views)
+        files = [] if folder.name in _NOT_SHOWN else sorted(map(str, folder.rglob("*.parquet")))
+        if files:
+            factory = ds.FileSystemDatasetFactory(pyarrow.fs.LocalFileSystem(), files, ds.ParquetFileFormat())
+            try:
+                schema = factory.inspect(promote_options="default").remove_metadata()
+            except (pa.ArrowException, OSError) as broken:
+                raise CorruptPartition(
+                    f"A file of the lake cannot be read ({broken})",
+                    value=str(folder),
+                    remedy="Move it away and materialize its partition again",
+                ) from broken
+            found["bar_revisions" if folder.name == "bars" else folder.name] = factory.finish(schema)
+    return found

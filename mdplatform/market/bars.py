@@ -35,6 +35,29 @@ BAR_SCHEMA = pl.Schema(
         "ingested_at": INSTANT,
     }
 )
+COLUMN_MEANINGS = {
+    "symbol": "the venue's own name, in capitals",
+    "timeframe": "the bar's length: 1m … 1w",
+    "open_time": "the first instant of the bar, inclusive; the bar's key",
+    "close_time": "open time + timeframe, exclusive",
+    "open": "first price",
+    "high": "highest price",
+    "low": "lowest price",
+    "close": "last price",
+    "volume": "amount traded, in the base asset",
+    "quote_volume": "amount traded, in the quote asset",
+    "trade_count": "number of trades",
+    "taker_buy_volume": "amount bought by takers, in the base asset",
+    "taker_buy_quote_volume": "amount bought by takers, in the quote asset",
+    "is_closed": "false only for a bar that is still forming, which the lake never holds",
+    "state": "observed, no_trade (no volume, flat at the close before) or gap (unknown)",
+    "source": "what delivered it, or resampled:<timeframe>",
+    "revision": "0 for the first delivery, one more for each correction; the highest wins",
+    "available_at": "the first instant at which a strategy could have known it",
+    "ingested_at": "when this platform took it in",
+}
+"""What each column of `BAR_SCHEMA` says."""
+
 PRICE_COLUMNS = ("open", "high", "low", "close")
 AMOUNT_COLUMNS = ("volume", "quote_volume", "trade_count", "taker_buy_volume", "taker_buy_quote_volume")
 VALUE_COLUMNS = PRICE_COLUMNS + AMOUNT_COLUMNS

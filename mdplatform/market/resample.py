@@ -20,9 +20,10 @@ RESAMPLED = "resampled:"
 
 
 def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
-    """Build bars of `timeframe` from `bars` (`BAR_SCHEMA`; one symbol, one shorter timeframe, newest revisions, ascending).
+    """Build bars of `timeframe` from `bars` (one symbol and one shorter timeframe, ascending, newest revisions alone).
 
-    Gives the complete ones alone, ascending. A child without an amount (null) leaves the parent without it.
+    Gives the complete ones alone, ascending. A child without an amount (null) leaves the parent without it. Raises
+    `ValueError` where `timeframe` is no multiple of theirs.
     """
     if bars.is_empty():
         return bars
@@ -63,7 +64,7 @@ def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         pl.lit(0, dtype=pl.Int32).alias("revision"),
         pl.col("available_at"),
         pl.col("ingested_at"),
-    ).cast(dict(BAR_SCHEMA))
+    ).cast(BAR_SCHEMA)
 
 
 def _sum_or_null(name: str) -> pl.Expr:

@@ -1,8 +1,9 @@
 """Revisions of bars: how a delivery joins what is there, and which revision a reader sees.
 
 The key of a bar is its open time (within one symbol and timeframe). A delivered row is *taken* (a new key), *unchanged*
-(the newest revision says the same) or a *correction* (it says otherwise: a new revision, which wins). Nothing is
-overwritten. A file that repeats a key corrects itself: later rows win, as the exchange's final bar follows its half one.
+(the newest revision says the same) or a *correction* (it says otherwise, or more: a new revision, which wins). Nothing
+is overwritten. A file that repeats a key corrects itself: later rows win, as the exchange's final bar follows its half
+one.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ class Merged:
 
 
 def newest(bars: pl.DataFrame, as_of: datetime | None = None) -> pl.DataFrame:
-    """Keep of each key the newest revision, or the newest that was stored by `as_of`."""
+    """Keep of each key the newest revision, or the newest that was stored by `as_of`; `bars` as `Merged` has them."""
     if as_of is not None:
         bars = bars.filter(pl.col("ingested_at") <= as_of)
-    return bars.filter(pl.col("open_time") != pl.col("open_time").shift(-1).fill_null(pl.lit(0).cast(pl.Datetime("us", "UTC"))))
+    return bars.filter(pl.col("open_time").ne_missing(pl.col("open_time").shift(-1)))
 
 
 def merge(existing: pl.DataFrame, delivered: pl.DataFrame) -> Merged:
     """Join `delivered` rows, in the order they came, to `existing` ones (all of one symbol and timeframe).
 
-    A null in a delivered row says nothing about that column; a value where the newest revision has null corrects it.
+    A null in a delivered row says nothing about that column. A row that contradicts no value of the newest revision and
+    has one where that has null adds to it: the new revision has the values of both. A row that contradicts it stands as
+    it was delivered, since amounts of two states of a bar do not go together.
     """
     merged = Merged(existing)
     occurrence = delivered.with_columns(pl.int_range(pl.len()).over("open_time").alias("occurrence"))
@@ -51,11 +54,16 @@ def _merge_distinct(before: Merged, rows: pl.DataFrame) -> Merged:
     current = newest(before.bars).select("open_time", "revision", *VALUE_COLUMNS)
     judged = rows.drop("revision").join(current, on="open_time", how="left", suffix="_now", maintain_order="left")
     is_new = pl.col("revision").is_null()
-    differs = pl.any_horizontal(_differs(name) for name in VALUE_COLUMNS)
+    contradicts = pl.any_horizontal(_contradicts(name) for name in VALUE_COLUMNS)
+    adds = pl.any_horizontal(pl.col(name).is_not_null() & pl.col(f"{name}_now").is_null() for name in VALUE_COLUMNS)
     judged = judged.with_columns(
-        pl.when(is_new).then(0).when(differs).then(pl.col("revision") + 1).cast(pl.Int32).alias("next")
+        contradicts.alias("contradicts"),
+        pl.when(is_new).then(0).when(contradicts | adds).then(pl.col("revision") + 1).cast(pl.Int32).alias("next"),
     )
-    added = judged.filter(pl.col("next").is_not_null()).with_columns(pl.col("next").alias("revision"))
+    added = judged.filter(pl.col("next").is_not_null()).with_columns(
+        pl.col("next").alias("revision"),
+        *(pl.when("contradicts").then(name).otherwise(pl.coalesce(name, f"{name}_now")) for name in VALUE_COLUMNS),
+    )
     taken = int((added["revision"] == 0).sum())
     bars = before.bars
     if len(added):
@@ -68,10 +76,10 @@ def _merge_distinct(before: Merged, rows: pl.DataFrame) -> Merged:
     )
 
 
-def _differs(name: str) -> pl.Expr:
+def _contradicts(name: str) -> pl.Expr:
     given, now = pl.col(name), pl.col(f"{name}_now")
     apart = (given - now).abs() > _SAME * pl.max_horizontal(given.abs(), now.abs())
-    return given.is_not_null() & apart.fill_null(True)
+    return apart.fill_null(False)
 
 
 def with_states(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:

@@ -33,8 +33,8 @@ RULES = {
 def sift(rows: pl.DataFrame, timeframe: Timeframe, known_at: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part `rows` (columns of `RAW_SCHEMA`) into those that keep all rules and those that break one.
 
-    `known_at` is when the rows were taken in: a bar that closes later was still forming. Gives `(kept, broken)`, both in
-    the order of `rows`; `broken` has one more column, `rule`.
+    `known_at` is when the rows were taken in: a bar that closes later was still forming. Gives `(kept, broken)`, both
+    in the order of `rows`; `broken` has one more column, `rule`. NaN counts as null.
     """
     judged = rows.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(
         pl.coalesce(
@@ -54,9 +54,7 @@ def _broken(timeframe: Timeframe, known_at: datetime) -> dict[str, pl.Expr]:
         "early_close": pl.col("close_time") != close_time,
         "not_closed": close_time > pl.lit(known_at),
         "price_missing": pl.any_horizontal(pl.col(PRICE_COLUMNS).is_null()),
-        "price_not_positive": pl.any_horizontal(
-            (pl.col(PRICE_COLUMNS) <= 0) | pl.col(PRICE_COLUMNS).is_infinite()
-        ),
+        "price_not_positive": pl.any_horizontal((pl.col(PRICE_COLUMNS) <= 0) | pl.col(PRICE_COLUMNS).is_infinite()),
         "high_low": (pl.col("high") < others[0]) | (pl.col("low") > others[1]),
         "amount_invalid": pl.any_horizontal(
             (pl.col(name) < 0) | pl.col(name).cast(pl.Float64).is_infinite() for name in AMOUNT_COLUMNS
