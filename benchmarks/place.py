@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from mdplatform.settings import Settings
@@ -15,15 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def temporary_settings() -> Iterator[Settings]:
-    """Give the settings of an empty home. No server of the user's is ever touched: its Redis is emptied many times."""
-    for name in [name for name in os.environ if name.startswith("MDPLATFORM_")]:
-        del os.environ[name]
-    from mdplatform.settings import Settings
-
-    with TemporaryDirectory(prefix="mdplatform-benchmark-") as folder:
+    """Give the settings of an empty home. The user's server is never touched, as the one used gets emptied."""
+    with patch.dict(os.environ), TemporaryDirectory(prefix="mdplatform-benchmark-") as folder:
+        for name in [name for name in os.environ if name.startswith("MDPLATFORM_")]:
+            del os.environ[name]
         os.environ["MDPLATFORM_HOME"] = folder  # Dagster's resources read it for themselves
-        try:
-            yield Settings.load(home=Path(folder))
-        finally:
-            del os.environ["MDPLATFORM_HOME"]
-            os.environ.pop("DAGSTER_HOME", None)
+        from mdplatform.settings import Settings
+
+        yield Settings.load(home=Path(folder))

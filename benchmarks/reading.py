@@ -23,7 +23,17 @@ import redis.asyncio
 
 from benchmarks.bare import Floats, expected
 from benchmarks.market import months, symbols, take_in
-from benchmarks.measure import Comparison, Times, WrongResult, compare, in_turns, in_turns_async, p99
+from benchmarks.measure import (
+    AsyncWork,
+    Comparison,
+    Times,
+    WrongResult,
+    compare,
+    in_turns,
+    in_turns_async,
+    nothing,
+    p99,
+)
 from benchmarks.place import temporary_settings
 from mdplatform.features import parse_feature, standing_catalogue
 from mdplatform.lake import Lake
@@ -69,6 +79,7 @@ def run(short: bool) -> Iterator[Comparison]:
                             bare=partial(bare.get, KEY),
                             prepare=bare.flushall if way == "miss" else _have_key(bare, reader),
                             check=_check(wanted, _LAYERS[way], n),
+                            prepare_bare=partial(bare.get, KEY) if way != "hit" else nothing,
                         )
                         yield _compared("sync", way, n, "redis-py GET", times, bare)
         finally:
@@ -97,7 +108,9 @@ async def _in_a_loop(short: bool, settings: Settings, without_redis: Settings, w
             for n in _ROWS:
                 if not await bare.exists(KEY):
                     await reader.latest(SYMBOL, str(FEATURE), "15m")
-                more = {"prepare": bare.flushall} if way == "miss" else {}
+                more: dict[str, AsyncWork] = {"prepare": bare.flushall} if way == "miss" else {}
+                if way != "hit":
+                    more["prepare_bare"] = partial(bare.get, KEY)
                 times = await in_turns_async(
                     turns,
                     ours=partial(asked.latest, SYMBOL, str(FEATURE), "15m", n),
