@@ -193,8 +193,10 @@ def _read_arrow(content: Content, path: str, max_bytes: int) -> Table:
                     value=f"more than {max_bytes} bytes",
                     remedy="Raise MDPLATFORM_MAX_FILE_MB if you trust it",
                 )
-            kept.append(batch.select([names[at] for at in found.values()]))
-    except (pa.ArrowException, OSError, EOFError, IndexError) as broken:
+            chosen = batch.select([names[at] for at in found.values()])
+            chosen.validate(full=True)  # a text that is not UTF-8 would end the process further on
+            kept.append(chosen)
+    except (pa.ArrowException, OSError, EOFError, IndexError, ValueError, MemoryError) as broken:
         raise TruncatedFile(
             f"{path} is a damaged {content.kind} file", value=str(broken)[:120], remedy="Fetch it again"
         ) from None

@@ -182,6 +182,15 @@ def test_a_parquet_of_something_else_or_without_rows_is_refused(tmp_path: Path) 
         read_file(path)
 
 
+def test_a_parquet_with_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-1m.parquet"
+    table(HEAD.strip(), [(FIRST, "10.5", "11", "9", "10", "3")]).write_parquet(path, compression="uncompressed")
+    assert read_file(path)[0].rows["open"].item() == 10.5
+    path.write_bytes(path.read_bytes().replace(b"10.5", b"\xff\xfe.5"))
+    with pytest.raises(TruncatedFile, match="damaged parquet"):
+        read_file(path)
+
+
 def test_a_checksum_beside_the_file_is_verified(tmp_path: Path) -> None:
     path, beside = tmp_path / "BTCUSDT-1m.zip", tmp_path / "BTCUSDT-1m.zip.CHECKSUM"
     path.write_bytes(zipped({"BTCUSDT-1m.csv": GOOD}))
