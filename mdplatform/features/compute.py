@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from mdplatform.errors import InvalidFeature, UnknownFeature
 from mdplatform.features import talib_functions
 from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
-from mdplatform.features.degenerate import find_degenerate
-from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, STATUSES, UNSETTLED
+from mdplatform.features.degenerate import find_made_up
+from mdplatform.features.guard import DIVISION_BY_ZERO, STATUSES, UNSETTLED
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
@@ -149,15 +149,14 @@ def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDA
                 for output, part in zip(outputs, parts, strict=True):
                     output[inside] = part
     statuses = holes.statuses_after(lookback, None if spec.anchor else spec.settle)
-    refused = [(find_degenerate(spec, bars, outputs), DEGENERATE)]
+    refused = find_made_up(spec, bars, outputs)
     for output in outputs:
         if not np.isfinite(output[lookback:].sum()):  # which is quicker than to look at each
             refused.append((~np.isfinite(output), DIVISION_BY_ZERO))
     for where, reason in refused:
-        if where is not None:
-            lost = where & (statuses <= UNSETTLED)
-            if lost.any():
-                statuses = np.where(lost, np.int8(reason), statuses)
-                for output in outputs:
-                    output[lost] = np.nan
+        lost = where & (statuses <= UNSETTLED)
+        if lost.any():
+            statuses = np.where(lost, np.int8(reason), statuses)
+            for output in outputs:
+                output[lost] = np.nan
     return outputs, statuses

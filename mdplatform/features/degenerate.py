@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO
 from mdplatform.features.lengths import average_lookback
 from mdplatform.features.spec import FeatureSpec
 
@@ -44,7 +45,7 @@ class _Rule:
     """`inputs` (their places) of one `kind` for `window` rows, ending `shift` rows before the one that is undefined.
 
     `spread` is the number of rows that average an undefined one in; `made_up` is what the library gives for 0 / 0 where
-    other values are good ones, or None where none is.
+    other values are good ones, or None where none is. `status` is DIVISION_BY_ZERO where what is divided is not 0 too.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class _Rule:
     spread: Length = lambda _: 0
     shift: Length = lambda _: 0
     made_up: float | None = None
+    status: int = DEGENERATE
 
 
 def _one(_: Mapping[str, Any]) -> int:
@@ -80,7 +82,7 @@ def _recursive(kind: str, *inputs: int, made_up: float = 0.0, window: Length = _
 
 
 _HILBERT = _Rule("still", (0,), lambda _: 32)
-_CHANGE = _Rule("zero", (0,), _one, shift=_period)
+_CHANGE = _Rule("zero", (0,), _one, shift=_period, status=DIVISION_BY_ZERO)
 _RULES: dict[str, _Rule | tuple[_Rule, ...]] = {
     "ADX": _recursive("still", 0, 1, window=lambda given: 2 * given["timeperiod"]),
     "ADXR": _recursive("still", 0, 1, window=lambda given: 2 * given["timeperiod"]),
@@ -100,7 +102,7 @@ _RULES: dict[str, _Rule | tuple[_Rule, ...]] = {
     "HT_TRENDMODE": _HILBERT,
     "IMI": _Rule("level", (0, 1), _period),
     "KDJ": _Rule("flat", (0, 1), _fast_k, _smoothing("slowk", "slowd")),
-    "MARKETFI": _Rule("zero", (2,), _one),
+    "MARKETFI": _Rule("zero", (2,), _one, status=DIVISION_BY_ZERO),
     "MASSI": _Rule("level", (0, 1), lambda given: 2 * given["fastperiod"] + given["slowperiod"] - 2),
     "MFI": _Rule("still", (0, 1, 2), _period_and_one),
     "MINUS_DI": _recursive("flat", 0, 1, 2),
@@ -113,7 +115,7 @@ _RULES: dict[str, _Rule | tuple[_Rule, ...]] = {
     "ROCR100": _CHANGE,
     "RSI": _recursive("still", 0),
     "RVI": _recursive("still", 0, made_up=50.0, window=lambda given: given["timeperiod"] + given["stddevperiod"] - 1),
-    "RVOL": _Rule("zero", (0,), _period, shift=_one),
+    "RVOL": _Rule("zero", (0,), _period, shift=_one, status=DIVISION_BY_ZERO),
     "SMI": _recursive(
         "flat", 0, 1, window=lambda given: given["timeperiod"] + given["fastperiod"] + given["slowperiod"]
     ),
@@ -130,13 +132,14 @@ _RULES: dict[str, _Rule | tuple[_Rule, ...]] = {
 }
 
 
-def find_degenerate(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
-    """Tell the rows in which the value is made up; None if there are none."""
+def find_made_up(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> list[tuple[NDArray[np.bool_], int]]:
+    """Tell the rows in which the value is made up, and the status that each such set of rows gets."""
     rules = _RULES.get(spec.name, ())
-    found: NDArray[np.bool_] | None = None
+    found = []
     for rule in rules if isinstance(rules, tuple) else (rules,):
-        more = _find(rule, spec, bars, outputs)
-        found = more if found is None else found if more is None else found | more
+        rows = _find(rule, spec, bars, outputs)
+        if rows is not None:
+            found.append((rows, rule.status))
     return found
 
 

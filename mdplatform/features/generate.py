@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from mdplatform.features.definition import MOVING_AVERAGES
+from mdplatform.features.talib_functions import version_of
 
 talib: Any = import_module("talib")
 abstract: Any = import_module("talib.abstract")
@@ -36,13 +37,7 @@ _AT_THEIR_WIDEST = {"minperiod": {"maxperiod": 100_000}, "maxperiod": {"minperio
 def describe_library() -> dict[str, Any]:
     """Give the content of the frozen file, as the installed TA-Lib has it."""
     functions = {name: describe_function(name) for name in sorted(talib.get_functions())}
-    return {"engine": engine_version(), "functions": functions}
-
-
-def engine_version() -> str:
-    """Give the name and version of the installed engine, wrapper and C library both."""
-    core = talib.__ta_version__.decode().split()[0]
-    return f"talib {talib.__version__} (C {core})"
+    return {"engine": version_of(talib), "functions": functions}
 
 
 def describe_function(name: str) -> dict[str, Any]:

@@ -9,15 +9,18 @@ count from wherever the array began, which says nothing outside of it; here they
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import unwrap
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdplatform.features import registry
 from mdplatform.features.spec import FeatureSpec
 
 Floats = NDArray[np.float64]
@@ -45,6 +48,24 @@ def run(spec: FeatureSpec, columns: Sequence[Floats]) -> list[Floats]:
 
 
 @cache
+def _library() -> ModuleType:
+    library = import_module("talib")
+    installed = version_of(library)
+    if installed != registry.engine():
+        warnings.warn(
+            f"Values are computed by {installed} but identified as {registry.engine()}'s: install that version, or run "
+            "`python -m mdplatform.features.generate`",
+            stacklevel=2,
+        )
+    return library
+
+
+def version_of(library: ModuleType) -> str:
+    """Give the name and version of the engine, wrapper and C library both."""
+    return f"talib {library.__version__} (C {library.__ta_version__.decode().split()[0]})"
+
+
+@cache
 def _function(name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = unwrap(getattr(import_module("talib"), name))  # without the search for frames
+    function: Callable[..., Any] = unwrap(getattr(_library(), name))  # without the search for frames
     return function
