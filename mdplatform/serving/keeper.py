@@ -110,7 +110,7 @@ class Keeper:
         os.umask(0o077)
         self._catch_signals()
         keeper_lock = open_lock(self.directory, KEEPER_LOCK)
-        if not take_lock(keeper_lock, fcntl.LOCK_EX, 0):
+        if not take_lock(keeper_lock, fcntl.LOCK_EX, 0.5):  # whoever looks whether it is free holds it for a moment
             _report(failed="another keeper is at work")
             return 1
         os.truncate(keeper_lock, 0)

@@ -209,17 +209,16 @@ class EmbeddedValkey:
     def _wait_for_the_end(self) -> None:
         """Wait until the keeper has ended, if this process was the last user of the server."""
         with contextlib.suppress(OSError, RedisUnavailable):
-            users = self._open(keeper.USERS_LOCK)
-            alone = keeper.take_lock(users, fcntl.LOCK_EX, 0)
-            stopping = alone or not keeper.take_lock(users, fcntl.LOCK_SH, 0)
+            users, kept = self._open(keeper.USERS_LOCK), self._open(keeper.KEEPER_LOCK)
+            end = time.monotonic() + STOP_SECONDS
+            ended = False
+            while not ended and _is_unused(users) and time.monotonic() < end:
+                ended = keeper.take_lock(kept, fcntl.LOCK_SH, 0.02)
             os.close(users)
-            if stopping:
-                kept = self._open(keeper.KEEPER_LOCK)
-                keeper.take_lock(kept, fcntl.LOCK_SH, STOP_SECONDS)
-                os.close(kept)
-                if self._keeper is not None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        self._keeper.wait(STOP_SECONDS)
+            os.close(kept)
+            if ended and self._keeper is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._keeper.wait(STOP_SECONDS)
         self._reap()
 
     def _unavailable(self, reason: str, log: str = "") -> RedisUnavailable:
@@ -230,6 +229,16 @@ class EmbeddedValkey:
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         self._keeper = None  # the parent's child, not ours
+
+
+def _is_unused(users: int) -> bool:
+    """Tell whether no process is a user: nobody holds `users.lock`, or only the keeper, which is then stopping."""
+    try:
+        if keeper.take_lock(users, fcntl.LOCK_EX, 0):
+            return True
+        return not keeper.take_lock(users, fcntl.LOCK_SH, 0)
+    finally:
+        fcntl.flock(users, fcntl.LOCK_UN)
 
 
 _known: dict[Path, EmbeddedValkey] = {}

@@ -13,7 +13,7 @@ import pytest
 from mdplatform.errors import RedisUnavailable
 from mdplatform.serving import keeper
 from mdplatform.serving.connection import connect
-from mdplatform.serving.valkey import embedded, find_binary
+from mdplatform.serving.valkey import STOP_SECONDS, embedded, find_binary
 from mdplatform.settings import Settings
 
 USER = """
@@ -60,6 +60,31 @@ def test_processes_that_start_at_the_same_moment_share_one_server(settings, proc
     assert len(processes.alive()) == 2
     users[0].communicate("\n")
     assert processes.alive() == {}
+
+
+def test_users_that_come_and_go_at_the_same_time_neither_fail_nor_wait_in_vain(settings, processes, python):
+    users = [
+        python(
+            """
+            import time
+            from mdplatform.serving.connection import connect
+            from mdplatform.settings import Settings
+            slowest = 0.0
+            for _ in range(12):
+                client = connect(Settings.load())
+                client.incr("visits")
+                began = time.perf_counter()
+                client.close()
+                slowest = max(slowest, time.perf_counter() - began)
+            print(slowest)
+            """
+        )
+        for _ in range(3)
+    ]
+    slowest = [float(user.communicate()[0]) for user in users]
+    assert max(slowest) < STOP_SECONDS
+    with connect(settings) as client:
+        assert client.get("visits") == b"36"
 
 
 def test_a_process_that_ends_without_closing_leaves_nothing_behind(settings, processes, python):
