@@ -18,7 +18,7 @@ from mdplatform.serving.coalesce import Coalescer
 from mdplatform.serving.codec import Blob
 from mdplatform.serving.connection import REDIS_FAILURES, async_connect, describe
 from mdplatform.serving.lookup import Library, Lookup
-from mdplatform.serving.publisher import PUBLISH_SCRIPT, life_ms, sign
+from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, sign
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
 
@@ -109,14 +109,19 @@ class AsyncReader:
         """Fill Redis with what was computed; a failure is noted and hurts nobody."""
         if self._breaker.reason is not None:
             return
+        payloads = [
+            payload
+            for lookup, blob in zip(lookups, blobs, strict=True)
+            if self._library.is_publishable(lookup)
+            for payload in sign([blob], sequence=lookup.sequence, made_by="reader")
+        ]
         try:
             client = await self._client()
-            async with client.pipeline(transaction=False) as pipe:
-                for lookup, blob in zip(lookups, blobs, strict=True):
-                    if self._library.is_publishable(lookup):
-                        for key, payload in sign([blob], sequence=lookup.sequence, made_by="reader"):
-                            pipe.eval(PUBLISH_SCRIPT, 1, key, payload, life_ms(self._settings))
-                await pipe.execute()
+            for start in range(0, len(payloads), BLOBS_AT_ONCE):
+                async with client.pipeline(transaction=False) as pipe:
+                    for key, payload in payloads[start : start + BLOBS_AT_ONCE]:
+                        pipe.eval(PUBLISH_SCRIPT, 1, key, payload, life_ms(self._settings))
+                    await pipe.execute()
         except REDIS_FAILURES as failure:
             reason = describe(failure, self._settings)
             if not isinstance(failure, redis.ResponseError):  # it answers, though it takes nothing

@@ -69,7 +69,7 @@ local text = string.format('%.0f', number)
 redis.call('SET', KEYS[1], text)
 return text
 """
-_BLOBS_AT_ONCE = 64
+BLOBS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ class Publisher:
         payloads = sign(blobs, sequence=sequence, made_by=made_by)
         results: list[int] = []
         try:
-            for start in range(0, len(payloads), _BLOBS_AT_ONCE):
+            for start in range(0, len(payloads), BLOBS_AT_ONCE):
                 with self._connection.pipeline(transaction=False) as pipe:
-                    for arguments in payloads[start : start + _BLOBS_AT_ONCE]:
+                    for arguments in payloads[start : start + BLOBS_AT_ONCE]:
                         pipe.eval(PUBLISH_SCRIPT, 1, *arguments, life_ms(self._settings))
                     results += [int(result) for result in pipe.execute()]
         except REDIS_FAILURES as failure:

@@ -62,7 +62,10 @@ class FeatureResult:
 
     @cached_property
     def values(self) -> npt.NDArray[np.float64]:
-        """The values: shape `(n,)` for one output, `(n, outputs)` for several; a null is NaN here, and only here."""
+        """The values: shape `(n,)` for one output, `(n, outputs)` for several, not to be written to.
+
+        A null is NaN here, and only here.
+        """
         columns = [self.table.column(column).to_numpy(zero_copy_only=False) for column in self.outputs.values()]
         return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
@@ -149,7 +152,7 @@ def make_result(
         layer="redis" if cached else "lake",
         version=blob.version,
         table=batch if n is None else batch.slice(max(0, batch.num_rows - n)),
-        outputs=outputs,
+        outputs=dict(outputs),
         made_by=blob.made_by,
         engine=blob.engine,
         notes=notes,

@@ -137,6 +137,9 @@ def test_many_questions_are_answered_in_their_order(settings):
     async def read():
         async with AsyncReader(settings) as reader:
             questions = [("BTCUSDT", feature, "15m") for feature in (RSI, "MACD", "ATR")]
+            many = [("BTCUSDT", f"SMA({period})", "15m") for period in range(2, 102)]
+            assert {each.source for each in await reader.latest_many(many)} == {"computed"}
+            assert {each.source for each in await reader.latest_many(many)} == {"cache"}
             return [await reader.latest_many(questions, n=2) for _ in range(2)] + [await reader.latest_many([])]
 
     first, second, none = asyncio.run(read())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -305,6 +306,14 @@ def test_the_printed_form_has_what_the_command_promises(reader, bars):
     assert last["available_at"] == "2025-02-01T12:00:00Z"
     assert last["rsi"] == pytest.approx(talib.RSI(bars["close"].to_numpy(), 14)[-1], rel=1e-9)
     assert told["outputs"] == {"rsi": RSI}
+
+
+def test_a_result_can_be_sent_to_another_process_and_changed_without_harm(reader):
+    first = reader.latest("BTCUSDT", "MACD", n=3)
+    assert pickle.loads(pickle.dumps(first)).to_dict() == first.to_dict()
+    first.outputs.clear()
+    first.to_dict()["rows"].clear()
+    assert len(reader.latest("BTCUSDT", "MACD", n=3).outputs) == 3
 
 
 def test_pandas_and_arrow_forms_agree(reader):
