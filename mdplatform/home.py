@@ -49,7 +49,10 @@ retention:
 
 
 def prepare_home(settings: Settings) -> Path:
-    """Make Dagster's home with its `dagster.yaml`, and point `DAGSTER_HOME` of this process to it; give the folder."""
+    """Make Dagster's home with its `dagster.yaml`, and give the folder.
+
+    Puts the settings and `DAGSTER_HOME` into this process's environment: Dagster and its children read them there.
+    """
     folder = settings.dagster_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,5 +67,6 @@ def prepare_home(settings: Settings) -> Path:
             value=str(settings.home),
             remedy="Set MDPLATFORM_HOME to a folder that you may write",
         ) from refused
+    settings.export()
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +71,15 @@ class Settings(BaseSettings):
                 value=first.get("input"),
                 remedy="`mdplatform doctor` lists the settings with their units and defaults",
             ) from None
+
+    def export(self) -> None:
+        """Put the settings into this process's environment, from where Dagster's resources and child processes read."""
+        for name, value in self:
+            variable = f"MDPLATFORM_{name.upper()}"
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = str(value)
 
     @field_validator("home")
     @classmethod

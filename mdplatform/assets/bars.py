@@ -11,10 +11,10 @@ from pydantic import Field
 from mdplatform.assets.checks import bar_check_specs, check_bars
 from mdplatform.assets.common import OWNERS, column_schema, data_version
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells
-from mdplatform.assets.plots import sparkline
+from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.lake import Lake
 from mdplatform.lake.bars import MergeReport
-from mdplatform.market.bars import BAR_SCHEMA
+from mdplatform.market.bars import BAR_SCHEMA, COLUMN_MEANINGS
 from mdplatform.market.revisions import newest
 from mdplatform.market.time import month_range, to_us
 from mdplatform.market.timeframe import Timeframe
@@ -45,7 +45,7 @@ class BarsConfig(dg.Config):
     tags={"domain": "bars"},
     code_version="1",
     description=_DESCRIPTION,
-    metadata={"dagster/column_schema": column_schema(BAR_SCHEMA)},
+    metadata={"dagster/column_schema": column_schema(BAR_SCHEMA, COLUMN_MEANINGS)},
     check_specs=bar_check_specs("bars"),
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2)),
     pool="lake",
@@ -106,7 +106,7 @@ def _metadata(lake: Lake, cell: Cell, report: MergeReport) -> dict[str, dg.Metad
         shown = _pictures(cell, frames)
     return {
         "dagster/row_count": sum(rows.values()),
-        "rows_by_timeframe": dg.MetadataValue.json(dict(rows)),
+        "rows_by_timeframe": dg.MetadataValue.md(counts_table("timeframe", rows)),
         "taken": report.taken,
         "unchanged": report.unchanged,
         "corrected": report.corrected,
@@ -128,5 +128,5 @@ def _pictures(cell: Cell, frames: dict[Timeframe, pl.DataFrame]) -> dict[str, dg
     return {
         "range": dg.MetadataValue.text(f"{first:%Y-%m-%d %H:%M} … {last:%Y-%m-%d %H:%M} UTC"),
         "gaps": gaps,
-        "close": dg.MetadataValue.md(sparkline(f"{cell.symbol} {cell.month} close", [("close", hourly["close"])])),
+        "plot": dg.MetadataValue.md(sparkline(f"{cell.symbol} {cell.month} close", [("close", hourly["close"])])),
     }

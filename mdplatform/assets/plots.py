@@ -1,9 +1,9 @@
-"""Small plots for Dagster's UI: lines as an SVG picture, inline in markdown, no server and no file needed."""
+"""Small plots and tables for Dagster's UI, inline in markdown: no server and no file needed."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -44,3 +44,15 @@ def _path(series: pl.Series, low: float, high: float) -> str:
         steps.append(f"{'M' if broken else 'L'}{at * across:.1f} {_HEIGHT - 20 - (number - low) * up:.1f}")
         broken = False
     return "".join(steps)
+
+
+def counts_table(of: str, counts: Mapping[str, int]) -> str:
+    """Give a markdown table of how many there are of each, in the order given.
+
+    >>> print(counts_table("rule", {"off_grid": 2}))
+    | rule | rows |
+    | --- | ---: |
+    | off_grid | 2 |
+    """
+    rows = [f"| {name} | {count:,} |" for name, count in counts.items()]
+    return "\n".join([f"| {of} | rows |", "| --- | ---: |", *rows])

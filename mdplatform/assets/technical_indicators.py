@@ -13,9 +13,9 @@ import polars as pl
 
 from mdplatform.assets.common import OWNERS, column_schema, data_version
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
-from mdplatform.assets.plots import sparkline
+from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.errors import NoData
-from mdplatform.features import FeatureSpec, evaluate
+from mdplatform.features import evaluate
 from mdplatform.features.catalogue import standing_catalogue
 from mdplatform.features.graph import load_from
 from mdplatform.features.registry import engine
@@ -24,6 +24,8 @@ from mdplatform.market.bars import INSTANT
 from mdplatform.market.time import month_range
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.resources import LakeResource, RedisResource
+
+Frames = Mapping[Timeframe, pl.DataFrame]
 
 CATALOGUE = standing_catalogue()
 _ROUNDING = 1e-9
@@ -71,9 +73,9 @@ def technical_indicators(
         versions += [version for version, _ in written.values()]
         for cell in of_symbol:
             frames = written[cell][1] if cell in written else {}
-            context.add_asset_metadata(_metadata(cell, frames), partition_key=cell.key)
+            context.add_asset_metadata(_metadata(lake.lake, cell, frames), partition_key=cell.key)
         published = redis.publish(
-            lake.lake, symbol, CATALOGUE.timeframes, CATALOGUE.features, f"run:{context.run_id}", context.log
+            lake.lake, symbol, CATALOGUE.timeframes, CATALOGUE.features, f"run:{context.run.run_id}", context.log
         )
         context.log.info(f"{symbol}: {len(written)} of {len(of_symbol)} months have bars; in Redis {published}")
     if not versions:
@@ -85,9 +87,9 @@ def technical_indicators(
     return dg.MaterializeResult(data_version=data_version(versions))
 
 
-def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str, dict[Timeframe, pl.DataFrame]]]:
+def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str, Frames]]:
     """Write those months of one symbol that have bars; give each one's data version and frames."""
-    written: dict[Cell, tuple[str, dict[Timeframe, pl.DataFrame]]] = {}
+    written: dict[Cell, tuple[str, Frames]] = {}
     for months in _consecutive(of_symbol):
         whole = {timeframe: _evaluate(lake, months, timeframe) for timeframe in CATALOGUE.timeframes}
         for cell in months:
@@ -111,7 +113,7 @@ def _evaluate(lake: Lake, months: list[Cell], timeframe: Timeframe) -> pl.DataFr
     )
 
 
-def _write(lake: Lake, cell: Cell, frames: Mapping[Timeframe, pl.DataFrame]) -> str:
+def _write(lake: Lake, cell: Cell, frames: Frames) -> str:
     store, key = lake.frames("technical_indicators"), f"{cell.symbol}/{cell.month}"
     there = store.partition(key)
     if there is not None and there.header.groups.keys() == {timeframe.value for timeframe in frames}:
@@ -154,25 +156,28 @@ def _consecutive(of_symbol: list[Cell]) -> list[list[Cell]]:
     return runs
 
 
-def _metadata(cell: Cell, frames: Mapping[Timeframe, pl.DataFrame]) -> dict[str, dg.MetadataValue | int]:
+def _metadata(lake: Lake, cell: Cell, frames: Frames) -> dict[str, dg.MetadataValue | int]:
     if not frames:
         return {"dagster/row_count": 0, "note": dg.MetadataValue.text("There are no bars of this symbol in this month.")}
     statuses: Counter[str] = Counter()
     for frame in frames.values():
         for feature in CATALOGUE.features:
-            for status, count in frame[f"{feature}.status"].value_counts().iter_rows():
-                statuses[status] += count
-    shown = frames.get(Timeframe.H1, next(iter(frames.values())))
+            statuses.update(dict(frame[f"{feature}.status"].value_counts().iter_rows()))
+    shown_timeframe = Timeframe.H1 if Timeframe.H1 in frames else next(iter(frames))
+    shown = frames[shown_timeframe]
+    first, last = shown["open_time"][0], shown["available_at"][-1]
     return {
         "dagster/row_count": sum(len(frame) for frame in frames.values()),
-        "rows_by_timeframe": dg.MetadataValue.json({timeframe.value: len(frame) for timeframe, frame in frames.items()}),
-        "values_by_status": dg.MetadataValue.json(dict(statuses)),
-        "range": dg.MetadataValue.text(f"{shown['open_time'][0]:%Y-%m-%d %H:%M} … {shown['available_at'][-1]:%Y-%m-%d %H:%M} UTC"),
-        "indicator": dg.MetadataValue.md(_picture(cell, shown, CATALOGUE.features)),
+        "rows_by_timeframe": dg.MetadataValue.md(counts_table("timeframe", {each: len(frames[each]) for each in frames})),
+        "values_by_status": dg.MetadataValue.md(counts_table("status", statuses)),
+        "range": dg.MetadataValue.text(f"{first:%Y-%m-%d %H:%M} … {last:%Y-%m-%d %H:%M} UTC"),
+        "plot": dg.MetadataValue.md(_picture(lake, cell, shown_timeframe, shown)),
     }
 
 
-def _picture(cell: Cell, frame: pl.DataFrame, features: tuple[FeatureSpec, ...]) -> str:
-    drawn = next((feature for feature in features if feature.name == "RSI"), features[0])
+def _picture(lake: Lake, cell: Cell, timeframe: Timeframe, frame: pl.DataFrame) -> str:
+    price = lake.bars.read(cell.symbol, timeframe, *month_range(cell.month))["close"]
+    drawn = next((feature for feature in CATALOGUE.features if feature.name == "RSI"), CATALOGUE.features[0])
     column = drawn.columns[0]
-    return sparkline(f"{cell.symbol} {cell.month} {column}", [(column, frame[column])])
+    title = f"{cell.symbol} {cell.month} {timeframe}"
+    return f"{sparkline(title, [('close', price)])}\n\n{sparkline(title, [(column, frame[column])])}"

@@ -39,7 +39,6 @@ def ui(
                 value=settings.ui_port,
                 remedy="Choose another port: mdplatform ui --port …",
             ) from None
-    os.environ["MDPLATFORM_HOME"] = str(settings.home)
     err.print(f"Dagster's UI: http://{settings.ui_host}:{settings.ui_port}   (Ctrl-C ends it)", highlight=False)
     dagster = str(Path(sys.executable).with_name("dagster"))
     address = ["--host", settings.ui_host, "--port", str(settings.ui_port)]

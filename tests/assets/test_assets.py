@@ -1,0 +1,156 @@
+"""The assets on a real Dagster instance: what they write, record, check and refuse."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from mdplatform.definitions import defs
+from mdplatform.errors import MaterializationFailed, UnknownAsset
+from mdplatform.lake import Lake
+from mdplatform.lake.partition import write_partition
+from mdplatform.market.time import month_range
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.resources import LakeResource, SettingsResource
+from mdplatform.runs import Runs
+from mdplatform.sensors.running_month import running_month
+from mdplatform.settings import Settings
+
+MONTHS = ["2025-01", "2025-02", "2025-03"]
+
+
+def versions(instance: dg.DagsterInstance, asset: str) -> dict[str, str]:
+    records = instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
+    return {
+        str(record.partition_key): record.asset_materialization.tags["dagster/data_version"]
+        for record in reversed(records)
+        if record.asset_materialization
+    }
+
+
+def test_definitions_load_and_every_asset_says_what_it_is() -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs().resolve_all_asset_specs()}
+    assert set(specs) == {"bars", "technical_indicators", "returns_panel"}
+    for name, spec in specs.items():
+        assert spec.owners, name
+        assert spec.kinds, name
+        assert spec.description, name
+        assert spec.code_version, name
+        assert "dagster/column_schema" in spec.metadata, name
+
+
+def test_a_materialization_records_rows_and_a_picture_for_each_partition(runs: Runs) -> None:
+    done = runs.materialize(["technical_indicators"], {"BTCUSDT": MONTHS})
+    assert [each.partition for each in done].sort() == [f"{month}|BTCUSDT" for month in MONTHS].sort()
+    lake = Lake(Settings.load().lake_dir)
+    for each in done:
+        month = each.partition.split("|")[0]
+        partition = lake.frames("technical_indicators").partition(f"BTCUSDT/{month}")
+        assert partition is not None
+        assert each.metadata["dagster/row_count"] == sum(group.rows for group in partition.header.groups.values())
+        assert "data:image/svg+xml;base64," in each.metadata["plot"]
+
+
+def test_the_same_run_again_changes_no_version_and_no_file(runs: Runs, market: Settings) -> None:
+    months = {"ADAUSDT": MONTHS, "BTCUSDT": MONTHS}
+    runs.materialize(["bars", "technical_indicators", "returns_panel"], months)
+    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
+    before = {name: versions(instance, name) for name in ("bars", "technical_indicators", "returns_panel")}
+    files = {path: path.stat().st_mtime_ns for path in (market.lake_dir / "bars").rglob("*.parquet")}
+    files |= {path: path.stat().st_mtime_ns for path in (market.lake_dir / "technical_indicators").rglob("*.parquet")}
+    runs.materialize(["bars", "technical_indicators", "returns_panel"], months)
+    assert {name: versions(instance, name) for name in before} == before
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_the_panel_holds_the_log_returns_of_every_symbol(runs: Runs, market: Settings) -> None:
+    runs.materialize(["returns_panel"], {"BTCUSDT": ["2025-02"]})
+    partition = Lake(market.lake_dir).frames("returns_panel").partition("2025-02")
+    assert partition is not None
+    panel = partition.read(Timeframe.H1)
+    assert panel["symbol"].unique().sort().to_list() == ["ADAUSDT", "BTCUSDT"]
+    assert panel.equals(panel.sort("symbol", "open_time"))
+    start, end = month_range("2025-02")
+    closes = Lake(market.lake_dir).bars.read("BTCUSDT", Timeframe.H1, start - 3_600_000_000, end)["close"].to_numpy()
+    ours = panel.filter(pl.col("symbol") == "BTCUSDT")
+    np.testing.assert_allclose(ours["log_return"].to_numpy(), np.diff(np.log(closes)), rtol=1e-12, atol=1e-14)
+    assert ours.filter(pl.col("log_return").is_null())["reason"].to_list() == ["gap"] * ours["log_return"].null_count()
+
+
+def test_a_broken_partition_fails_its_checks_and_stops_what_lies_downstream(runs: Runs, market: Settings) -> None:
+    lake = Lake(market.lake_dir)
+    partition = lake.bars.partition("BTCUSDT", "2025-02")
+    assert partition is not None
+    bars = partition.read("15m").with_columns(
+        pl.col("open_time").dt.offset_by("7s"), pl.when(pl.int_range(pl.len()) == 5).then(-1.0).otherwise("low").alias("low")
+    )
+    write_partition(lake.bars.path("BTCUSDT", "2025-02"), {"15m": bars}, partition.header.notes)
+    with pytest.raises(MaterializationFailed, match=r"(?s)check"):
+        runs.materialize(["bars", "technical_indicators"], {"BTCUSDT": ["2025-02"]})
+    assert lake.frames("technical_indicators").partition("BTCUSDT/2025-02") is None
+
+
+def test_a_run_without_any_bars_fails_and_says_what_to_do(runs: Runs) -> None:
+    with pytest.raises(MaterializationFailed, match="No bars in any of the 1 partitions.*mdplatform ingest"):
+        runs.materialize(["technical_indicators"], {"BTCUSDT": ["2024-03"]})
+
+
+def test_a_month_without_bars_does_not_stop_the_others(runs: Runs) -> None:
+    done = runs.materialize(["technical_indicators"], {"BTCUSDT": ["2024-12", "2025-01"]})
+    rows = {each.partition: each.metadata["dagster/row_count"] for each in done}
+    assert rows["2024-12|BTCUSDT"] == 0
+    assert rows["2025-01|BTCUSDT"] > 0
+
+
+def test_an_unknown_asset_is_refused_with_the_known_ones(runs: Runs) -> None:
+    with pytest.raises(UnknownAsset, match="technical_indicators"):
+        runs.materialize(["technical_indicator"], {"BTCUSDT": ["2025-01"]})
+
+
+def test_fetching_asks_the_source_for_a_month_that_was_never_taken_in(runs: Runs, market: Settings) -> None:
+    done = runs.materialize(["bars"], {"BTCUSDT": ["2025-04"]}, fetch=True)
+    assert done[0].metadata["taken"] > 2800
+    assert Lake(market.lake_dir).bars.months("BTCUSDT")[-1] == "2025-04"
+
+
+def test_redis_away_fails_no_run(monkeypatch: pytest.MonkeyPatch, market: Settings, tmp_path: Path) -> None:
+    monkeypatch.setenv("MDPLATFORM_REDIS_URL", f"unix://{tmp_path}/nothing.sock")
+    with Runs(Settings.load()) as runs:
+        done = runs.materialize(["bars", "technical_indicators"], {"BTCUSDT": ["2025-01"]})
+    assert {each.asset for each in done} == {"bars", "technical_indicators"}
+
+
+def test_the_schedule_asks_for_the_running_month_of_all_symbols_in_one_run(runs: Runs, market: Settings) -> None:
+    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
+    tick = datetime(2025, 3, 31, 23, 45, tzinfo=UTC)
+    resources = {"lake": LakeResource(settings=SettingsResource())}
+    with dg.build_schedule_context(instance, scheduled_execution_time=tick, resources=resources) as context:
+        asked = running_month(context)
+    assert isinstance(asked, dg.RunRequest)
+    job = defs().resolve_job_def("running_month")
+    result = job.execute_in_process(
+        instance=instance,
+        tags=asked.tags,
+        run_config={
+            "ops": {"bars": {"config": {"fetch": True}}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+    )
+    made = {(event.asset_key.to_user_string(), str(event.partition)) for event in result.get_asset_materialization_events() if event.asset_key}
+    assert made == {(asset, f"2025-03|{symbol}") for asset in ("bars", "technical_indicators") for symbol in ("ADAUSDT", "BTCUSDT")}
+
+
+def test_the_schedule_skips_with_a_reason_where_no_symbol_has_a_source(settings: Settings) -> None:
+    with Runs(settings):
+        instance = dg.DagsterInstance.from_config(str(settings.dagster_dir))
+    tick = datetime(2025, 1, 1, tzinfo=UTC)
+    resources = {"lake": LakeResource(settings=SettingsResource())}
+    with dg.build_schedule_context(instance, scheduled_execution_time=tick, resources=resources) as context:
+        skipped = running_month(context)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "mdplatform ingest" in str(skipped.skip_message)
