@@ -11,10 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidBars
-from mdplatform.features.degenerate import count_runs
+from mdplatform.features.degenerate import Runs
 from mdplatform.features.guard import Holes, find_holes
 from mdplatform.features.talib_functions import Floats
-from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class BarArrays:
     columns: dict[str, Floats]
     _unusable: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     _holes: dict[tuple[frozenset[str], str | None], Holes] = field(default_factory=dict)
-    _runs: dict[tuple[str, ...], tuple[NDArray[np.int64], int]] = field(default_factory=dict)
+    _runs: dict[tuple[str, ...], Runs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, values in self.columns.items():
@@ -51,12 +50,11 @@ class BarArrays:
             self._holes[key] = find_holes(self.open_time, self.step, self.gaps, unusable, anchor)
         return self._holes[key]
 
-    def runs(self, kind: str, columns: tuple[str, ...]) -> tuple[NDArray[np.int64], int]:
-        """Give for how many rows up to each the columns have been of that kind (see `degenerate`), and the longest."""
+    def runs(self, kind: str, columns: tuple[str, ...]) -> Runs:
+        """Give the runs of rows in which the columns are of that kind (see `degenerate`)."""
         key = (kind, *columns)
         if key not in self._runs:
-            runs = count_runs(kind, [self.columns[name] for name in columns])
-            self._runs[key] = runs, int(runs.max(initial=0))
+            self._runs[key] = Runs(kind, [self.columns[name] for name in columns])
         return self._runs[key]
 
 
@@ -86,8 +84,9 @@ def read_bars(bars: BarsLike, timeframe: Timeframe | str | None, inputs: Iterabl
     _check_single(frame, "symbol")
     gaps = None
     if "state" in frame.columns:
-        marked = (frame.get_column("state") == "gap").fill_null(False).to_numpy()
-        gaps = marked if marked.any() else None
+        marked = frame.get_column("state") == "gap"
+        if marked.any():
+            gaps = marked.fill_null(False).to_numpy()
     return BarArrays(open_time, step, gaps, {name: _floats(frame.get_column(name)) for name in wanted})
 
 
@@ -118,8 +117,10 @@ def _instants(series: pl.Series) -> NDArray[np.int64]:
         )
     if series.null_count():
         raise InvalidBars("open_time is null in some rows", value=series.null_count())
-    zoned = series.dt.replace_time_zone("UTC") if series.dtype.time_zone is None else series
-    return zoned.cast(INSTANT).to_physical().to_numpy()
+    kind = pl.Datetime(
+        "us", series.dtype.time_zone
+    )  # in any zone the number below is UTC's; without one it is taken so
+    return (series if series.dtype == kind else series.cast(kind)).to_physical().to_numpy()
 
 
 def _floats(series: pl.Series) -> Floats:

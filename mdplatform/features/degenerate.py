@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -27,7 +28,6 @@ from mdplatform.features.lengths import average_lookback
 from mdplatform.features.spec import FeatureSpec
 
 Floats: TypeAlias = NDArray[np.float64]
-Runs: TypeAlias = NDArray[np.int64]
 Length: TypeAlias = Callable[[Mapping[str, Any]], int]
 
 _NEAR = 1e-9
@@ -36,8 +36,8 @@ _NEAR = 1e-9
 class HasRuns(Protocol):
     """Bars that know for how many rows columns have been `still`, `flat`, `level` or `zero`."""
 
-    def runs(self, kind: str, columns: tuple[str, ...]) -> tuple[Runs, int]:
-        """Give the number of such rows up to each row, and the largest."""
+    def runs(self, kind: str, columns: tuple[str, ...]) -> Runs:
+        """Give the runs of rows in which the columns are of that kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,11 @@ def find_made_up(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) ->
 
 def _find(rule: _Rule, spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
     given = spec.arguments
-    runs, longest = bars.runs(rule.kind, tuple(spec.inputs[place] for place in rule.inputs))
+    found_runs = bars.runs(rule.kind, tuple(spec.inputs[place] for place in rule.inputs))
     window = rule.window(given)
-    if longest < window:
+    if found_runs.longest < window:
         return None
+    runs = found_runs.lengths
     found = runs >= window
     if rule.made_up is not None:
         near = np.ones(len(runs), np.bool_)
@@ -167,26 +168,38 @@ def _find(rule: _Rule, spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Float
     return found if found.any() else None
 
 
-def count_runs(kind: str, columns: Sequence[Floats]) -> Runs:
-    """Give, for each row, for how many rows up to it the columns are of that `kind`.
+class Runs:
+    """For how many rows up to each row columns are of one `kind`; counted only if somebody needs each row's number.
 
-    >>> count_runs("still", [np.array([5.0, 5.0, 6.0, 6.0, 6.0])]).tolist()
+    >>> Runs("still", [np.array([5.0, 5.0, 6.0, 6.0, 6.0])]).lengths.tolist()
     [1, 2, 1, 2, 3]
-    >>> count_runs("flat", [np.array([5.0, 5.0, 6.0, 6.0]), np.array([5.0, 4.0, 6.0, 6.0])]).tolist()
+    >>> Runs("flat", [np.array([5.0, 5.0, 6.0, 6.0]), np.array([5.0, 4.0, 6.0, 6.0])]).lengths.tolist()
     [1, 0, 1, 2]
     """
-    first = columns[0]
-    holds = np.ones(len(first), np.bool_)
-    if kind == "zero":
-        holds = first == 0
-    elif kind in ("flat", "level"):
-        for each in columns[1:]:
-            holds &= each == first
-    goes_on = holds.copy()
-    goes_on[:1] = False
-    if kind in ("still", "flat"):
-        for each in columns:
-            goes_on[1:] &= each[1:] == each[:-1]
-    goes_on[1:] &= holds[:-1]
-    rows = np.arange(len(first))
-    return np.where(holds, rows - np.maximum.accumulate(np.where(goes_on, -1, rows)) + 1, 0)
+
+    def __init__(self, kind: str, columns: Sequence[Floats]) -> None:
+        first = columns[0]
+        self._holds = np.ones(len(first), np.bool_)
+        if kind == "zero":
+            self._holds = first == 0
+        elif kind in ("flat", "level"):
+            for each in columns[1:]:
+                self._holds &= each == first
+        self._goes_on = self._holds.copy()
+        self._goes_on[:1] = False
+        self._goes_on[1:] &= self._holds[:-1]
+        if kind in ("still", "flat"):
+            for each in columns:
+                self._goes_on[1:] &= each[1:] == each[:-1]
+
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest run, or 1 where there is none."""
+        starts = np.flatnonzero(~self._goes_on)
+        return int(np.diff(starts, append=len(self._goes_on)).max(initial=0))
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of rows up to each row, 0 where the columns are not of that kind."""
+        rows = np.arange(len(self._holds))
+        return np.where(self._holds, rows - np.maximum.accumulate(np.where(self._goes_on, -1, rows)) + 1, 0)

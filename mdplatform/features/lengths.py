@@ -83,13 +83,14 @@ _KAMA = smoothing_rows((2 / 31) ** 2)  # its smoothing factor is never below tha
 # two at 1m; 9,000 to 40,000 rows each), and the last row was noted that differs by more than 1e-9 from a start at the
 # series' beginning. What is declared is more than twice the worst that was seen.
 #
-#   Hilbert family               median 300, worst 398
-#   MAMA(0.5, 0.05)              median 218, worst 305; with (0.05, 0.01) 2,024, which is its own smoothing
+#   Hilbert family               median 300, worst 411
+#   MAMA(0.5, 0.05)              median 222, worst 315; with (0.05, 0.01) 2,024, which is its own smoothing
 #   SAR(0.02, 0.2), SAREXT       median 20, worst 135; SAR(0.001, 0.02) 1,636: it goes as 1 / acceleration
 #   SUPERTREND(10, 3)            median 146, worst 194; (50, 6) 956: its ATR, then the next change of trend
 #
-# HT_DCPHASE, HT_SINE and MAMA divide by a component that is 0 on prices which hardly move (seen on quiet one-minute
-# bars): there a last bit decides, and single rows can differ however much history is loaded.
+# HT_DCPHASE, HT_SINE and MAMA divide by a component that can be 0 where prices hardly move: there a last bit decides,
+# however much history is loaded. At 15m and 1h no row of 900,000 differed beyond 1,000 rows; of the two quiet
+# one-minute series 0.6 % of MAMA's rows did, and 0.006 % of HT_SINE's.
 _HILBERT = 1000
 _SLOWEST_SAR = 100_000
 

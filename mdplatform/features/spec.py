@@ -33,6 +33,9 @@ class FeatureSpec:
     output: str | None = None
     timeframe: Timeframe | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.canonical, self.timeframe))  # quicker than to hash the fields, since a text keeps its hash
+
     def __str__(self) -> str:
         return self.canonical
 
