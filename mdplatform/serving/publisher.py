@@ -8,7 +8,8 @@ Each symbol has a *sequence* of its bars. It only grows. The protocol has two si
 
 A blob is *fresh* if its sequence is at least the symbol's. Suppose that it is fresh with regard to a bump: then its
 computer read the sequence after that bump, hence the lake after that change. So bars that land in between make a blob
-stale, never wrongly fresh; a stale blob costs a computation, nothing else.
+stale, never wrongly fresh; a stale blob costs a computation, nothing else. Where Redis was away when bars changed, so
+that the bump failed, readers that see the lake find it out from its files (see `lookup`).
 
 Of two blobs for one key the one with the higher `(sequence, watermark)` stays, whatever order they arrive in: a
 script in Redis compares them (the watermark is the last row's `available_at`). By default a bump's number is the

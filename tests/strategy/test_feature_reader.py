@@ -15,6 +15,7 @@ from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.strategy import AsyncFeatureReader, FeatureReader
 
+CLOSES = [100.0 + (i * 7) % 11 for i in range(60)]
 HEAVY = ("dagster", "pandas", "numpy", "pyarrow", "redis", "polars", "pydantic", "duckdb", "talib", "asyncio")
 
 
@@ -22,12 +23,11 @@ HEAVY = ("dagster", "pandas", "numpy", "pyarrow", "redis", "polars", "pydantic",
 def home(settings):
     lake = Lake(settings.lake_dir)
     opens = [datetime(2025, 3, 1, tzinfo=UTC) + timedelta(minutes=15 * i) for i in range(60)]
-    closes = [100.0 + (i * 7) % 11 for i in range(60)]
     bars = pl.DataFrame(
         {
             "open_time": opens,
             "close_time": [each + timedelta(minutes=15) for each in opens],
-            **dict.fromkeys(("open", "high", "low", "close"), closes),
+            **dict.fromkeys(("open", "high", "low", "close"), CLOSES),
             "volume": [1.0] * 60,
         }
     )
@@ -74,7 +74,7 @@ print("dagster" in sys.modules)
 def test_the_settings_come_from_the_environment(home):
     with FeatureReader() as reader:
         result = reader.latest("BTCUSDT", "SMA(timeperiod=3)", timeframe="15m", n=2)
-        assert result.values.tolist() == pytest.approx([(102 + 109 + 105) / 3, (109 + 105 + 101) / 3], abs=20)
+        assert result.values.tolist() == pytest.approx([sum(CLOSES[-4:-1]) / 3, sum(CLOSES[-3:]) / 3], rel=1e-12)
         assert result.available_at == datetime(2025, 3, 1, 15, tzinfo=UTC)
         assert result.to_pandas().index[-1].to_pydatetime() == result.open_time
         assert [each.source for each in reader.latest_many([("BTCUSDT", "SMA(3)", None)])] == ["cache"]
