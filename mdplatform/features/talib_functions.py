@@ -40,11 +40,22 @@ def run(spec: FeatureSpec, columns: Sequence[Floats]) -> list[Floats]:
         return list(outputs)
     floats = [each.astype(np.float64) for each in outputs]
     if spec.name in INDEX_FUNCTIONS:
-        rows = np.arange(len(columns[0]), dtype=np.float64)
-        floats = [rows - each for each in floats]
+        floats = [_rows_ago(columns[0], each) for each in outputs]
     for each in floats:
         each[: spec.lookback] = np.nan  # where the library puts zeros
     return floats
+
+
+def _rows_ago(values: Floats, places: NDArray[np.integer[Any]]) -> Floats:
+    """Count rows back from each row to the newest that has the value which the library found at `places`.
+
+    Of rows that tie, the library takes one or another, as history happens to begin; here it is the newest.
+    """
+    rows = np.arange(len(values))
+    groups = np.unique(values, return_inverse=True)[1]
+    marks = np.sort(groups * len(values) + rows)  # rows of one value side by side, in order
+    newest = marks[np.searchsorted(marks, groups[places] * len(values) + rows, side="right") - 1] % len(values)
+    return np.asarray(rows - newest, np.float64)
 
 
 @cache

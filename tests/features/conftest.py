@@ -46,6 +46,23 @@ def market() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def quiet_market() -> pl.DataFrame:
+    """9,000 bars of a market with coarse ticks that rests, without trades, for up to some dozens of bars at a time."""
+    bars = make_market(9000, seed=3)
+    random = np.random.default_rng(1)
+    is_busy = np.repeat(random.random(900) < 0.6, 10) & (random.random(9000) < 0.7)
+    is_busy[0] = True
+    rounded = bars.with_columns(pl.col("open", "high", "low", "close").round())
+    rested = pl.Series(is_busy)
+    close = rounded.select(pl.when(rested).then("close").forward_fill())["close"]
+    prices = [pl.when(rested).then(name).otherwise(close).alias(name) for name in ("open", "high", "low")]
+    moved = rounded.with_columns(close=close, volume=pl.when(rested).then("volume").otherwise(0.0)).with_columns(prices)
+    return moved.with_columns(
+        high=pl.max_horizontal("open", "high", "low", "close"), low=pl.min_horizontal("open", "high", "low", "close")
+    )
+
+
+@pytest.fixture(scope="session")
 def make_bars() -> MakeBars:
     """Make synthetic bars of another length, seed or timeframe."""
     return make_market

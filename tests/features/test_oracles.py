@@ -131,4 +131,7 @@ def test_index_functions_say_how_many_rows_ago() -> None:
     times = pl.Series(range(6)).cast(pl.Int64) * 60_000_000
     bars = pl.DataFrame({"open_time": times.cast(pl.Datetime("us", "UTC")), "close": [1.0, 5.0, 2.0, 3.0, 4.0, 0.0]})
     assert compute(bars, ["MAXINDEX(4)"]).column(1).to_pylist() == [None, None, None, 2.0, 3.0, 1.0]
+    ties = bars.with_columns(close=pl.Series([7.0, 7.0, 1.0, 7.0, 1.0, 2.0]))
+    assert compute(ties, ["MAXINDEX(4)"]).column(1).to_pylist() == [None, None, None, 0.0, 1.0, 2.0]
+    assert compute(ties, ["MININDEX(4)"]).column(1).to_pylist() == [None, None, None, 1.0, 0.0, 1.0]
     assert compute(bars, ["MININDEX(4)"]).column(1).to_pylist() == [None, None, None, 3.0, 2.0, 0.0]

@@ -31,13 +31,13 @@ def is_hole() -> pl.Expr:
     return pl.int_range(pl.len()).is_between(HOLE, AFTER - 1)
 
 
-@pytest.mark.parametrize("kind", ["null", "nan", "infinite", "state"])
+@pytest.mark.parametrize("kind", ["null", "infinite", "state"])
 def test_a_gap_gives_no_value_and_then_a_fresh_start(feature: FeatureSpec, market: pl.DataFrame, kind: str) -> None:
     bars = market.head(1900)
     if kind == "state":
         holed = bars.with_columns(state=pl.when(is_hole()).then(pl.lit("gap")).otherwise(pl.lit("observed")))
     else:
-        bad = {"null": None, "nan": float("nan"), "infinite": float("inf")}[kind]
+        bad = {"null": None, "infinite": float("inf")}[kind]
         columns = ["open", "high", "low", "close", "volume", "periods"]
         holed = bars.with_columns(pl.when(is_hole()).then(pl.lit(bad)).otherwise(pl.col(columns)).name.keep())
     result = evaluate(holed, [feature])

@@ -37,6 +37,12 @@ def test_a_partition_by_itself_equals_the_whole_history_with_other_parameters(
     check(variant, market, same, 8000)
 
 
+def test_a_partition_of_a_market_that_often_rests_equals_the_whole_history(
+    feature: FeatureSpec, quiet_market: pl.DataFrame, same: Same
+) -> None:
+    check(feature, quiet_market, same, 7400)
+
+
 def test_a_partition_of_real_bars_equals_the_whole_history(
     feature: FeatureSpec, real_bars: Callable[[str], pl.DataFrame], same: Same
 ) -> None:

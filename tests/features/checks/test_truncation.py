@@ -8,8 +8,12 @@ from mdplatform.features import FeatureSpec, evaluate
 
 
 @pytest.mark.parametrize("cut", [601, 1500])
-def test_later_bars_change_no_value_and_no_status(feature: FeatureSpec, market: pl.DataFrame, cut: int) -> None:
-    whole, short = evaluate(market.head(2000), [feature]), evaluate(market.head(cut), [feature])
+@pytest.mark.parametrize("which", ["market", "quiet_market"])
+def test_later_bars_change_no_value_and_no_status(
+    feature: FeatureSpec, which: str, cut: int, request: pytest.FixtureRequest
+) -> None:
+    bars = request.getfixturevalue(which)
+    whole, short = evaluate(bars.head(2000), [feature]), evaluate(bars.head(cut), [feature])
     for column in feature.columns:
         np.testing.assert_array_equal(short.values[column], whole.values[column][:cut])
     np.testing.assert_array_equal(short.statuses[str(feature)], whole.statuses[str(feature)][:cut])
