@@ -199,8 +199,12 @@ def test_a_part_of_an_older_issue_is_not_gone_on_with(server: ArchiveServer, tmp
 
 
 def test_a_server_without_ranges_sends_all_again(server: ArchiveServer, tmp_path: Path) -> None:
-    server.fault(f"{MONTHLY}/BTCUSDT-1h-2025-01.zip", "cut 5000", "ignore range")
-    assert counts(archive(server, tmp_path)) == [744]
+    path = f"{MONTHLY}/BTCUSDT-1h-2025-01.zip"
+    server.fault(path, "cut 5000", "ignore range")
+    told: list[tuple[int, int | None, str]] = []
+    assert counts(archive(server, tmp_path, progress=lambda *step: told.append(step))) == [744]
+    size = len(server.files[path])
+    assert told[-1][:2] == (size, size)
 
 
 def test_a_part_that_is_already_whole_or_too_long_does_no_harm(server: ArchiveServer, tmp_path: Path) -> None:

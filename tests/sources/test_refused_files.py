@@ -123,6 +123,7 @@ REFUSED: dict[str, tuple[str, bytes, type[PlatformError], str]] = {
                                     "mixes numbers and texts"),
     "one time that is zero": ("BTCUSDT-1m.csv", times(FIRST * 1000, 0), UnknownTimeUnit, "no known unit"),
     "5m rows in a 1m file": ("BTCUSDT-1m.csv", dump(bars(9, 300)), MislabelledFile, "close 5m after"),
+    "5m rows in a 1m file in microseconds": ("BTCUSDT-1m.csv", dump(bars(9, 300), "us"), MislabelledFile, "close 5m"),
     "1m rows in a 5m file": ("BTCUSDT-5m.csv", dump(bars(9)), MislabelledFile, "close 1m after"),
     "5m rows in a 1m file without ends": ("BTCUSDT-1m.csv", times(*range(FIRST, FIRST + 3000, 300)),
                                           MislabelledFile, "5 minutes apart"),
