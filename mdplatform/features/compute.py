@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from mdplatform.errors import InvalidFeature, UnknownFeature
 from mdplatform.features import talib_functions
 from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
 from mdplatform.features.degenerate import find_made_up
+from mdplatform.features.graph import computations, inputs_of
 from mdplatform.features.guard import DIVISION_BY_ZERO, STATUSES, UNSETTLED
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
@@ -55,14 +56,14 @@ class Evaluation:
         """Give `open_time` and a float64 column for each output; what has no value is null, never NaN."""
         columns: list[Any] = [self._times().to_arrow()]
         valid: dict[int, pa.Buffer] = {}  # by the array of statuses, which features of the same lengths share
-        for spec in self.features:
-            statuses = self.statuses[spec.canonical]
+        feature_of = {column: spec.canonical for spec in self.features for column in spec.columns}
+        for name, values in self.values.items():
+            statuses = self.statuses[feature_of[name]]
             if id(statuses) not in valid:
                 valid[id(statuses)] = pa.py_buffer(np.packbits(statuses <= UNSETTLED, bitorder="little").data)
-            for name in spec.columns:
-                buffers: list[pa.Buffer | None] = [valid[id(statuses)], pa.py_buffer(self.values[name].data)]
-                columns.append(pa.Array.from_buffers(pa.float64(), len(statuses), buffers))
-        return pa.table(columns, names=["open_time", *(name for spec in self.features for name in spec.columns)])
+            buffers: list[pa.Buffer | None] = [valid[id(statuses)], pa.py_buffer(values.data)]
+            columns.append(pa.Array.from_buffers(pa.float64(), len(values), buffers))
+        return pa.table(columns, names=["open_time", *self.values])
 
     def frame(self) -> pl.DataFrame:
         """Give `open_time`, a column for each output, and for each feature its status as `<canonical text>.status`."""
@@ -103,35 +104,34 @@ def evaluate(
 
     `bars` are one symbol's in one timeframe, as a polars or pandas frame or an Arrow table, with `open_time` and the
     columns that the features read (and `state` and `timeframe`, where they are known), ordered by `open_time`; they
-    are not written to. Without `timeframe` and without the column, the smallest step between rows is taken for it.
+    are not written to. The timeframe is the one given, or that of the features, or of the column; without any of
+    them the smallest step between rows is taken for it.
 
     Raises InvalidBars for bars that cannot be computed on, and what `parse_feature` raises, before any work.
     """
-    given = [features] if isinstance(features, str | dict | FeatureSpec) else features
+    given = [features] if isinstance(features, str | Mapping | FeatureSpec) else features
     specs = tuple(dict.fromkeys(parse_feature(each) for each in given))
-    arrays = read_bars(bars, timeframe, {name for spec in specs for name in spec.inputs})
-    _check_timeframe(specs, arrays.step)
+    arrays = read_bars(bars, _timeframe(specs, timeframe), inputs_of(specs))
     values: dict[str, Floats] = {}
     statuses: dict[str, NDArray[np.int8]] = {}
-    computed: dict[FeatureSpec, tuple[list[Floats], NDArray[np.int8]]] = {}
+    computed = {whole: _evaluate_one(whole, arrays) for whole in computations(specs)}
     for spec in specs:
-        whole = spec.whole
-        if whole not in computed:
-            computed[whole] = _evaluate_one(whole, arrays)
-        outputs, status = computed[whole]
-        places = [whole.outputs.index(each) for each in spec.outputs]
+        outputs, status = computed[spec.whole]
+        places = [spec.definition.outputs.index(each) for each in spec.outputs]
         values.update(zip(spec.columns, (outputs[place] for place in places), strict=True))
         statuses[spec.canonical] = status
     return Evaluation(arrays.open_time, specs, values, statuses)
 
 
-def _check_timeframe(specs: Iterable[FeatureSpec], step: int | None) -> None:
-    for spec in specs:
-        if spec.timeframe is not None and step is not None and spec.timeframe.microseconds != step:
-            raise InvalidFeature(
-                f"{spec} is declared in {spec.timeframe.value}, and the bars are of another timeframe",
-                value=f"{step // 1_000_000} s",
-            )
+def _timeframe(specs: Iterable[FeatureSpec], given: Timeframe | str | None) -> Timeframe | None:
+    told = {spec.timeframe for spec in specs if spec.timeframe} | ({Timeframe.parse(given)} if given else set())
+    if len(told) > 1:
+        raise InvalidFeature(
+            "Features of more than one timeframe",
+            value=", ".join(sorted(each.value for each in told)),
+            remedy="Compute each timeframe on its own bars",
+        )
+    return told.pop() if told else None
 
 
 def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDArray[np.int8]]:

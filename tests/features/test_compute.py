@@ -60,6 +60,14 @@ def test_one_feature_needs_no_list_and_the_same_feature_comes_once() -> None:
     assert compute(BARS, {"name": "SMA", "parameters": {"period": 2}}).equals(compute(BARS, "SMA(2)"))
 
 
+def test_an_output_that_is_asked_for_twice_comes_once() -> None:
+    result = evaluate(BARS, ["MACD(2,3,2)", "MACD_HISTOGRAM(2,3,2)", "MACD(2,3,2).macd"])
+    names = [f"MACD(fastperiod=2,slowperiod=3,signalperiod=2).{each}" for each in ("macd", "macdsignal", "macdhist")]
+    assert result.table().column_names == ["open_time", *names]
+    assert result.frame().columns[:4] == ["open_time", *names]
+    assert result.table().column(names[2]).to_pylist() == result.frame()[names[2]].to_list()
+
+
 def test_no_bars_give_no_rows() -> None:
     table = compute(empty_bars(), ["RSI", "MACD", "OBV", "VWAP(anchor=day)"])
     assert table.num_rows == 0
@@ -131,8 +139,14 @@ def test_a_missing_periods_column_is_refused_with_what_to_do() -> None:
 def test_a_feature_in_another_timeframe_than_the_bars_is_refused() -> None:
     hourly = parse_feature("SMA(2)").at("1h")
     assert compute(BARS, [hourly]).column(1).to_pylist()[1] == 1.5
-    with pytest.raises(InvalidFeature, match="1d"):
+    with pytest.raises(InvalidBars, match="closer"):
         compute(BARS, [hourly.at("1d")])
+    with pytest.raises(InvalidFeature, match="1d, 1h"):
+        compute(BARS, [hourly, hourly.at("1d")])
+    with pytest.raises(InvalidFeature, match="15m, 1h"):
+        compute(BARS, [hourly], "15m")
+    every_other = BARS[[0, 2, 4]]
+    assert compute(every_other, [hourly]).column(1).to_pylist() == [None, None, None]
     with pytest.raises(InvalidBars, match="another timeframe"):
         compute(BARS.with_columns(timeframe=pl.lit("1h")), ["SMA(2)"], "1d")
     with pytest.raises(UnknownTimeframe):
