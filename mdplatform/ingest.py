@@ -153,7 +153,8 @@ def _from_source(
     known = ALIASES.get(name, name)
     for delivery in source(known, settings).bars(symbol, timeframe, start, end):
         last = delivery.rows["open_time"].max()
-        reading(f"{symbol} {last:%Y-%m}", to_us(last) - start, end - start)  # type: ignore[arg-type]
+        assert isinstance(last, datetime)
+        reading(f"{symbol} {last:%Y-%m}", to_us(last) - start, end - start)
         yield delivery, known
     reading(symbol, end - start, end - start)
 

@@ -1,7 +1,7 @@
 """Runs: materializing assets in this process, as Dagster runs on the platform's own instance.
 
-Months of one symbol go into one run, at most a year at a time, so that progress shows. A run whose process was killed is
-found by the next one and marked as failed.
+Months of one symbol go into one run, at most a year at a time, so that progress shows. A run whose process was killed
+is found by the next one and marked as failed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import dagster as dg
 
-from mdplatform.assets.partitions import MONTH_BY_SYMBOL, SYMBOL
+from mdplatform.assets.partitions import MONTH_BY_SYMBOL, SYMBOL, Cell
 from mdplatform.definitions import defs
 from mdplatform.errors import MaterializationFailed, PlatformError, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
@@ -95,7 +95,7 @@ class Runs:
         fetch: bool = False,
         progress: Progress = silent,
     ) -> list[Materialized]:
-        """Materialize `assets` for the months of each symbol. Raises `MaterializationFailed` at the first failed run."""
+        """Materialize `assets` for each symbol's months. Raises `MaterializationFailed` at the first failed run."""
         ordered = self.check_assets(assets)
         graph = self._definitions.resolve_asset_graph()
         by_symbol = [name for name in ordered if graph.get(dg.AssetKey(name)).partitions_def == MONTH_BY_SYMBOL]
@@ -103,8 +103,8 @@ class Runs:
         work: list[tuple[str, list[str], str, str, int]] = []
         for symbol, months in months_of.items() if by_symbol else ():
             for run in _consecutive(months):
-                keys = (str(dg.MultiPartitionKey({"month": each, "symbol": symbol})) for each in (run[0], run[-1]))
-                work.append((f"{', '.join(by_symbol)} {symbol}", by_symbol, *keys, len(run) * len(by_symbol)))
+                first, last = (str(Cell(month, symbol).key) for month in (run[0], run[-1]))
+                work.append((f"{', '.join(by_symbol)} {symbol}", by_symbol, first, last, len(run) * len(by_symbol)))
         every_month = sorted({month for months in months_of.values() for month in months})
         for run in _consecutive(every_month) if by_month else ():
             work.append((", ".join(by_month), by_month, run[0], run[-1], len(run) * len(by_month)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -38,16 +37,14 @@ class Settings(BaseSettings):
         default=500, ge=1, le=100_000, description="Newest rows of a feature that are kept in Redis, in bars."
     )
     cache_days: float = Field(
-        default=7.0, gt=0, le=365, description="How long an unread feature is kept in Redis, in days."
+        default=7.0, gt=0, le=365, description="How long a feature is kept in Redis after it was published, in days."
     )
     first_month: str = Field(
         default="2017-01",
         pattern=r"^20(0[5-9]|[1-9]\d)-(0[1-9]|1[0-2])$",
         description="First month of the partitions, as YYYY-MM.",
     )
-    archive_url: str = Field(
-        default="https://data.binance.vision", description="Base URL of Binance's public dumps."
-    )
+    archive_url: str = Field(default="https://data.binance.vision", description="Base URL of Binance's public dumps.")
     archive_retries: int = Field(default=5, ge=0, le=50, description="Tries again after a failed download, a count.")
     archive_timeout_seconds: float = Field(
         default=30.0, gt=0, le=600, description="How long one answer of the archive is waited for, in seconds."
@@ -68,7 +65,7 @@ class Settings(BaseSettings):
             name = "_".join(str(part) for part in first["loc"]) or "settings"
             raise InvalidSetting(
                 f"MDPLATFORM_{name.upper()} is refused ({first['msg']})",
-                value=first.get("input"),
+                value=None if name == "redis_url" else first.get("input"),  # it may hold a password
                 remedy="`mdplatform doctor` lists the settings with their units and defaults",
             ) from None
 
@@ -95,17 +92,17 @@ class Settings(BaseSettings):
             raise ValueError("a URL starts with redis://, rediss:// or unix://")
         return url
 
-    @cached_property
+    @property
     def lake_dir(self) -> Path:
         """Where the Parquet files are."""
         return self.home / "lake"
 
-    @cached_property
+    @property
     def dagster_dir(self) -> Path:
         """Dagster's home."""
         return self.home / "dagster"
 
-    @cached_property
+    @property
     def valkey_dir(self) -> Path:
         """Where the embedded Valkey keeps its data and locks."""
         return self.home / "valkey"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,10 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture()
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings with a fresh home, in the environment too, so that processes started by a test share them."""
     for name in [name for name in os.environ if name.startswith("MDPLATFORM_") and name != "MDPLATFORM_TEST_DATA"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MDPLATFORM_HOME", str(tmp_path / "home"))
-    yield Settings.load()
+    return Settings.load()

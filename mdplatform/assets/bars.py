@@ -25,8 +25,8 @@ from mdplatform.sources.registry import source
 _DESCRIPTION = """
 Closed bars (klines) of one symbol and month in every timeframe, with every revision.
 
-Merges what waits in the inbox (`mdplatform ingest`), and with `fetch` asks the symbol's source first. Rows that break a
-rule are quarantined under its name; corrections become new revisions; longer timeframes are built from complete children.
+Merges what waits in the inbox (`mdplatform ingest`), and with `fetch` asks the symbol's source first. Rows that break
+a rule are quarantined under its name; corrections become new revisions; longer bars are built from complete children.
 """
 
 
@@ -56,7 +56,7 @@ def bars(
     settings: SettingsResource,
     lake: LakeResource,
     redis: RedisResource,
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Materialize the partitions of the run, a symbol at a time."""
     versions: list[str] = []
     by_symbol = cells(context.partition_keys)

@@ -1,4 +1,4 @@
-"""Checks of bars: what is in the lake is read back and held against the rules once more, after every materialization."""
+"""Checks of bars: after every materialization, what is in the lake is read back and held against the rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mdplatform.market.timeframe import Timeframe
 BAR_CHECKS = {
     "schema": "The file has the columns of the conventions, with their types, and can be read.",
     "grid": "Every bar opens on the grid of its timeframe, inside its month, and closes at open time + timeframe.",
-    "ohlc": "High and low enclose open and close; no price is null or below zero; takers bought no more than was traded.",
+    "ohlc": "High and low enclose open and close; no price is null or below zero; takers bought no more than traded.",
     "duplicates": "Each open time has each revision once, counted from 0 without a hole.",
     "freshness": "The newest bar is at most two days older than the end of its month, or than now.",
 }
@@ -71,7 +71,9 @@ def _violations(lake: Lake, cell: Cell, now: datetime) -> dict[str, int]:
         counts["grid"] += _count(
             bars, ~on_grid("open_time", timeframe) | (pl.col("close_time") != close_time) | ~inside
         )
-        prices = pl.any_horizontal(pl.col("open", "high", "low", "close").is_null() | (pl.col("open", "high", "low", "close") <= 0))
+        prices = pl.any_horizontal(
+            pl.col("open", "high", "low", "close").is_null() | (pl.col("open", "high", "low", "close") <= 0)
+        )
         counts["ohlc"] += _count(
             newest(bars),
             prices
@@ -81,8 +83,9 @@ def _violations(lake: Lake, cell: Cell, now: datetime) -> dict[str, int]:
         )
         expected = pl.int_range(pl.len()).over("open_time")
         counts["duplicates"] += _count(bars, pl.col("revision") != expected)
-    last = max((bars["close_time"].max() for bars in frames.values()), default=start)
-    counts["freshness"] = int(min(end, now) - last > _STALE_AFTER)  # type: ignore[operator]
+    closes = [bars["close_time"].max() for bars in frames.values()]
+    last = max((each for each in closes if isinstance(each, datetime)), default=start)
+    counts["freshness"] = int(min(end, now) - last > _STALE_AFTER)
     return counts
 
 

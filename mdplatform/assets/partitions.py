@@ -1,7 +1,7 @@
 """Partitions: the calendar months, the symbols, and how one asset's partitions depend on another's.
 
-What follows from bars is partitioned by month × symbol. A month of indicators needs bars from before it: how many months
-follows from the standing catalogue's slowest timeframe.
+What follows from bars is partitioned by month × symbol. A month of indicators needs bars from before it: how many
+months follows from the standing catalogue's slowest timeframe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The asset `returns_panel`: log returns of all symbols, side by side, for one month; what cross-sections start from."""
+"""The asset `returns_panel`: log returns of all symbols for one month, what cross-sections start from."""
 
 import dagster as dg
 import polars as pl
@@ -40,7 +40,7 @@ _DESCRIBED = {
     metadata={"dagster/column_schema": column_schema(SCHEMA, _DESCRIBED)},
     pool="lake",
 )
-def returns_panel(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+def returns_panel(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
     """Materialize the months of the run."""
     versions = []
     for month in context.partition_keys:
@@ -65,7 +65,9 @@ def panel(lake: Lake, month: str) -> dict[Timeframe, pl.DataFrame]:
     frames = {}
     for timeframe in TIMEFRAMES:
         # one bar more, so that the month's first return has the close before it
-        of_symbols = (lake.bars.read(each, timeframe, start - timeframe.microseconds, end) for each in lake.bars.symbols())
+        of_symbols = (
+            lake.bars.read(each, timeframe, start - timeframe.microseconds, end) for each in lake.bars.symbols()
+        )
         parts = [_returns(bars, start) for bars in of_symbols if len(bars)]
         if any(len(part) for part in parts):
             frames[timeframe] = pl.concat(parts)
@@ -83,6 +85,8 @@ def _returns(bars: pl.DataFrame, start: int) -> pl.DataFrame:
         .then(pl.lit("insufficient_history"))
         .otherwise(pl.lit("gap"))
     )
-    return bars.with_columns(log_return.alias("log_return"), reason.alias("reason")).filter(
-        pl.col("open_time").dt.epoch("us") >= start
-    ).select(list(SCHEMA))
+    return (
+        bars.with_columns(log_return.alias("log_return"), reason.alias("reason"))
+        .filter(pl.col("open_time").dt.epoch("us") >= start)
+        .select(list(SCHEMA))
+    )

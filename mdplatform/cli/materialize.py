@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from mdplatform.cli import arguments
-from mdplatform.cli.app import out, progress
+from mdplatform.cli.frame import out, progress
 
 
 def materialize(
     assets: Annotated[list[str], typer.Argument(metavar="ASSET…", help="Such as bars, technical_indicators.")],
-    symbols: Annotated[str | None, typer.Option(help="Such as BTCUSDT,ETHUSDT; all that are known if left out.")] = None,
+    symbols: Annotated[
+        str | None, typer.Option(help="Such as BTCUSDT,ETHUSDT; all that are known if left out.")
+    ] = None,
     first: Annotated[str | None, typer.Option("--from", help="First month: YYYY-MM.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last month: YYYY-MM.")] = None,
     fetch: Annotated[bool, typer.Option(help="Ask the symbols' sources for bars first.")] = False,

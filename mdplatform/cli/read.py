@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mdplatform.cli.app import err, out
+from mdplatform.cli.frame import err, out
 
 if TYPE_CHECKING:
     from mdplatform.serving.result import FeatureResult
@@ -52,7 +52,8 @@ def _show(result: FeatureResult) -> None:
         table.add_row(*(_cell(value) for value in row.values()))
     out.print(table)
     out.print(
-        f"from {result.source} ({result.layer}) in {result.elapsed_ms:.2f} ms, version {result.version[:12]}", style="dim"
+        f"from {result.source} ({result.layer}) in {result.elapsed_ms:.2f} ms, version {result.version[:12]}",
+        style="dim",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdplatform.cli.app import err, out
+from mdplatform.cli.frame import err, out
 
 
 def sql(
@@ -15,7 +15,7 @@ def sql(
     rows: Annotated[int, typer.Option(help="Most rows that are shown.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of rows.")] = False,
 ) -> None:
-    """Ask the lake in SQL; it can be read, not written. The views: bars, bar_revisions, gaps, quarantine, and each asset.
+    """Ask the lake in SQL, which reads and cannot write. Views: bars, bar_revisions, gaps, quarantine, each asset.
 
     Example:
 

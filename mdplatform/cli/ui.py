@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mdplatform.cli.app import err
+from mdplatform.cli.frame import err
 
 
 def ui(

@@ -1,4 +1,4 @@
-"""The schedule `running_month`: the month that is filling is fetched and materialized again, every quarter of an hour."""
+"""The schedule `running_month`: the month that is filling is fetched and materialized every quarter of an hour."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -22,9 +22,7 @@ running_month_job = dg.define_asset_job(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Keeps the running month of every symbol that has a source fresh: one run for all of them.",
 )
-def running_month(
-    context: dg.ScheduleEvaluationContext, lake: LakeResource
-) -> dg.RunRequest | dg.SkipReason:
+def running_month(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
     """Ask for the month of the tick, in one run over all symbols."""
     symbols = list(context.instance.get_dynamic_partitions(SYMBOL.name or ""))
     if not any(member.source for member in lake.lake.universe.members().values()) or not symbols:

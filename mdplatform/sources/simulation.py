@@ -5,7 +5,7 @@
 3. Paths: minute shocks times that volatility, bent into a bridge between the anchors, for factor and symbol;
    `log price = log level + beta · factor + own`.
 4. Closes are the path on the tick grid, each bar opens at the close before it, wicks and amounts follow volatility.
-5. A few minutes have no trade (volume 0, flat at the previous close), and one outage takes 10 to 40 minutes.
+5. A few minutes have no trade (volume 0, flat at the previous close), and each January and July an outage of 10 to 40 minutes.
 
 Random bits are Philox counters keyed by a hash of (seed, stream, name, month); normals are sums of four 16-bit
 uniforms, so that integer arithmetic alone decides them. Months are counted from 0 = January 1970.
@@ -237,15 +237,19 @@ def _amounts(
     }
 
 
+_MONTHS_BETWEEN_OUTAGES = 6  # an outage leaves a gap in that day's bar, and daily features want weeks without one
+
+
 def _interruptions(
     seed: int, symbol: str, month: int, count: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Give which minutes there are (all but one outage), and the minutes without a trade, which never touch it."""
+    """Give which minutes there are (all but an outage's), and the minutes without a trade, which never touch it."""
     where, length, *minutes = _uniforms(seed, "interruption", symbol, month, 10).tolist()
     first = 60 + int(where * (count - 180))
     after = first + 10 + int(length * 31)
     present = np.ones(count, dtype=np.bool_)
-    present[first:after] = False
+    if month % _MONTHS_BETWEEN_OUTAGES == 0:
+        present[first:after] = False
     quiet = {2 + int(each * (count - 4)) for each in minutes}
     return present, np.array(sorted(each for each in quiet if not first - 1 <= each <= after), dtype=np.int64)
 

@@ -19,14 +19,14 @@ def take_in(settings: Settings) -> None:
     ingest([f"simulated:{symbol}" for symbol in SYMBOLS], wanted, settings)
 
 
-@pytest.fixture()
+@pytest.fixture
 def market(settings: Settings) -> Settings:
     """A fresh home with bars."""
     take_in(settings)
     return settings
 
 
-@pytest.fixture()
+@pytest.fixture
 def runs(market: Settings) -> Runs:
     """Runs on a fresh home with bars."""
     with Runs(market) as opened:

@@ -87,7 +87,8 @@ def test_a_broken_partition_fails_its_checks_and_stops_what_lies_downstream(runs
     partition = lake.bars.partition("BTCUSDT", "2025-02")
     assert partition is not None
     bars = partition.read("15m").with_columns(
-        pl.col("open_time").dt.offset_by("7s"), pl.when(pl.int_range(pl.len()) == 5).then(-1.0).otherwise("low").alias("low")
+        pl.col("open_time").dt.offset_by("7s"),
+        pl.when(pl.int_range(pl.len()) == 5).then(-1.0).otherwise("low").alias("low"),
     )
     write_partition(lake.bars.path("BTCUSDT", "2025-02"), {"15m": bars}, partition.header.notes)
     with pytest.raises(MaterializationFailed, match=r"(?s)check"):
@@ -96,7 +97,7 @@ def test_a_broken_partition_fails_its_checks_and_stops_what_lies_downstream(runs
 
 
 def test_a_run_without_any_bars_fails_and_says_what_to_do(runs: Runs) -> None:
-    with pytest.raises(MaterializationFailed, match="No bars in any of the 1 partitions.*mdplatform ingest"):
+    with pytest.raises(MaterializationFailed, match=r"No bars in any of the 1 partitions.*mdplatform ingest"):
         runs.materialize(["technical_indicators"], {"BTCUSDT": ["2024-03"]})
 
 
@@ -141,8 +142,14 @@ def test_the_schedule_asks_for_the_running_month_of_all_symbols_in_one_run(runs:
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
     )
-    made = {(event.asset_key.to_user_string(), str(event.partition)) for event in result.get_asset_materialization_events() if event.asset_key}
-    assert made == {(asset, f"2025-03|{symbol}") for asset in ("bars", "technical_indicators") for symbol in ("ADAUSDT", "BTCUSDT")}
+    made = {
+        (event.asset_key.to_user_string(), str(event.partition))
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    assert made == {
+        (asset, f"2025-03|{symbol}") for asset in ("bars", "technical_indicators") for symbol in ("ADAUSDT", "BTCUSDT")
+    }
 
 
 def test_the_schedule_skips_with_a_reason_where_no_symbol_has_a_source(settings: Settings) -> None:

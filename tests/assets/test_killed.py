@@ -25,7 +25,9 @@ def written(settings: Settings) -> list[Path]:
 
 
 @pytest.mark.parametrize("files_before_the_kill", [0, 1, 2])
-def test_a_killed_run_leaves_whole_files_and_the_next_one_completes(market: Settings, files_before_the_kill: int) -> None:
+def test_a_killed_run_leaves_whole_files_and_the_next_one_completes(
+    market: Settings, files_before_the_kill: int
+) -> None:
     process = subprocess.Popen([sys.executable, "-c", MATERIALIZE, *ARGUMENTS], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(written(market)) < max(1, files_before_the_kill) and process.poll() is None:

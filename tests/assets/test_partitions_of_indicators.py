@@ -76,7 +76,9 @@ def test_indicators_equal_talib_on_the_whole_series(home: Settings) -> None:
 
 def test_every_row_says_when_it_could_be_known_and_no_null_lacks_a_reason(home: Settings) -> None:
     hourly = months_of(home, [MONTHS])["1h"]
-    assert (hourly["available_at"] - hourly["open_time"]).unique().to_list() == [pl.Series([3_600_000_000]).cast(pl.Duration("us"))[0]]
+    assert (hourly["available_at"] - hourly["open_time"]).unique().to_list() == [
+        pl.Series([3_600_000_000]).cast(pl.Duration("us"))[0]
+    ]
     status = hourly["RSI(timeperiod=14).status"]
     is_null = hourly["RSI(timeperiod=14)"].is_null()
     assert status.filter(is_null).unique().to_list() == ["insufficient_history"]

@@ -50,13 +50,19 @@ def test_bars_of_any_symbol_keep_every_rule_of_a_bar(symbol: str) -> None:
 
 
 def test_the_missing_minutes_are_the_stated_outage_and_nothing_else() -> None:
-    for month in ("2025-01", "2024-02", "2031-12"):
+    for month in ("2025-01", "2024-07", "2031-01"):
         start, end = month_range(month)
         truth = SimulatedMarket().truth("ETHUSDT", month)
         every = set(range(start, end, MINUTE_US))
         assert every - set(opens_of(minutes("ETHUSDT", start, end)).tolist()) == set(truth.missing)
         assert 10 <= len(truth.missing) <= 40
         assert max(truth.missing) - min(truth.missing) == (len(truth.missing) - 1) * MINUTE_US
+
+
+def test_months_other_than_january_and_july_have_no_outage() -> None:
+    start, end = month_range("2024-02")
+    assert SimulatedMarket().truth("ETHUSDT", "2024-02").missing == ()
+    assert opens_of(minutes("ETHUSDT", start, end)).tolist() == list(range(start, end, MINUTE_US))
 
 
 def test_minutes_without_a_trade_are_the_stated_ones_and_flat_at_the_previous_close() -> None:
