@@ -68,8 +68,8 @@ def _content(column: pl.Series) -> Iterator[np.ndarray[Any, Any]]:
     if column.dtype == pl.String:  # few distinct ones, in long runs
         runs = column.fill_null("").rle().struct
         values = runs.field("value")
-        yield runs.field("len").to_numpy()
-        yield values.str.len_bytes().to_numpy()
+        yield runs.field("len").cast(pl.Int64).to_numpy()
+        yield values.str.len_bytes().cast(pl.Int64).to_numpy()
         yield np.frombuffer("".join(values).encode(), dtype=np.uint8)
     elif column.dtype == pl.Boolean:
         yield column.fill_null(False).to_numpy()
