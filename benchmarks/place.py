@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mdplatform.settings import Settings
 
 
+_PATIENCE_SECONDS = 30  # so that a busy machine does not turn hits into reads from the lake
+
+
 @contextmanager
 def temporary_settings() -> Iterator[Settings]:
     """Give the settings of an empty home. The user's server is never touched, as the one used gets emptied."""
@@ -23,4 +26,4 @@ def temporary_settings() -> Iterator[Settings]:
         os.environ["MDPLATFORM_HOME"] = folder  # Dagster's resources read it for themselves
         from mdplatform.settings import Settings
 
-        yield Settings.load(home=Path(folder))
+        yield Settings.load(home=Path(folder), redis_timeout_seconds=_PATIENCE_SECONDS)

@@ -59,7 +59,10 @@ def ingest(
     reading: Progress = silent,
     progress: Progress = silent,
 ) -> Report:
-    """Take in `targets`: paths, or `source:SYMBOL` such as `binance:BTCUSDT`. Raises a `PlatformError`, storing nothing."""
+    """Take in `targets`: paths, or `source:SYMBOL` such as `binance:BTCUSDT`.
+
+    Raises a `PlatformError` where one is refused; then nothing is stored.
+    """
     lake, now, report = Lake(settings.lake_dir), datetime.now(UTC), Report()
     staged: list[Batch] = []
     sources_of: dict[str, tuple[str | None, Timeframe]] = {}

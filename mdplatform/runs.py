@@ -109,6 +109,8 @@ class Runs:
         for run in _consecutive(every_month) if by_month else ():
             work.append((", ".join(by_month), by_month, run[0], run[-1], len(run) * len(by_month)))
         total, finished = sum(partitions for *_, partitions in work), 0
+        if not work:
+            progress("nothing", 0, 0)
         done: list[Materialized] = []
         for what, of_run, first, last, partitions in work:
             progress(what, finished, total)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,7 +65,7 @@ def demo(
         )
         _show(reader)
     out.print("Dagster's UI on what this made:", style="bold")
-    out.print(f"  mdplatform --home {settings.home} ui", soft_wrap=True, highlight=False)
+    out.print(f"  {_command()} --home {settings.home} ui", soft_wrap=True, highlight=False)
 
 
 def _show(reader: object) -> None:
@@ -99,6 +101,11 @@ def _show(reader: object) -> None:
             )
         table.add_section()
     out.print(table)
+
+
+def _command() -> str:
+    started_as = Path(sys.argv[0]).absolute()
+    return str(started_as.relative_to(Path.cwd()) if started_as.is_relative_to(Path.cwd()) else started_as)
 
 
 def _number(number: float | None) -> str:

@@ -5,7 +5,8 @@
 3. Paths: minute shocks times that volatility, bent into a bridge between the anchors, for factor and symbol;
    `log price = log level + beta · factor + own`.
 4. Closes are the path on the tick grid, each bar opens at the close before it, wicks and amounts follow volatility.
-5. A few minutes have no trade (volume 0, flat at the previous close), and each January and July an outage of 10 to 40 minutes.
+5. A few minutes have no trade (volume 0, flat at the previous close), and each January and July an outage takes 10 to
+   40 minutes.
 
 Random bits are Philox counters keyed by a hash of (seed, stream, name, month); normals are sums of four 16-bit
 uniforms, so that integer arithmetic alone decides them. Months are counted from 0 = January 1970.
