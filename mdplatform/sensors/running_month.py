@@ -5,14 +5,17 @@ from datetime import UTC
 
 import dagster as dg
 
+from mdplatform.assets.bars import BarsConfig
 from mdplatform.assets.partitions import SYMBOL
 from mdplatform.resources import LakeResource
+
+FETCHING = dg.RunConfig(ops={"bars": BarsConfig(fetch=True)})
 
 running_month_job = dg.define_asset_job(
     "running_month",
     selection=["bars", "technical_indicators"],
     description="Fetch the running month from each symbol's source, and materialize what follows from it.",
-    config=dg.RunConfig(ops={"bars": {"config": {"fetch": True}}}),
+    config=FETCHING,
 )
 
 
@@ -28,7 +31,9 @@ def running_month(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> 
     if not any(member.source for member in lake.lake.universe.members().values()) or not symbols:
         return dg.SkipReason("No symbol has a source that could be asked; take some in with `mdplatform ingest`.")
     tick = context.scheduled_execution_time.astimezone(UTC)
-    return dg.RunRequest(run_key=f"{tick:%Y-%m-%dT%H:%M}", tags=range_tags(f"{tick:%Y-%m}", symbols))
+    # a request without a configuration would take Dagster's defaults, not the job's
+    tags = range_tags(f"{tick:%Y-%m}", symbols)
+    return dg.RunRequest(run_key=f"{tick:%Y-%m-%dT%H:%M}", run_config=FETCHING, tags=tags)
 
 
 def range_tags(month: str, symbols: Sequence[str]) -> dict[str, str]:

@@ -128,7 +128,7 @@ def test_redis_away_fails_no_run(monkeypatch: pytest.MonkeyPatch, market: Settin
 
 def test_the_schedule_asks_for_the_running_month_of_all_symbols_in_one_run(runs: Runs, market: Settings) -> None:
     instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
-    tick = datetime(2025, 3, 31, 23, 45, tzinfo=UTC)
+    tick = datetime(2025, 4, 30, 23, 45, tzinfo=UTC)
     resources = {"lake": LakeResource(settings=SettingsResource())}
     with dg.build_schedule_context(instance, scheduled_execution_time=tick, resources=resources) as context:
         asked = running_month(context)
@@ -137,10 +137,7 @@ def test_the_schedule_asks_for_the_running_month_of_all_symbols_in_one_run(runs:
     result = job.execute_in_process(
         instance=instance,
         tags=asked.tags,
-        run_config={
-            "ops": {"bars": {"config": {"fetch": True}}},
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        },
+        run_config={**asked.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     made = {
         (event.asset_key.to_user_string(), str(event.partition))
@@ -148,8 +145,9 @@ def test_the_schedule_asks_for_the_running_month_of_all_symbols_in_one_run(runs:
         if event.asset_key
     }
     assert made == {
-        (asset, f"2025-03|{symbol}") for asset in ("bars", "technical_indicators") for symbol in ("ADAUSDT", "BTCUSDT")
+        (asset, f"2025-04|{symbol}") for asset in ("bars", "technical_indicators") for symbol in ("ADAUSDT", "BTCUSDT")
     }
+    assert Lake(market.lake_dir).bars.months("ADAUSDT")[-1] == "2025-04"
 
 
 def test_the_schedule_skips_with_a_reason_where_no_symbol_has_a_source(settings: Settings) -> None:
