@@ -6,7 +6,7 @@ called with the parameters as keywords. Only the feature's text is taken from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,11 @@ from mdplatform.features import FeatureSpec
 
 Floats = NDArray[np.float64]
 PERIODS = "periods"
-_COUNTED_FROM_START = {"MAXINDEX", "MININDEX", "MINMAXINDEX"}
+_EXTREMES: dict[str, tuple[Callable[..., Any], ...]] = {
+    "MAXINDEX": (np.argmax,),
+    "MININDEX": (np.argmin,),
+    "MINMAXINDEX": (np.argmin, np.argmax),
+}
 
 
 def columns_of(bars: pl.DataFrame) -> dict[str, Floats]:
@@ -52,11 +56,22 @@ def expected(feature: FeatureSpec, bars: pl.DataFrame, step: int) -> list[Floats
         begins |= np.diff(period.dt.epoch("us").to_numpy()[rows]) != 0
     outputs = [np.full(len(bars), np.nan) for _ in feature.outputs]
     for stretch in np.split(rows, np.flatnonzero(begins) + 1):
-        parts = call(feature, {name: each[stretch] for name, each in columns.items()})
+        inside = {name: each[stretch] for name, each in columns.items()}
+        parts = _rows_ago(feature, inside) if feature.name in _EXTREMES else call(feature, inside)
         for output, part in zip(outputs, parts, strict=True):
-            ago = np.arange(len(stretch)) - part if feature.name in _COUNTED_FROM_START else part
-            output[stretch] = ago
+            output[stretch] = part
     return outputs
+
+
+def _rows_ago(feature: FeatureSpec, columns: Mapping[str, Floats]) -> list[Floats]:
+    """Say how long ago the extreme of the last rows was, the newest where several tie; the library counts otherwise."""
+    values, period = columns[feature.inputs[0]], int(feature.arguments["timeperiod"])
+    found = [np.full(len(values), np.nan) for _ in feature.outputs]
+    if len(values) >= period:
+        newest_first = np.lib.stride_tricks.sliding_window_view(values, period)[:, ::-1]
+        for output, place_of in zip(found, _EXTREMES[feature.name], strict=True):
+            output[period - 1 :] = place_of(newest_first, axis=1)
+    return found
 
 
 def check(

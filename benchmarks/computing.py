@@ -24,7 +24,7 @@ def run(short: bool) -> Iterator[Comparison]:
     standing = list(standing_catalogue().features)
     for what, features, turns in (
         (f"standing catalogue ({len(standing)} features)", standing, 20 if short else 200),
-        (f"all {len(everything)} functions", everything, 3 if short else 20),
+        (f"all {len(everything)} functions", everything, 10 if short else 20),
     ):
         evaluation = evaluate(bars, features)
         equal = check(features, bars, Timeframe.M1.microseconds, evaluation.values)
