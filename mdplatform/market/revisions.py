@@ -44,6 +44,8 @@ def merge(existing: pl.DataFrame, delivered: pl.DataFrame) -> Merged:
     it was delivered, since amounts of two states of a bar do not go together.
     """
     merged = Merged(existing)
+    if delivered["open_time"].n_unique() == len(delivered):
+        return _merge_distinct(merged, delivered)
     occurrence = delivered.with_columns(pl.int_range(pl.len()).over("open_time").alias("occurrence"))
     for _, rows in sorted(occurrence.partition_by("occurrence", as_dict=True, include_key=False).items()):
         merged = _merge_distinct(merged, rows)
