@@ -23,6 +23,7 @@ from mdplatform.runs import Materialized, Progress, Runs, silent
 from mdplatform.settings import Settings
 from mdplatform.sources.delivery import Delivery
 from mdplatform.sources.files import find_files, read_file
+from mdplatform.sources.protocol import Downloads
 from mdplatform.sources.registry import ALIASES, SOURCES, source
 
 
@@ -40,7 +41,8 @@ class Wanted:
 class Report:
     """What was taken in, in rows of the delivered timeframes; `partitions` are `month|symbol`.
 
-    `skipped` are files without rows that were found in a folder; one that is named itself is an error.
+    `skipped` are files without rows that were found in a folder (one that is named itself is an error); `absent` are
+    files that an archive does not have.
     """
 
     taken: int = 0
@@ -50,6 +52,7 @@ class Report:
     partitions: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
 
 def ingest(
@@ -118,7 +121,7 @@ def _deliveries(
     for number, path in enumerate(files):
         reading(path.name, number, len(files))
         try:
-            for delivery in read_file(path, wanted.symbol, wanted.timeframe, settings.max_file_mb * 1_000_000):
+            for delivery in read_file(path, wanted.symbol, wanted.timeframe, settings.max_file_bytes):
                 yield delivery, None
         except EmptyFile:
             if path.absolute() in named:
@@ -127,7 +130,7 @@ def _deliveries(
         reading(path.name, number + 1, len(files))
     for target in targets:
         if _is_remote(target):
-            yield from _from_source(target, wanted, settings, now, reading)
+            yield from _from_source(target, wanted, settings, now, reading, report)
 
 
 def _is_remote(target: str) -> bool:
@@ -136,7 +139,7 @@ def _is_remote(target: str) -> bool:
 
 
 def _from_source(
-    target: str, wanted: Wanted, settings: Settings, now: datetime, reading: Progress
+    target: str, wanted: Wanted, settings: Settings, now: datetime, reading: Progress, report: Report
 ) -> Iterator[tuple[Delivery, str]]:
     name, _, given = target.partition(":")
     symbol, timeframe = parse_symbol(given), wanted.timeframe or Timeframe.M1
@@ -154,7 +157,11 @@ def _from_source(
             remedy="--from is not after --to, and not in the future",
         )
     known = ALIASES.get(name, name)
-    for delivery in source(known, settings).bars(symbol, timeframe, start, end):
+    asked = source(known, settings)
+    if isinstance(asked, Downloads):
+        asked.progress = lambda done, total, file: reading(file, done, total or 0)
+        asked.on_absent = report.absent.append
+    for delivery in asked.bars(symbol, timeframe, start, end):
         last = delivery.rows["open_time"].max()
         assert isinstance(last, datetime)
         reading(f"{symbol} {last:%Y-%m}", to_us(last) - start, end - start)

@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         return url
 
     @property
+    def max_file_bytes(self) -> int:
+        """The largest file that is taken in, unpacked, in bytes."""
+        return self.max_file_mb * 1_000_000
+
+    @property
     def lake_dir(self) -> Path:
         """Where the Parquet files are."""
         return self.home / "lake"

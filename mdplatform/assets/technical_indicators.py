@@ -6,7 +6,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 import polars as pl
@@ -15,9 +15,10 @@ from mdplatform.assets.common import OWNERS, column_schema, data_version
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
 from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.errors import NoData
-from mdplatform.features import evaluate
+from mdplatform.features import FeatureSpec, evaluate
 from mdplatform.features.catalogue import standing_catalogue
 from mdplatform.features.graph import load_from
+from mdplatform.features.guard import REASONS
 from mdplatform.features.registry import engine
 from mdplatform.lake import Lake
 from mdplatform.market.bars import INSTANT
@@ -61,11 +62,18 @@ def indicator_schema() -> dict[str, pl.DataType]:
     code_version=f"1 {engine()}",
     description=_DESCRIPTION,
     metadata={"dagster/column_schema": column_schema(indicator_schema())},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "reasons",
+            asset="technical_indicators",
+            description="No value is NaN or infinite, and each null has a reason; the file is read back.",
+        )
+    ],
     pool="lake",
 )
 def technical_indicators(
     context: dg.AssetExecutionContext, lake: LakeResource, redis: RedisResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Materialize the partitions of the run, a symbol at a time."""
     versions: list[str] = []
     for symbol, of_symbol in cells(context.partition_keys).items():
@@ -84,7 +92,32 @@ def technical_indicators(
             value=context.partition_keys[0],
             remedy="Materialize `bars` first: mdplatform ingest …",
         )
-    return dg.MaterializeResult(data_version=data_version(versions))
+    yield dg.MaterializeResult(data_version=data_version(versions))
+    every = [cell for of_symbol in cells(context.partition_keys).values() for cell in of_symbol]
+    yield check_indicators(lake.lake, every)
+
+
+def check_indicators(lake: Lake, of_run: list[Cell]) -> dg.AssetCheckResult:
+    """Read the partitions back; count values that are no number and nulls without a reason."""
+    broken: dict[str, int] = {}
+    for cell in of_run:
+        partition = lake.frames("technical_indicators").partition(f"{cell.symbol}/{cell.month}")
+        for name in partition.header.groups if partition else ():
+            frame = partition.read(name) if partition else pl.DataFrame()
+            count = sum(int(frame.select(_is_broken(feature).sum()).item()) for feature in CATALOGUE.features)
+            if count:
+                broken[cell.key] = broken.get(cell.key, 0) + count
+    return dg.AssetCheckResult(
+        check_name="reasons",
+        passed=not broken,
+        metadata={"rows_broken": sum(broken.values()), "partitions_broken": broken},
+    )
+
+
+def _is_broken(feature: FeatureSpec) -> pl.Expr:
+    no_number = pl.any_horizontal(pl.col(feature.columns).is_nan() | pl.col(feature.columns).is_infinite())
+    is_null = pl.any_horizontal(pl.col(feature.columns).is_null())
+    return no_number.fill_null(False) | (is_null & ~pl.col(f"{feature}.status").is_in(REASONS))
 
 
 def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str, Frames]]:

@@ -66,5 +66,7 @@ def ingest(
         out.print(f"  quarantined by {rule}: {rows:,}")
     for path in report.skipped:
         err.print(f"skipped, for it has no rows: {path}", style="yellow", markup=False, soft_wrap=True)
+    for name in report.absent:
+        err.print(f"not in the archive: {name}", style="yellow", markup=False, soft_wrap=True)
     if report.taken or report.corrected:
         err.print("Next: mdplatform materialize technical_indicators", style="dim")

@@ -75,7 +75,7 @@ class BinanceArchive:
             settings.home / "downloads" / "binance",
             retries=settings.archive_retries,
             timeout_seconds=settings.archive_timeout_seconds,
-            max_bytes=settings.max_file_mb * 1024**2,
+            max_bytes=settings.max_file_bytes,
             progress=progress,
             on_absent=on_absent,
         )

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mdplatform.assets.partitions import Cell
+from mdplatform.assets.technical_indicators import check_indicators
 from mdplatform.definitions import defs
 from mdplatform.errors import MaterializationFailed, UnknownAsset
 from mdplatform.lake import Lake
@@ -159,3 +161,20 @@ def test_the_schedule_skips_with_a_reason_where_no_symbol_has_a_source(settings:
         skipped = running_month(context)
     assert isinstance(skipped, dg.SkipReason)
     assert "mdplatform ingest" in str(skipped.skip_message)
+
+
+def test_a_value_that_is_no_number_or_a_null_without_a_reason_fails_the_check(runs: Runs, market: Settings) -> None:
+    runs.materialize(["technical_indicators"], {"BTCUSDT": ["2025-02"]})
+    lake, cell = Lake(market.lake_dir), Cell("2025-02", "BTCUSDT")
+    assert check_indicators(lake, [cell]).passed
+    partition = lake.frames("technical_indicators").partition("BTCUSDT/2025-02")
+    assert partition is not None
+    frame = partition.read("1h")
+    row, rsi = pl.int_range(pl.len()), pl.col("RSI(timeperiod=14)")
+    broken = frame.with_columns(
+        pl.when(row == 300).then(float("nan")).when(row == 301).then(None).otherwise(rsi).alias("RSI(timeperiod=14)")
+    )
+    lake.frames("technical_indicators").write("BTCUSDT/2025-02", {Timeframe.H1: broken}, partition.header.notes)
+    result = check_indicators(lake, [cell])
+    assert not result.passed
+    assert result.metadata["rows_broken"].value == 2
