@@ -1,7 +1,7 @@
 """One `MGET` for all that is asked in one tick of an event loop.
 
-A thousand tasks that each took a connection of their own would wait for one another; asked together they are one round
-trip.
+A thousand tasks that each took a connection of their own would wait for one another; asked together they are a few round
+trips. These go one after the other: an answer that lay unread while the loop decodes those before it would seem late.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Coalescer:
         self._fetch = fetch
         self._waiting: list[tuple[Sequence[str], asyncio.Future[Held]]] = []
         self._fetching: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def get(self, keys: Sequence[str]) -> Held:
         """Give the values of `keys`; raises what `fetch` raises."""
@@ -43,7 +44,8 @@ class Coalescer:
 
     async def _run(self, batch: list[tuple[Sequence[str], asyncio.Future[Held]]]) -> None:
         try:
-            held = await self._fetch([key for keys, _ in batch for key in keys])
+            async with self._turn:
+                held = await self._fetch([key for keys, _ in batch for key in keys])
         except BaseException as failure:  # whoever waits has to hear of it, whatever it is
             for _, future in batch:
                 if not future.done():
