@@ -29,7 +29,7 @@ MERGER = """
     lake, number = Lake(Path(sys.argv[1])), int(sys.argv[2])
     print("ready", flush=True)
     sys.stdin.readline()
-    for hour in range(8):
+    for hour in range(5):
         opens = [datetime(2025, 1, 1 + number, hour, minute, tzinfo=UTC) for minute in range(60)]
         rows = pl.DataFrame({"open_time": opens}).with_columns(
             close_time=None, open=10.0, high=12.0, low=9.0, close=11.0, volume=float(hour + 1),
@@ -77,7 +77,7 @@ def test_merges_of_several_processes_lose_nothing_and_readers_see_whole_files(tm
         seen, reads = len(bars), reads + 1
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert reads > 3
-    for timeframe, count in ((Timeframe.M1, 3 * 480), (Timeframe.M5, 3 * 96), (Timeframe.H1, 24), (Timeframe.H4, 6)):
+    for timeframe, count in ((Timeframe.M1, 3 * 300), (Timeframe.M5, 3 * 60), (Timeframe.H1, 15), (Timeframe.H4, 3)):
         bars = lake.bars.read("AUSDT", timeframe)
         assert bars.filter(pl.col("state") != "gap").height == count
         assert bars["revision"].sum() == 0

@@ -58,7 +58,8 @@ def test_the_view_of_quarantine_names_the_rules(lake: Lake) -> None:
     assert answer.rows() == [("BUSDT", "1h", "test:k1", "high_low", 1.0)] * 2
 
 
-def test_each_asset_has_a_view_of_its_own(lake: Lake) -> None:
+def test_each_asset_has_a_view_of_its_own(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
     lake.frames("returns").write("2025-01", {Timeframe.D1: grid(JANUARY, 2, Timeframe.D1)}, {})
     lake.frames("returns").write("2025-02", {Timeframe.D1: grid(FEBRUARY, 1, Timeframe.D1).with_columns(more=1)}, {})
     assert ask(lake.folder, "select count(*), count(more) from returns").row(0) == (3, 1)
@@ -128,15 +129,17 @@ def test_any_name_of_the_home_will_do(tmp_path: Path, name: str) -> None:
     assert ask(lake.folder, "select count(*) from bars where timeframe = '1h'").item() == 3
 
 
-def test_a_broken_file_is_named(lake: Lake) -> None:
-    lake.bars.path("AUSDT", "2025-02").write_bytes(b"PAR1")
-    with pytest.raises(CorruptPartition, match="2025-02"):
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    take(lake := Lake(tmp_path), grid(JANUARY, 3, Timeframe.H1), Timeframe.H1)
+    lake.bars.path("AUSDT", "2025-01").write_bytes(b"PAR1")
+    with pytest.raises(CorruptPartition, match="2025-01"):
         ask(lake.folder, "select count(*) from bars")
 
 
-def test_left_overs_of_a_killed_writer_are_not_read(lake: Lake) -> None:
+def test_left_overs_of_a_killed_writer_are_not_read(tmp_path: Path) -> None:
+    take(lake := Lake(tmp_path), grid(JANUARY, 3, Timeframe.H1), Timeframe.H1)
     (lake.folder / "bars" / "AUSDT" / ".2025-02.parquet.aa.tmp").write_bytes(b"half")
-    assert ask(lake.folder, "select count(*) from bars where timeframe = '1m'").item() == 105 + 1
+    assert ask(lake.folder, "select count(*) from bars").item() == 3
 
 
 ASKER = """

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mdplatform.market.bars import BAR_SCHEMA, VALUE_COLUMNS
@@ -78,6 +79,7 @@ def parents_of(rows: Sequence[dict[str, Any]], minutes: int) -> list[dict[str, A
     return built
 
 
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(children(), st.sampled_from([Timeframe.M5, Timeframe.M15, Timeframe.M30, Timeframe.H1]))
 def test_longer_bars_are_those_of_plain_arithmetic(rows: list[dict[str, Any]], timeframe: Timeframe) -> None:
     built = resample(bars(rows), timeframe)

@@ -80,7 +80,7 @@ def rows_of(table: Any) -> list[tuple[Any, ...]]:
 
 
 @given(deliveries_)
-@hypothesis_settings(deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 def test_merging_is_what_lists_of_revisions_say(deliveries: list[list[Any]]) -> None:
     oracle, stored = Oracle(), empty_bars()
     taken = unchanged = corrected = 0
@@ -106,7 +106,7 @@ def test_merging_is_what_lists_of_revisions_say(deliveries: list[list[Any]]) -> 
 
 
 @given(deliveries_)
-@hypothesis_settings(deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 def test_a_delivery_without_repeats_is_unchanged_when_it_comes_again(deliveries: list[list[Any]]) -> None:
     stored = empty_bars()
     for number, rows in enumerate(deliveries):
