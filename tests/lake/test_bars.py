@@ -74,6 +74,15 @@ def test_an_old_delivery_does_not_undo_a_correction(lake: Lake) -> None:
     assert lake.bars.read("AUSDT", M1)["volume"].to_list() == [5e5] * 3
 
 
+def test_an_old_delivery_does_not_undo_a_correction_beside_a_new_one(lake: Lake) -> None:
+    take(lake, grid(JANUARY, 3), key="old")
+    take(lake, grid(JANUARY, 3, volume=5e5), key="new")
+    lake.inbox.stage("AUSDT", M1, "x", "old", grid(JANUARY, 3), LATER)
+    (report,) = take(lake, grid(JANUARY + 3 * MINUTE, 1), key="newest")
+    assert (report.taken, report.unchanged, report.corrected) == (1, 3, 0)
+    assert lake.bars.read("AUSDT", M1)["volume"].to_list()[:3] == [5e5] * 3
+
+
 def test_a_correction_is_a_revision_and_so_is_what_was_built_from_it(lake: Lake) -> None:
     take(lake, grid(JANUARY, 15))
     fixed = table([row(JANUARY + 7 * MINUTE, high=500.0)])

@@ -74,8 +74,9 @@ def test_a_range_gives_what_a_full_read_gives(tmp_path: Path) -> None:
     chance = random.Random(7)
     partition = opened(path)
     touched = set()
-    for _ in range(60):
-        start, end = sorted(chance.choices([*range(90, 40_110), 100, 15_100, 30_100, 40_100], k=2))
+    edges = [edge + by for edge in (100, 15_100, 30_100, 40_100) for by in (-1, 0, 1)]  # of the row groups
+    ranges = [(start, end) for start in edges for end in edges if start <= end]
+    for start, end in ranges + [tuple(sorted(chance.sample(range(90, 40_110), 2))) for _ in range(20)]:
         inside = (pl.col("open_time").dt.epoch("us") >= start * STEP) & (
             pl.col("open_time").dt.epoch("us") < end * STEP
         )
