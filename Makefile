@@ -5,6 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# uv where it is there, plain venv and pip where not; versions as in requirements.lock
+ifneq ($(shell command -v uv 2>/dev/null),)
+NEW_VENV := uv venv --quiet --python $(PYTHON) $(VENV)
+INSTALL := uv pip install --quiet --python $(BIN)/python
+FREEZE := uv pip freeze --python $(BIN)/python --exclude-editable
+else
+NEW_VENV := $(PYTHON) -m venv $(VENV)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+FREEZE := $(BIN)/python -m pip freeze --exclude-editable
+endif
+
 .PHONY: help setup demo test bench lint lock clean
 help:
 	@echo "make demo    the platform from end to end, on a simulated market"
@@ -15,17 +26,11 @@ help:
 
 setup: $(STAMP)
 
-# uv where it is there, plain venv and pip where not; versions as in requirements.lock
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdplatform needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (make PYTHON=… names another)")'
-	@if command -v uv >/dev/null 2>&1; then \
-	  { test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); } && \
-	  uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[test]'; \
-	else \
-	  echo "Installing into $(VENV) (a minute or two the first time) …" && \
-	  { test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); } && \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'; \
-	fi
+	@echo "Installing into $(VENV) (a minute or two the first time) …"
+	@test -x $(BIN)/python || $(NEW_VENV)
+	@$(INSTALL) --constraint requirements.lock --editable '.[test]'
 	@touch $@
 
 demo: setup
@@ -38,7 +43,7 @@ bench: setup
 	@$(BIN)/python -m benchmarks $(if $(SHORT),--short)
 
 lint: setup
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test,lint]'
+	@$(INSTALL) --constraint requirements.lock --editable '.[test,lint]'
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -46,7 +51,8 @@ lint: setup
 
 # the versions that the tests ran with, taken from this environment
 lock: setup
-	@$(BIN)/pip freeze --exclude-editable | grep -v '^-e' > requirements.lock
+	@$(INSTALL) --editable '.[test,lint]'
+	@$(FREEZE) | grep -v '^-e' > requirements.lock
 
 clean:
-	rm -rf $(VENV) .mdplatform
+	rm -rf $(VENV) $(VENV)-oldest

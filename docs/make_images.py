@@ -21,7 +21,9 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 def main(url: str) -> None:
     """Write each picture into `docs/images`."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+        )
         page = browser.new_page(viewport={"width": 1500, "height": 700})
         asset_graph(page, url)
         page.set_viewport_size({"width": 1500, "height": 900})

@@ -17,12 +17,12 @@ from mdplatform.errors import EmptyFile, MislabelledFile, PlatformError, SourceE
 from mdplatform.lake import Lake
 from mdplatform.lake.inbox import Batch
 from mdplatform.market.symbol import parse_symbol
-from mdplatform.market.time import month_of, month_range, to_us
+from mdplatform.market.time import month_of, month_range, months_between, to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.runs import Materialized, Progress, Runs, silent
 from mdplatform.settings import Settings
 from mdplatform.sources.delivery import Delivery
-from mdplatform.sources.files import find_files, read_file
+from mdplatform.sources.files import by_month, find_files, read_file
 from mdplatform.sources.protocol import Downloads
 from mdplatform.sources.registry import ALIASES, SOURCES, source
 
@@ -122,7 +122,7 @@ def _deliveries(
         reading(path.name, number, len(files))
         try:
             for delivery in read_file(path, wanted.symbol, wanted.timeframe, settings.max_file_bytes):
-                yield delivery, None
+                yield from _within(delivery, wanted)
         except EmptyFile:
             if path.absolute() in named:
                 raise
@@ -131,6 +131,16 @@ def _deliveries(
     for target in targets:
         if _is_remote(target):
             yield from _from_source(target, wanted, settings, now, reading, report)
+
+
+def _within(delivery: Delivery, wanted: Wanted) -> Iterator[tuple[Delivery, None]]:
+    """Leave out what opens outside the months that are wanted."""
+    if wanted.first_month is None and wanted.last_month is None:
+        yield delivery, None
+        return
+    start = month_range(wanted.first_month)[0] if wanted.first_month else 0
+    end = month_range(wanted.last_month)[1] if wanted.last_month else to_us(datetime.max.replace(tzinfo=UTC))
+    yield from ((part, None) for part in by_month(delivery, start, end))
 
 
 def _is_remote(target: str) -> bool:
@@ -161,12 +171,12 @@ def _from_source(
     if isinstance(asked, Downloads):
         asked.progress = lambda done, total, file: reading(file, done, total or 0)
         asked.on_absent = report.absent.append
+    months = months_between(start, end)
     for delivery in asked.bars(symbol, timeframe, start, end):
         last = delivery.rows["open_time"].max()
         assert isinstance(last, datetime)
-        reading(f"{symbol} {last:%Y-%m}", to_us(last) - start, end - start)
+        reading(f"{symbol} {last:%Y-%m}", months.index(f"{last:%Y-%m}") + 1, len(months))
         yield delivery, known
-    reading(symbol, end - start, end - start)
 
 
 def _check_months(delivery: Delivery, settings: Settings, now: datetime) -> None:

@@ -7,6 +7,7 @@ is found by the next one and marked as failed.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -26,6 +27,7 @@ from mdplatform.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _MOST_MONTHS = 12
+_CLASS_NAME = re.compile(r"^mdplatform\.errors\.\w+: ")
 _PROCESS_TAG = "mdplatform/process"
 
 Progress = Callable[[str, int, int], None]
@@ -109,8 +111,6 @@ class Runs:
         for run in _consecutive(every_month) if by_month else ():
             work.append((", ".join(by_month), by_month, run[0], run[-1], len(run) * len(by_month)))
         total, finished = sum(partitions for *_, partitions in work), 0
-        if not work:
-            progress("nothing", 0, 0)
         done: list[Materialized] = []
         for what, of_run, first, last, partitions in work:
             progress(what, finished, total)
@@ -155,7 +155,7 @@ def _failure(result: dg.ExecuteInProcessResult) -> PlatformError:
     error = failures[0].event_specific_data.error if failures else None  # type: ignore[union-attr]
     while error is not None and error.cause is not None:
         error = error.cause
-    said = error.message.strip() if error else "the run ended in failure"
+    said = " ".join(_CLASS_NAME.sub("", error.message).split()) if error else "the run ended in failure"
     return MaterializationFailed(
         f"Run {result.run_id[:8]} failed: {said}", remedy="`mdplatform ui` shows the run with its log"
     )

@@ -20,7 +20,9 @@ def features(
     """
     from rich.table import Table
 
-    from mdplatform.features.registry import definition, function_names
+    from mdplatform.features.parse import parse_feature
+    from mdplatform.features.registry import ALIASES, definition, function_names
+    from mdplatform.serving.result import output_names
 
     if name is None:
         table = Table("name", "title", "group", "parameters", "outputs")
@@ -29,12 +31,14 @@ def features(
             parameters = ", ".join(f"{known.name}={known.default}" for known in one.parameters)
             table.add_row(one.name, one.title, one.group, parameters, ", ".join(one.outputs))
         out.print(table)
+        out.print("; ".join(f"{alias} is {parse_feature(alias)}" for alias in ALIASES), soft_wrap=True)
         return
-    one = definition(name.upper())
+    spec = parse_feature(name)
+    one = spec.definition
     table = Table(
         "parameter", "default", "allowed", title=f"{one.name}: {one.title} ({one.group})", title_justify="left"
     )
     for known in one.parameters:
         table.add_row(known.name, str(known.default), known.allowed)
     out.print(table)
-    out.print(f"reads {', '.join(one.columns)}; gives {', '.join(one.outputs)}")
+    out.print(f"reads {', '.join(spec.inputs)}; gives {', '.join(output_names(spec))}; written as {spec}")

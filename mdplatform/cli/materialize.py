@@ -43,10 +43,13 @@ def materialize(
         for symbol in wanted or []:
             if symbol not in known:
                 raise UnknownSymbol(symbol, known)
-        months_of = {symbol: _months(lake, symbol, start, end) for symbol in wanted or known}
+        months_of = {symbol: _months(lake, symbol, start, end, fetch) for symbol in wanted or known}
         months_of = {symbol: months for symbol, months in months_of.items() if months}
         if not months_of:
-            raise NoData("There are no bars to start from", remedy="Take some in first: mdplatform ingest …")
+            raise NoData(
+                "There are no bars of those symbols and months",
+                remedy="Take some in first: mdplatform ingest …, or add --fetch where a symbol has a source",
+            )
         with progress() as bars:
             task = bars.add_task("Materializing", total=None)
 
@@ -59,7 +62,7 @@ def materialize(
         out.print(f"[bold]{asset}[/]: {len(rows)} partitions, {sum(rows):,} rows")
 
 
-def _months(lake: object, symbol: str, first: str | None, last: str | None) -> list[str]:
+def _months(lake: object, symbol: str, first: str | None, last: str | None, fetch: bool) -> list[str]:
     from mdplatform.lake import Lake
 
     assert isinstance(lake, Lake)
@@ -68,4 +71,5 @@ def _months(lake: object, symbol: str, first: str | None, last: str | None) -> l
         return there
     start = first or (there[0] if there else last)
     assert start is not None
-    return arguments.months(start, last or f"{datetime.now(UTC):%Y-%m}")
+    asked = arguments.months(start, last or f"{datetime.now(UTC):%Y-%m}")
+    return asked if fetch else [month for month in asked if month in there]

@@ -38,7 +38,7 @@ def read(
         return
     _show(result)
     for note in result.notes:
-        err.print(f"note: {note}", style="yellow", markup=False)
+        err.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _show(result: FeatureResult) -> None:

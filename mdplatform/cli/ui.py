@@ -40,6 +40,7 @@ def ui(
                 remedy="Choose another port: mdplatform ui --port …",
             ) from None
     err.print(f"Dagster's UI: http://{settings.ui_host}:{settings.ui_port}   (Ctrl-C ends it)", highlight=False)
+    os.environ["PYTHONWARNINGS"] = "ignore:Function `dev_command` is superseded"  # by a command for projects' authors
     dagster = str(Path(sys.executable).with_name("dagster"))
     address = ["--host", settings.ui_host, "--port", str(settings.ui_port)]
     os.execv(dagster, [dagster, "dev", "--module-name", "mdplatform.definitions", "--log-level", "warning", *address])

@@ -16,6 +16,7 @@ import pyarrow.dataset
 import pyarrow.fs
 
 from mdplatform.errors import CorruptPartition, InvalidQuery
+from mdplatform.market.bars import QUARANTINE_SCHEMA
 
 _NOT_SHOWN = {"inbox", "locks"}
 _NEWEST = """
@@ -82,4 +83,6 @@ def _datasets(lake: Path) -> dict[str, pyarrow.dataset.Dataset]:
                     remedy="Move it away and materialize its partition again",
                 ) from broken
             found["bar_revisions" if folder.name == "bars" else folder.name] = factory.finish(schema)
+    if found and "quarantine" not in found:
+        found["quarantine"] = ds.dataset(pl.DataFrame(schema=QUARANTINE_SCHEMA).to_arrow())
     return found

@@ -68,6 +68,11 @@ RAW_SCHEMA = pl.Schema(
 )
 """What a source delivers of each bar; `close_time` (exclusive) and the amounts may be null where it has none."""
 
+QUARANTINE_SCHEMA = pl.Schema(
+    {**{name: pl.String() for name in ("symbol", "timeframe", "source", "rule")}, **RAW_SCHEMA}
+)
+"""A row that broke a rule, as it was delivered, with the rule's name."""
+
 
 def empty_bars() -> pl.DataFrame:
     """Give a table of bars with no rows."""

@@ -14,6 +14,7 @@ from mdplatform.market.timeframe import Timeframe
 
 _SUMMED = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 _MOST_DECIMALS = 10
+_EXACT = 2.0**53  # from here on a double cannot hold every integer, nor every last decimal
 
 RESAMPLED = "resampled:"
 """How the `source` of a bar begins that was built from shorter ones."""
@@ -55,9 +56,9 @@ def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         pl.col("parent").alias("open_time"),
         (pl.col("parent") + pl.duration(microseconds=length)).alias("close_time"),
         *(pl.col(name) for name in ("open", "high", "low", "close")),
-        *(pl.col(name).round(_decimals(bars[name])) for name in ("volume", "quote_volume")),
+        *(_rounded(name, bars[name]) for name in ("volume", "quote_volume")),
         pl.col("trade_count"),
-        *(pl.col(name).round(_decimals(bars[name])) for name in ("taker_buy_volume", "taker_buy_quote_volume")),
+        *(_rounded(name, bars[name]) for name in ("taker_buy_volume", "taker_buy_quote_volume")),
         pl.lit(True).alias("is_closed"),
         pl.col("state"),
         pl.lit(f"{RESAMPLED}{child.value}").alias("source"),
@@ -71,8 +72,15 @@ def _sum_or_null(name: str) -> pl.Expr:
     return pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum()).alias(name)
 
 
-def _decimals(amounts: pl.Series) -> int:
-    return next((n for n in range(_MOST_DECIMALS) if bool((amounts.round(n) == amounts).all())), _MOST_DECIMALS)
+def _rounded(name: str, parts: pl.Series) -> pl.Expr:
+    decimals = next((n for n in range(_MOST_DECIMALS) if _has_decimals(parts, n)), _MOST_DECIMALS)
+    total = pl.col(name)
+    return pl.when(total * 10.0**decimals < _EXACT).then(total.round(decimals)).otherwise(total).alias(name)
+
+
+def _has_decimals(amounts: pl.Series, decimals: int) -> bool:
+    """Tell whether every amount is a decimal number with so many places; those too large to tell are not asked."""
+    return bool(((amounts.round(decimals) == amounts) | (amounts * 10.0**decimals >= _EXACT)).all())
 
 
 def complete_grid(

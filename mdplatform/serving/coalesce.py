@@ -1,7 +1,7 @@
 """One `MGET` for all that is asked in one tick of an event loop.
 
-A thousand tasks that each took a connection of their own would wait for one another; asked together they are a few round
-trips. These go one after the other: an answer that lay unread while the loop decodes those before it would seem late.
+A thousand tasks that each took a connection of their own would wait for one another; asked together they are a few
+round trips. These go one after the other: an answer that lay unread while the loop decodes others would seem late.
 """
 
 from __future__ import annotations
