@@ -157,7 +157,11 @@ def test_a_flipped_bit_never_gives_other_values(tmp_path: Path) -> None:
     assert found > 150
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"open_time,close\n1,2\n", b"PAR1" * 100, os.urandom(5000)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PAR1", b"open_time,close\n1,2\n", b"PAR1" * 100, random.Random(5).randbytes(5000)],
+    ids=["empty", "magic alone", "text", "magic often", "noise"],
+)
 def test_a_foreign_file_is_corrupt(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.parquet").write_bytes(content)
     with pytest.raises(CorruptPartition, match="Move it away"):
