@@ -6,6 +6,7 @@ import dagster as dg
 
 from mdplatform import assets
 from mdplatform.resources import LakeResource, RedisResource, SettingsResource
+from mdplatform.sensors.left_behind import left_behind
 from mdplatform.sensors.running_month import running_month, running_month_job
 
 
@@ -17,6 +18,7 @@ def defs() -> dg.Definitions:
         assets=dg.load_assets_from_package_module(assets),
         jobs=[running_month_job],
         schedules=[running_month],
+        sensors=[left_behind],
         resources={
             "settings": settings,
             "lake": LakeResource(settings=settings),

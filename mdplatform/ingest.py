@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mdplatform.errors import EmptyFile, MislabelledFile, PlatformError, SourceError
+from mdplatform.errors import EmptyFile, MislabelledFile, PlatformError, SourceError, UnknownColumns
+from mdplatform.home import prepare_home
 from mdplatform.lake import Lake
 from mdplatform.lake.inbox import Batch
+from mdplatform.market.rules import sift
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import month_of, month_range, months_between, to_us
 from mdplatform.market.timeframe import Timeframe
@@ -25,6 +27,9 @@ from mdplatform.sources.delivery import Delivery
 from mdplatform.sources.files import by_month, find_files, read_file
 from mdplatform.sources.protocol import Downloads
 from mdplatform.sources.registry import ALIASES, SOURCES, source
+
+_FEW_ROWS = 10
+_TRUE_OF_BARS = {"not_closed", "early_close"}  # rules that a bar breaks for what befell it, not for its columns
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,16 @@ class Wanted:
 class Report:
     """What was taken in, in rows of the delivered timeframes; `partitions` are `month|symbol`.
 
-    `skipped` are files without rows that were found in a folder (one that is named itself is an error); `absent` are
-    files that an archive does not have.
+    What this very delivery brought before is unchanged, even if another has corrected it since: it is not taken again.
+    `disagreements` are bars delivered there that differ from the sum of shorter ones. `skipped` are files without rows
+    that were found in a folder (one that is named itself is an error), `absent` are files that an archive lacks.
     """
 
     taken: int = 0
     unchanged: int = 0
     corrected: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
+    disagreements: int = 0
     partitions: list[str] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -66,12 +73,14 @@ def ingest(
 
     Raises a `PlatformError` where one is refused; then nothing is stored.
     """
+    prepare_home(settings)
     lake, now, report = Lake(settings.lake_dir), datetime.now(UTC), Report()
     staged: list[Batch] = []
     sources_of: dict[str, tuple[str | None, Timeframe]] = {}
     try:
         for delivery, from_source in _deliveries(targets, wanted, settings, now, reading, report):
             _check_months(delivery, settings, now)
+            _check_rows(delivery, now)
             staged += lake.inbox.stage(
                 delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
             )
@@ -107,6 +116,7 @@ def _add_runs(report: Report, runs: list[Materialized]) -> None:
         report.unchanged += done.metadata["unchanged"]
         report.corrected += done.metadata["corrected"]
         report.quarantined.update(done.metadata["quarantined_by_rule"])
+        report.disagreements += done.metadata["disagreements"]
         report.partitions.append(done.partition)
         if done.run_id not in report.run_ids:
             report.run_ids.append(done.run_id)
@@ -177,6 +187,19 @@ def _from_source(
         assert isinstance(last, datetime)
         reading(f"{symbol} {last:%Y-%m}", months.index(f"{last:%Y-%m}") + 1, len(months))
         yield delivery, known
+
+
+def _check_rows(delivery: Delivery, now: datetime) -> None:
+    """Refuse a delivery none of whose rows could be a bar: its columns are not what they are called."""
+    kept, broken = sift(delivery.rows, delivery.timeframe, now)
+    rules = Counter(broken["rule"].to_list())
+    if len(kept) or len(broken) < _FEW_ROWS or rules.keys() & _TRUE_OF_BARS:
+        return
+    raise UnknownColumns(
+        f"All {len(broken):,} rows of {delivery.symbol} {delivery.timeframe} break a rule",
+        value=delivery.source,
+        remedy=f"Are its columns those of bars? Broken: {', '.join(f'{rule} {n:,}' for rule, n in rules.items())}",
+    )
 
 
 def _check_months(delivery: Delivery, settings: Settings, now: datetime) -> None:

@@ -6,12 +6,11 @@ is found by the next one and marked as failed.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -19,16 +18,17 @@ import dagster as dg
 
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, SYMBOL, Cell
 from mdplatform.definitions import defs
-from mdplatform.errors import MaterializationFailed, PlatformError, RedisUnavailable, UnknownAsset
+from mdplatform.errors import MaterializationFailed, NoData, PlatformError, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
+from mdplatform.lake.lock import locked
 from mdplatform.market.time import month_range
+from mdplatform.sensors.left_behind import PROCESS_TAG, fail_left_behind, this_process
 from mdplatform.serving.connection import REDIS_FAILURES, connect
 from mdplatform.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _MOST_MONTHS = 12
 _CLASS_NAME = re.compile(r"^mdplatform\.errors\.\w+: ")
-_PROCESS_TAG = "mdplatform/process"
 
 Progress = Callable[[str, int, int], None]
 """Called with what was done last, how much is done, and how much there is to do."""
@@ -48,17 +48,29 @@ class Materialized:
     metadata: dict[str, Any]
 
 
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """Open Dagster's instance of the home, one process at a time, for the first one makes its tables.
+
+    Runs of processes that were killed are marked as failed.
+    """
+    folder = prepare_home(settings)
+    with locked(folder / "opening.lock"):
+        instance = dg.DagsterInstance.from_config(str(folder))
+        fail_left_behind(instance)
+    return instance
+
+
 class Runs:
     """Runs assets on the instance of the platform's home."""
 
     def __init__(self, settings: Settings) -> None:
-        self._instance = dg.DagsterInstance.from_config(str(prepare_home(settings)))
+        self._settings = settings
+        self._instance = open_instance(settings)
         self._server = ExitStack()
         with suppress(RedisUnavailable, *REDIS_FAILURES):  # each run says for itself what it could not publish
             self._server.enter_context(connect(settings)).ping()
         self._definitions = defs() if callable(defs) else defs
         self._job = self._definitions.resolve_implicit_global_asset_job_def()
-        self._fail_those_left_behind()
 
     def __enter__(self) -> Runs:
         return self
@@ -99,6 +111,7 @@ class Runs:
     ) -> list[Materialized]:
         """Materialize `assets` for each symbol's months. Raises `MaterializationFailed` at the first failed run."""
         ordered = self.check_assets(assets)
+        _check_months({month for months in months_of.values() for month in months}, self._settings)
         graph = self._definitions.resolve_asset_graph()
         by_symbol = [name for name in ordered if graph.get(dg.AssetKey(name)).partitions_def == MONTH_BY_SYMBOL]
         by_month = [name for name in ordered if name not in by_symbol]
@@ -127,7 +140,7 @@ class Runs:
             run_config=config,
             instance=self._instance,
             asset_selection=[dg.AssetKey(name) for name in assets],
-            tags={_RANGE_START: first, _RANGE_END: last, _PROCESS_TAG: _process()},
+            tags={_RANGE_START: first, _RANGE_END: last, PROCESS_TAG: this_process()},
             raise_on_error=False,
         )
         if not result.success:
@@ -142,12 +155,16 @@ class Runs:
             for event in result.get_asset_materialization_events()
         ]
 
-    def _fail_those_left_behind(self) -> None:
-        running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-        for run in self._instance.get_runs(running):
-            host, _, process = run.tags.get(_PROCESS_TAG, "").partition(":")
-            if host == socket.gethostname() and not _is_alive(int(process)):
-                self._instance.report_run_failed(run, "The process that ran this has ended without a word.")
+
+def _check_months(months: set[str], settings: Settings) -> None:
+    running = f"{datetime.now(UTC):%Y-%m}"
+    for month in sorted(months):
+        if not settings.first_month <= month <= running:
+            raise NoData(
+                "A month that the platform does not keep",
+                value=month,
+                remedy=f"Allowed: {settings.first_month} (MDPLATFORM_FIRST_MONTH) to {running}, the running month",
+            )
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> PlatformError:
@@ -170,17 +187,3 @@ def _consecutive(months: Sequence[str]) -> list[list[str]]:
         else:
             runs.append([month])
     return runs
-
-
-def _process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -14,7 +14,7 @@ from mdplatform.errors import InvalidSetting
 class Settings(BaseSettings):
     """All settings of the platform. `Settings.load()` reads the environment and gives one clear error."""
 
-    model_config = SettingsConfigDict(env_prefix="MDPLATFORM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="MDPLATFORM_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     home: Path = Field(
         default=Path("~/.mdplatform"),

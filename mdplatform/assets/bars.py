@@ -8,10 +8,11 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from mdplatform.assets.checks import bar_check_specs, check_bars
-from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.checks import SOURCE_CHECK, bar_check_specs, check_bars
+from mdplatform.assets.common import OWNERS, SOURCE_PROBLEM, column_schema, data_version
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells
 from mdplatform.assets.plots import counts_table, sparkline
+from mdplatform.errors import SourceError
 from mdplatform.lake import Lake
 from mdplatform.lake.bars import MergeReport
 from mdplatform.market.bars import BAR_SCHEMA, COLUMN_MEANINGS
@@ -59,32 +60,52 @@ def bars(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Materialize the partitions of the run, a symbol at a time."""
     versions: list[str] = []
+    unanswered: dict[str, str] = {}
     by_symbol = cells(context.partition_keys)
+    every = [cell for of_symbol in by_symbol.values() for cell in of_symbol]
     for symbol, of_symbol in by_symbol.items():
         for cell in of_symbol:
-            if config.fetch:
-                fetch(lake.lake, settings.settings, cell, datetime.now(UTC))
+            problem = fetch(lake.lake, settings.settings, cell, datetime.now(UTC)) if config.fetch else None
+            if problem is not None:
+                unanswered[cell.key] = str(problem)
+                if len(unanswered) == len(every):
+                    raise problem
             report = merge_inbox(lake.lake, cell)
             versions.append(report.data_version)
-            context.add_asset_metadata(_metadata(lake.lake, cell, report), partition_key=cell.key)
+            metadata = _metadata(lake.lake, cell, report) | ({SOURCE_PROBLEM: str(problem)} if problem else {})
+            context.add_asset_metadata(metadata, partition_key=cell.key)
             context.log.info(f"{symbol} {cell.month}: {report}")
         redis.announce_bars(symbol, context.log)
     yield dg.MaterializeResult(data_version=data_version(versions))
-    every = [cell for of_symbol in by_symbol.values() for cell in of_symbol]
     yield from check_bars(lake.lake, every, datetime.now(UTC))
+    yield dg.AssetCheckResult(
+        check_name=SOURCE_CHECK,
+        passed=not unanswered,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"partitions_unanswered": unanswered},
+    )
 
 
-def fetch(lake: Lake, settings: Settings, cell: Cell, now: datetime) -> None:
-    """Ask the source of the cell's symbol for the month, up to `now`, and stage what it delivers."""
+def fetch(lake: Lake, settings: Settings, cell: Cell, now: datetime) -> SourceError | None:
+    """Ask the source of the cell's symbol for the month, up to `now`, and stage what it delivers.
+
+    Gives the error of a source that did not deliver, so that the other symbols of the run can go on.
+    """
     member = lake.universe.members().get(cell.symbol)
     if member is None or member.source is None:
-        return
+        return None
     start, end = month_range(cell.month)
-    deliveries = source(member.source, settings).bars(cell.symbol, member.timeframe, start, min(end, to_us(now)))
-    for delivery in deliveries:
-        lake.inbox.stage(
-            delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
-        )
+    if start >= to_us(now):
+        return None
+    try:
+        asked = source(member.source, settings)
+        for delivery in asked.bars(cell.symbol, member.timeframe, start, min(end, to_us(now))):
+            lake.inbox.stage(
+                delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
+            )
+    except SourceError as problem:
+        return problem
+    return None
 
 
 def merge_inbox(lake: Lake, cell: Cell) -> MergeReport:

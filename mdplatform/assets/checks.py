@@ -23,15 +23,18 @@ BAR_CHECKS = {
     "duplicates": "Each open time has each revision once, counted from 0 without a hole.",
     "freshness": "The newest bar is at most two days older than the end of its month, or than now.",
 }
+SOURCE_CHECK = "source"
+_NOT_BLOCKING = ("freshness", SOURCE_CHECK)
 _STALE_AFTER = timedelta(days=2)
 _SLACK = 1 + 1e-9
 
 
 def bar_check_specs(asset: str) -> list[dg.AssetCheckSpec]:
-    """Declare the checks; all but freshness stop what lies downstream."""
+    """Declare the checks; all but those of freshness and of the sources stop what lies downstream."""
+    declared = BAR_CHECKS | {SOURCE_CHECK: "Every source that was asked has delivered."}
     return [
-        dg.AssetCheckSpec(name, asset=asset, description=said, blocking=name != "freshness")
-        for name, said in BAR_CHECKS.items()
+        dg.AssetCheckSpec(name, asset=asset, description=said, blocking=name not in _NOT_BLOCKING)
+        for name, said in declared.items()
     ]
 
 

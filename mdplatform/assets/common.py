@@ -8,6 +8,10 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 import polars as pl
 
+REDIS_PROBLEM = "redis_problem"
+"""The metadata of a partition that says why Redis was not told of it."""
+SOURCE_PROBLEM = "source_problem"
+"""The metadata of a partition that says why its source did not deliver."""
 OWNERS = ["team:market-data"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 import polars as pl
 
-from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, column_schema, data_version
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
 from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.errors import NoData
@@ -79,12 +79,13 @@ def technical_indicators(
     for symbol, of_symbol in cells(context.partition_keys).items():
         written = write_indicators(lake.lake, of_symbol)
         versions += [version for version, _ in written.values()]
-        for cell in of_symbol:
-            frames = written[cell][1] if cell in written else {}
-            context.add_asset_metadata(_metadata(lake.lake, cell, frames), partition_key=cell.key)
-        published = redis.publish(
+        published, problem = redis.publish(
             lake.lake, symbol, CATALOGUE.timeframes, CATALOGUE.features, f"run:{context.run.run_id}", context.log
         )
+        for cell in of_symbol:
+            frames = written[cell][1] if cell in written else {}
+            metadata = _metadata(lake.lake, cell, frames) | ({REDIS_PROBLEM: problem} if problem else {})
+            context.add_asset_metadata(metadata, partition_key=cell.key)
         context.log.info(f"{symbol}: {len(written)} of {len(of_symbol)} months have bars; in Redis {published}")
     if not versions:
         raise NoData(

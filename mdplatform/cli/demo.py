@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mdplatform.cli.frame import out, progress
+from mdplatform.cli.frame import err, out, progress
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "ADAUSDT")
 _FEATURES = ("RSI(timeperiod=14)", "MACD", "BBANDS")
@@ -26,6 +26,8 @@ def demo(
 
         mdplatform demo --months 3
     """
+    from mdplatform.assets.common import REDIS_PROBLEM
+    from mdplatform.home import prepare_home
     from mdplatform.ingest import Wanted, ingest
     from mdplatform.market.time import month_of, month_range
     from mdplatform.market.timeframe import Timeframe
@@ -38,6 +40,7 @@ def demo(
     every = [f"{datetime.now(UTC):%Y-%m}"]
     while len(every) < months:
         every.insert(0, month_of(month_range(every[0])[0] - 1))
+    prepare_home(settings)
     with connect(settings), Reader(settings) as reader, progress() as bars:
         taking = bars.add_task("Taking in market data", total=None)
         computing = bars.add_task("Materializing", total=None)
@@ -55,7 +58,7 @@ def demo(
             progress=on_taking,
         )
         with Runs(settings) as runs:
-            runs.materialize(
+            done = runs.materialize(
                 ["technical_indicators", "returns_panel"], dict.fromkeys(_SYMBOLS, every), progress=on_computing
             )
         bars.stop()
@@ -63,6 +66,8 @@ def demo(
             f"{report.taken:,} bars taken, {report.unchanged:,} unchanged, {report.corrected:,} corrected "
             f"in {len(report.partitions)} partitions."
         )
+        for problem in dict.fromkeys(each.metadata[REDIS_PROBLEM] for each in done if REDIS_PROBLEM in each.metadata):
+            err.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
         _show(reader)
     out.print("Dagster's UI on what this made:", style="bold")
     out.print(f"  {_command()} --home {settings.home} ui", soft_wrap=True, highlight=False)

@@ -64,6 +64,12 @@ def ingest(
     )
     for rule, rows in report.quarantined.most_common():
         out.print(f"  quarantined by {rule}: {rows:,}")
+    if report.disagreements:
+        err.print(
+            f"{report.disagreements:,} bars differ from the sum of shorter ones of the same symbol: "
+            "is it another venue's, or a future's?",
+            style="yellow",
+        )
     for path in report.skipped:
         err.print(f"skipped, for it has no rows: {path}", style="yellow", markup=False, soft_wrap=True)
     for name in report.absent:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mdplatform.cli import arguments
-from mdplatform.cli.frame import out, progress
+from mdplatform.cli.frame import err, out, progress
 
 
 def materialize(
@@ -28,6 +28,7 @@ def materialize(
 
         mdplatform materialize technical_indicators --symbols BTCUSDT,ETHUSDT --from 2025-01 --to 2025-06
     """
+    from mdplatform.assets.common import REDIS_PROBLEM, SOURCE_PROBLEM
     from mdplatform.errors import NoData, UnknownSymbol
     from mdplatform.lake import Lake
     from mdplatform.runs import Runs
@@ -57,6 +58,9 @@ def materialize(
                 bars.update(task, description=f"Materializing {what}", completed=finished, total=total)
 
             done = runs.materialize(assets, months_of, fetch=fetch, progress=on_run)
+    problems = (each.metadata.get(name) for each in done for name in (SOURCE_PROBLEM, REDIS_PROBLEM))
+    for problem in dict.fromkeys(problem for problem in problems if problem):
+        err.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
     for asset in dict.fromkeys(each.asset for each in done):
         rows = [each.metadata.get("dagster/row_count", 0) for each in done if each.asset == asset]
         out.print(f"[bold]{asset}[/]: {len(rows)} partitions, {sum(rows):,} rows")

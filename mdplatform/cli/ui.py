@@ -24,11 +24,11 @@ def ui(
         mdplatform ui --port 3001
     """
     from mdplatform.errors import InvalidSetting
-    from mdplatform.home import prepare_home
+    from mdplatform.runs import open_instance
     from mdplatform.settings import Settings
 
     settings = Settings.load(ui_host=host, ui_port=port)
-    prepare_home(settings)
+    open_instance(settings).dispose()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -22,7 +22,7 @@ from mdplatform.features import talib_functions
 from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
 from mdplatform.features.degenerate import find_made_up
 from mdplatform.features.graph import computations, inputs_of
-from mdplatform.features.guard import DIVISION_BY_ZERO, STATUSES, UNSETTLED
+from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, STATUSES, UNSETTLED
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
@@ -30,6 +30,7 @@ from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
 
 _WORDS = pl.Series(STATUSES)
+_TRANSFORMS = "Math Transform"  # these divide nothing: what they give no number for is outside their domain or range
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDA
     refused = find_made_up(spec, bars, outputs)
     for output in outputs:
         if not np.isfinite(output[lookback:].sum()):  # which is quicker than to look at each
-            refused.append((~np.isfinite(output), DIVISION_BY_ZERO))
+            refused.append(
+                (~np.isfinite(output), DEGENERATE if spec.definition.group == _TRANSFORMS else DIVISION_BY_ZERO)
+            )
     for where, reason in refused:
         lost = where & (statuses <= UNSETTLED)
         if lost.any():

@@ -35,7 +35,12 @@ class Batch:
 
 
 class Inbox:
-    """The staged batches under one folder: `<symbol>/<month>/<staged at>-<number>-<timeframe>-<key>.parquet`."""
+    """The staged batches under one folder.
+
+    Their names say in which order they are merged: `<symbol>/<month>/<staged at>-<last open time>-<number>-…`. Of
+    deliveries staged at one instant, those that reach further were fetched later: where polls overlap, the half bar at
+    the end of one is so corrected by the final bar of the next, in whatever order they are given.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,20 +54,23 @@ class Inbox:
         """
         if rows.schema != RAW_SCHEMA:
             raise InvalidBars("Not a table of raw bars", value=dict(rows.schema))
+        parts = _by_month(rows)
+        last = rows["open_time"].max()
+        assert isinstance(last, datetime)  # or there would be no month
         return [
-            self._stage(Batch(symbol, timeframe, month, source, key, staged_at, part))
-            for month, part in _by_month(rows).items()
+            self._stage(Batch(symbol, timeframe, month, source, key, staged_at, part), to_us(last))
+            for month, part in parts.items()
         ]
 
-    def _stage(self, batch: Batch) -> Batch:
+    def _stage(self, batch: Batch, last: int) -> Batch:
         folder = self._folder / batch.symbol / batch.month
         ending = f"-{batch.timeframe}-{batch.key}.parquet"
         waiting = sorted(folder.glob("*.parquet"))
         for path in waiting:
             if path.name.endswith(ending):
                 return self._read(path, batch.symbol, batch.month)
-        number = 1 + max((int(path.name.split("-")[1]) for path in waiting), default=0)
-        path = folder / f"{to_us(batch.staged_at):020d}-{number:06d}{ending}"
+        number = 1 + max((int(path.name.split("-")[2]) for path in waiting), default=0)
+        path = folder / f"{to_us(batch.staged_at):020d}-{last:020d}-{number:06d}{ending}"
         write_partition(path, {batch.timeframe: batch.rows}, {"source": batch.source})
         return replace(batch, path=path)
 
@@ -82,7 +90,7 @@ class Inbox:
             batch.path.unlink(missing_ok=True)
 
     def _read(self, path: Path, symbol: str, month: str) -> Batch:
-        staged_us, _, timeframe, key = path.stem.split("-", 3)
+        staged_us, _, _, timeframe, key = path.stem.split("-", 4)
         partition = Partition.open(path)
         if partition is None:
             raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take its file in again")

@@ -6,6 +6,7 @@ statements that read can write on the way (`EXPLAIN ANALYZE COPY …`, `WITH x A
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.fs
 from mdplatform.errors import CorruptPartition, InvalidQuery
 from mdplatform.market.bars import QUARANTINE_SCHEMA
 
+LONGEST_SECONDS = 60.0
 _NOT_SHOWN = {"inbox", "locks"}
 _NEWEST = """
 select * from bar_revisions
@@ -31,6 +33,7 @@ where next_open > close_time
 """
 _WALLS = """
 set TimeZone = 'UTC';
+set memory_limit = '2GB';
 set enable_external_access = false;
 set python_enable_replacements = false;
 set lock_configuration = true
@@ -55,10 +58,19 @@ def ask(lake: Path, query: str, most_rows: int | None = None) -> pl.DataFrame:
             statements = connection.extract_statements(query)
             if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
                 raise InvalidQuery("Not one statement that reads", value=query, remedy="Such as: select * from bars")
-            relation = connection.sql(query)
-            if relation is None:
-                return pl.DataFrame()
-            table = (relation if most_rows is None else relation.limit(most_rows)).to_arrow_table()
+            bell = threading.Timer(LONGEST_SECONDS, connection.interrupt)
+            bell.start()
+            try:
+                relation = connection.sql(query)
+                if relation is None:
+                    return pl.DataFrame()
+                table = (relation if most_rows is None else relation.limit(most_rows)).to_arrow_table()
+            finally:
+                bell.cancel()
+        except duckdb.InterruptException:
+            raise InvalidQuery(
+                f"The query took more than {LONGEST_SECONDS:.0f} s", value=query, remedy="Ask for less at a time"
+            ) from None
         except duckdb.Error as refused:
             known = f"Views: {', '.join(views)}" if views else "The lake is empty; take data in: mdplatform ingest …"
             raise InvalidQuery(" ".join(str(refused).split()), remedy=known) from None

@@ -34,12 +34,17 @@ class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Give a publisher. Raises `RedisUnavailable`."""
         return Publisher(self._connection, self.settings.settings)
 
-    def announce_bars(self, symbol: str, log: Logger) -> None:
-        """Tell readers that the bars of `symbol` have changed, so that they take no older value for fresh."""
+    def announce_bars(self, symbol: str, log: Logger) -> str | None:
+        """Tell readers that the bars of `symbol` have changed, so that they take no older value for fresh.
+
+        Gives in words what went wrong, None if nothing did.
+        """
         try:
             self.publisher().bump_bars(symbol)
         except RedisUnavailable as away:
             log.warning(f"Readers were not told of new bars of {symbol}. {away}")
+            return str(away)
+        return None
 
     def publish(
         self,
@@ -49,8 +54,8 @@ class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         features: Sequence[FeatureSpec],
         made_by: str,
         log: Logger,
-    ) -> Published:
-        """Publish the newest rows of `features`; what Redis did not take is logged."""
+    ) -> tuple[Published, str | None]:
+        """Publish the newest rows of `features`; give what was stored, and in words what went wrong, if anything."""
         total = Published()
         try:
             for timeframe in timeframes:
@@ -60,7 +65,8 @@ class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 )
         except RedisUnavailable as away:
             log.warning(f"The features of {symbol} are in the lake but not in Redis. {away}")
-        return total
+            return total, str(away)
+        return total, None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Let go of the connection, and with it of the embedded server."""

@@ -1,7 +1,11 @@
-"""The schedule `running_month`: the month that is filling is fetched and materialized every quarter of an hour."""
+"""The schedule `running_month`: the month that is filling is fetched and materialized every quarter of an hour.
+
+For its first days the month before is fetched too: its last bars close when the month is over, and an archive has
+them a day or more later.
+"""
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 
 import dagster as dg
 
@@ -9,6 +13,7 @@ from mdplatform.assets.bars import BarsConfig
 from mdplatform.assets.partitions import SYMBOL
 from mdplatform.resources import LakeResource
 
+_MONTH_BEFORE_UNTIL = timedelta(days=3)
 FETCHING = dg.RunConfig(ops={"bars": BarsConfig(fetch=True)})
 
 running_month_job = dg.define_asset_job(
@@ -32,11 +37,13 @@ def running_month(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> 
         return dg.SkipReason("No symbol has a source that could be asked; take some in with `mdplatform ingest`.")
     tick = context.scheduled_execution_time.astimezone(UTC)
     # a request without a configuration would take Dagster's defaults, not the job's
-    tags = range_tags(f"{tick:%Y-%m}", symbols)
+    months = f"{tick - _MONTH_BEFORE_UNTIL:%Y-%m}", f"{tick:%Y-%m}"
+    tags = range_tags(*months, symbols)
     return dg.RunRequest(run_key=f"{tick:%Y-%m-%dT%H:%M}", run_config=FETCHING, tags=tags)
 
 
-def range_tags(month: str, symbols: Sequence[str]) -> dict[str, str]:
-    """Give the tags of a run over one month of all `symbols` (in the order of the dynamic partition)."""
-    first, last = (dg.MultiPartitionKey({"month": month, "symbol": each}) for each in (symbols[0], symbols[-1]))
+def range_tags(first_month: str, last_month: str, symbols: Sequence[str]) -> dict[str, str]:
+    """Give the tags of a run over some months of all `symbols` (in the order of the dynamic partition)."""
+    first = dg.MultiPartitionKey({"month": first_month, "symbol": symbols[0]})
+    last = dg.MultiPartitionKey({"month": last_month, "symbol": symbols[-1]})
     return {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}

@@ -239,7 +239,7 @@ def _instant(given: datetime | str) -> datetime:
     try:
         moment = datetime.fromisoformat(given) if isinstance(given, str) else given
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise ParameterOutOfRange(
             "Not a time", value=given, remedy="Write it as 2024-03-01 or 2024-03-01T12:30:00Z"
         ) from None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from mdplatform.market.time import month_range
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.resources import LakeResource, SettingsResource
 from mdplatform.runs import Runs
+from mdplatform.sensors.left_behind import PROCESS_TAG, left_behind
 from mdplatform.sensors.running_month import running_month
 from mdplatform.settings import Settings
 
@@ -178,3 +183,68 @@ def test_a_value_that_is_no_number_or_a_null_without_a_reason_fails_the_check(ru
     result = check_indicators(lake, [cell])
     assert not result.passed
     assert result.metadata["rows_broken"].value == 2
+
+
+def test_in_a_months_first_days_the_schedule_asks_for_the_month_before_too(runs: Runs, market: Settings) -> None:
+    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
+    resources = {"lake": LakeResource(settings=SettingsResource())}
+    asked = {}
+    for day in (1, 3, 4):
+        tick = datetime(2025, 4, day, tzinfo=UTC)
+        with dg.build_schedule_context(instance, scheduled_execution_time=tick, resources=resources) as context:
+            request = running_month(context)
+        assert isinstance(request, dg.RunRequest)
+        asked[day] = request.tags["dagster/asset_partition_range_start"].split("|")[0]
+    assert asked == {1: "2025-03", 3: "2025-03", 4: "2025-04"}
+
+
+def test_a_source_that_fails_stops_no_other_symbol(market: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MDPLATFORM_ARCHIVE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("MDPLATFORM_ARCHIVE_RETRIES", "0")
+    lake = Lake(market.lake_dir)
+    lake.universe.add("ADAUSDT", "binance_archive", Timeframe.M15)
+    keys = [dg.MultiPartitionKey({"month": "2025-04", "symbol": symbol}) for symbol in ("ADAUSDT", "BTCUSDT")]
+    result = (
+        defs()
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(
+            instance=dg.DagsterInstance.from_config(str(market.dagster_dir)),
+            asset_selection=[dg.AssetKey("bars")],
+            tags={"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[1]},
+            run_config={
+                "ops": {"bars": {"config": {"fetch": True}}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
+    )
+    assert result.success
+    assert lake.bars.months("BTCUSDT")[-1] == "2025-04"
+    failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    assert {each.check_name for each in failed} == {"source", "freshness"}
+    unanswered = next(each for each in failed if each.check_name == "source").metadata["partitions_unanswered"].value
+    assert list(unanswered) == ["2025-04|ADAUSDT"]
+
+
+def test_a_source_that_fails_alone_fails_the_run(market: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    Lake(market.lake_dir).universe.add("ADAUSDT", "binance_archive", Timeframe.M15)
+    monkeypatch.setenv("MDPLATFORM_ARCHIVE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("MDPLATFORM_ARCHIVE_RETRIES", "0")
+    with Runs(Settings.load()) as runs, pytest.raises(MaterializationFailed, match=r"127\.0\.0\.1:9"):
+        runs.materialize(["bars"], {"ADAUSDT": ["2025-04"]}, fetch=True)
+
+
+def test_the_sensor_frees_what_killed_commands_held(market: Settings) -> None:
+    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
+    job = defs().resolve_implicit_global_asset_job_def()
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    held = [
+        instance.create_run_for_job(job, status=status, tags={PROCESS_TAG: f"{socket.gethostname()}:{process}"})
+        for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED)
+        for process in (gone.stdout.strip(), os.getpid())
+    ]
+    left_behind(dg.build_sensor_context(instance))
+    statuses = [run.status for run in (instance.get_run_by_id(each.run_id) for each in held) if run]
+    failed = dg.DagsterRunStatus.FAILURE
+    assert statuses == [failed, dg.DagsterRunStatus.STARTED, failed, dg.DagsterRunStatus.NOT_STARTED]

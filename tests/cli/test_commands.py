@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from mdplatform.cli import frame, main
+from mdplatform.lake import Lake
 from mdplatform.settings import Settings
 
 HEADER = (
@@ -140,6 +141,52 @@ def test_an_alias_is_told_as_what_it_stands_for(run: Run) -> None:
 def test_the_quarantine_can_be_asked_before_anything_is_in_it(run: Run, tmp_path: Path) -> None:
     run("ingest", dump(tmp_path, [kline(number) for number in range(96)]))
     assert json.loads(run("sql", "select rule from quarantine", "--json").out) == []
+
+
+def test_a_file_none_of_whose_rows_could_be_a_bar_is_refused(run: Run, tmp_path: Path) -> None:
+    ended = run("ingest", dump(tmp_path, [kline(number, high=50.0) for number in range(96)]))
+    assert ended.status == 1
+    assert "high_low 96" in ended.err
+    assert not list(Settings.load().lake_dir.rglob("*.parquet"))
+
+
+def test_overlapping_polls_give_the_same_bars_in_whatever_order_they_are_named(run: Run, tmp_path: Path) -> None:
+    early = dump(tmp_path / "early", [kline(number, close=99.5 if number == 9 else 100.0) for number in range(10)])
+    late = dump(tmp_path / "late", [kline(number) for number in range(5, 15)])
+    closes = []
+    for paths in ((early, late), (late, early)):
+        home = tmp_path / f"home-{paths[0].parent.name}"
+        assert run("--home", home, "ingest", *paths).status == 0
+        rows = run("--home", home, "sql", "select close from bars where timeframe = '15m' order by open_time", "--json")
+        closes.append([row["close"] for row in json.loads(rows.out)])
+    assert closes[0] == closes[1] == [100.0] * 15
+
+
+def test_two_first_commands_at_once_on_a_fresh_home_both_succeed(settings: Settings, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("mdplatform")), "ingest"]
+    paths = [
+        dump(tmp_path / name, [kline(n) for n in range(96)], f"{name}-15m-2025-01.csv")
+        for name in ("ABCUSDT", "XYZUSDT")
+    ]
+    both = [subprocess.Popen([*command, str(path)], stderr=subprocess.PIPE, text=True) for path in paths]
+    ended = [(process.communicate(timeout=100)[1], process.returncode) for process in both]
+    assert [status for _, status in ended] == [0, 0], ended
+    assert Lake(settings.lake_dir).bars.symbols() == ["ABCUSDT", "XYZUSDT"]
+
+
+def test_an_answer_of_sql_is_shown_as_it_is_and_its_json_is_valid(run: Run) -> None:
+    assert "[/b]" in run("sql", "select '[/b]' as text").out
+    assert json.loads(run("sql", "select 'nan'::double as a, 'inf'::double as b", "--json").out) == [
+        {"a": None, "b": None}
+    ]
+
+
+def test_a_redis_that_is_away_is_told_of(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("ingest", dump(tmp_path, [kline(number) for number in range(96)]))
+    monkeypatch.setenv("MDPLATFORM_REDIS_URL", "redis://127.0.0.1:9")
+    ended = run("materialize", "technical_indicators")
+    assert ended.status == 0
+    assert "Redis does not answer" in ended.err
 
 
 def test_a_refused_file_among_good_ones_stores_nothing(run: Run, tmp_path: Path) -> None:
