@@ -7,7 +7,12 @@ import dagster as dg
 from mdplatform import assets
 from mdplatform.resources import LakeResource, RedisResource, SettingsResource
 from mdplatform.sensors.left_behind import left_behind
-from mdplatform.sensors.running_month import running_month, running_month_job
+from mdplatform.sensors.running_month import (
+    running_month,
+    running_month_job,
+    running_month_panel,
+    running_month_panel_job,
+)
 
 
 @dg.definitions
@@ -16,8 +21,8 @@ def defs() -> dg.Definitions:
     settings = SettingsResource()
     return dg.Definitions(
         assets=dg.load_assets_from_package_module(assets),
-        jobs=[running_month_job],
-        schedules=[running_month],
+        jobs=[running_month_job, running_month_panel_job],
+        schedules=[running_month, running_month_panel],
         sensors=[left_behind],
         resources={
             "settings": settings,

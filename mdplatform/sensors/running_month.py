@@ -1,16 +1,15 @@
-"""The schedule `running_month`: the month that is filling is fetched and materialized every quarter of an hour.
+"""The schedules of the month that is filling: fetched and materialized every quarter of an hour, its panel every hour.
 
-For its first days the month before is fetched too: its last bars close when the month is over, and an archive has
-them a day or more later.
+For its first days the month before is done too: its last bars close when the month is over, and an archive has them a
+day or more later.
 """
 
-from collections.abc import Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from mdplatform.assets.bars import BarsConfig
-from mdplatform.assets.partitions import SYMBOL
+from mdplatform.assets.partitions import FIRST_MONTH, SYMBOL
 from mdplatform.resources import LakeResource
 
 _MONTH_BEFORE_UNTIL = timedelta(days=3)
@@ -21,6 +20,11 @@ running_month_job = dg.define_asset_job(
     selection=["bars", "technical_indicators"],
     description="Fetch the running month from each symbol's source, and materialize what follows from it.",
     config=FETCHING,
+)
+running_month_panel_job = dg.define_asset_job(
+    "running_month_panel",
+    selection=["returns_panel"],
+    description="Materialize the running month's returns of all symbols.",
 )
 
 
@@ -35,15 +39,38 @@ def running_month(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> 
     symbols = list(context.instance.get_dynamic_partitions(SYMBOL.name or ""))
     if not any(member.source for member in lake.lake.universe.members().values()) or not symbols:
         return dg.SkipReason("No symbol has a source that could be asked; take some in with `mdplatform ingest`.")
-    tick = context.scheduled_execution_time.astimezone(UTC)
-    # a request without a configuration would take Dagster's defaults, not the job's
-    months = f"{tick - _MONTH_BEFORE_UNTIL:%Y-%m}", f"{tick:%Y-%m}"
-    tags = range_tags(*months, symbols)
-    return dg.RunRequest(run_key=f"{tick:%Y-%m-%dT%H:%M}", run_config=FETCHING, tags=tags)
+    first, last = _months(context.scheduled_execution_time)
+    return dg.RunRequest(
+        run_key=f"{context.scheduled_execution_time:%Y-%m-%dT%H:%M}",
+        run_config=FETCHING,  # a request without a configuration would take Dagster's defaults, not the job's
+        tags=_range_tags(_key(first, symbols[0]), _key(last, symbols[-1])),
+    )
 
 
-def range_tags(first_month: str, last_month: str, symbols: Sequence[str]) -> dict[str, str]:
-    """Give the tags of a run over some months of all `symbols` (in the order of the dynamic partition)."""
-    first = dg.MultiPartitionKey({"month": first_month, "symbol": symbols[0]})
-    last = dg.MultiPartitionKey({"month": last_month, "symbol": symbols[-1]})
-    return {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
+@dg.schedule(
+    job=running_month_panel_job,
+    cron_schedule="5 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Keeps the running month's returns panel fresh.",
+)
+def running_month_panel(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
+    """Ask for the month of the tick, if any symbol has bars in it."""
+    first, last = _months(context.scheduled_execution_time)
+    there = {month for symbol in lake.lake.bars.symbols() for month in lake.lake.bars.months(symbol)[-2:]}
+    if last not in there:
+        return dg.SkipReason(f"There are no bars in {last} yet.")
+    tags = _range_tags(first if first in there else last, last)
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%dT%H:%M}", tags=tags)
+
+
+def _months(tick: datetime) -> tuple[str, str]:
+    now = tick.astimezone(UTC)
+    return max(FIRST_MONTH, f"{now - _MONTH_BEFORE_UNTIL:%Y-%m}"), f"{now:%Y-%m}"
+
+
+def _key(month: str, symbol: str) -> str:
+    return str(dg.MultiPartitionKey({"month": month, "symbol": symbol}))
+
+
+def _range_tags(first: str, last: str) -> dict[str, str]:
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}

@@ -25,7 +25,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.resources import LakeResource, SettingsResource
 from mdplatform.runs import Runs
 from mdplatform.sensors.left_behind import PROCESS_TAG, left_behind
-from mdplatform.sensors.running_month import running_month
+from mdplatform.sensors.running_month import running_month, running_month_panel
 from mdplatform.settings import Settings
 
 MONTHS = ["2025-01", "2025-02", "2025-03"]
@@ -248,3 +248,20 @@ def test_the_sensor_frees_what_killed_commands_held(market: Settings) -> None:
     statuses = [run.status for run in (instance.get_run_by_id(each.run_id) for each in held) if run]
     failed = dg.DagsterRunStatus.FAILURE
     assert statuses == [failed, dg.DagsterRunStatus.STARTED, failed, dg.DagsterRunStatus.NOT_STARTED]
+
+
+def test_the_panel_of_the_running_month_is_asked_for_once_there_are_bars_in_it(runs: Runs, market: Settings) -> None:
+    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
+    resources = {"lake": LakeResource(settings=SettingsResource())}
+    asked: list[dg.RunRequest | dg.SkipReason] = []
+    for month in (3, 5):
+        tick = datetime(2025, month, 2, 1, 5, tzinfo=UTC)
+        with dg.build_schedule_context(instance, scheduled_execution_time=tick, resources=resources) as context:
+            asked.append(running_month_panel(context))
+    request, skipped = asked
+    assert isinstance(request, dg.RunRequest)
+    assert isinstance(skipped, dg.SkipReason)
+    job = defs().resolve_job_def("running_month_panel")
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    result = job.execute_in_process(instance=instance, tags=request.tags, run_config=quiet)
+    assert {event.partition for event in result.get_asset_materialization_events()} == {"2025-02", "2025-03"}
