@@ -274,6 +274,8 @@ def _output(definition: Definition, given: str | None) -> str | None:
     if given is None:
         return None
     output = given.lower()
+    if len(definition.outputs) == 1 and output == definition.name.lower():  # as answers call it
+        return None
     if output not in definition.outputs:
         raise _unknown(UnknownOutput, given, definition.outputs, definition.name)
     return output if len(definition.outputs) > 1 else None

@@ -184,3 +184,7 @@ def test_columns_are_named_by_the_canonical_text() -> None:
     name = "MACD(fastperiod=12,slowperiod=26,signalperiod=9)"
     assert parse_feature("MACD").columns == (f"{name}.macd", f"{name}.macdsignal", f"{name}.macdhist")
     assert parse_feature("MACD_HISTOGRAM").columns == (f"{name}.macdhist",)
+
+
+def test_the_only_output_may_be_named_as_answers_name_it() -> None:
+    assert parse_feature("RSI.rsi") == parse_feature("RSI")
