@@ -98,7 +98,7 @@ def test_division_by_zero_has_its_reason() -> None:
     result = evaluate(hourly([1.0, 0.0, 2.0], volume=[1.0, 1.0, 0.0]), ["DIV(close,volume)", "LN", "ROC(1)"])
     zero = "division_by_zero"
     assert result.status("DIV(close,volume)").to_list() == ["settled", "settled", zero]
-    assert result.status("LN").to_list() == ["settled", zero, "settled"]
+    assert result.status("LN").to_list() == ["settled", "degenerate", "settled"]
     assert result.status("ROC(1)").to_list() == ["insufficient_history", "settled", zero]
     assert result.table().column(1).to_pylist() == [1.0, 0.0, None]
 
