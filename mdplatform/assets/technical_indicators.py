@@ -105,7 +105,7 @@ def check_indicators(lake: Lake, of_run: list[Cell]) -> dg.AssetCheckResult:
         partition = lake.frames("technical_indicators").partition(f"{cell.symbol}/{cell.month}")
         for name in partition.header.groups if partition else ():
             frame = partition.read(name) if partition else pl.DataFrame()
-            count = sum(int(frame.select(_is_broken(feature).sum()).item()) for feature in CATALOGUE.features)
+            count = int(frame.select(pl.sum_horizontal(_is_broken(each).sum() for each in CATALOGUE.features)).item())
             if count:
                 broken[cell.key] = broken.get(cell.key, 0) + count
     return dg.AssetCheckResult(
@@ -198,8 +198,8 @@ def _metadata(lake: Lake, cell: Cell, frames: Frames) -> dict[str, dg.MetadataVa
         }
     statuses: Counter[str] = Counter()
     for frame in frames.values():
-        for feature in CATALOGUE.features:
-            statuses.update(dict(frame[f"{feature}.status"].value_counts().iter_rows()))
+        every = pl.concat([frame[f"{feature}.status"].alias("status") for feature in CATALOGUE.features])
+        statuses.update(dict(every.value_counts().iter_rows()))
     shown_timeframe = Timeframe.H1 if Timeframe.H1 in frames else next(iter(frames))
     shown = frames[shown_timeframe]
     first, last = shown["open_time"][0], shown["available_at"][-1]
