@@ -125,6 +125,9 @@ def _instants(series: pl.Series) -> NDArray[np.int64]:
 
 def _floats(series: pl.Series) -> Floats:
     try:
+        # a time or a truth value could be cast to a number as well, and would be none
+        if not (series.dtype.is_numeric() or series.dtype in (pl.String, pl.Null)):
+            raise pl.exceptions.InvalidOperationError
         values = series.cast(pl.Float64).to_numpy()
     except pl.exceptions.PolarsError as error:
         raise InvalidBars(f"Column {series.name} is not numbers", value=str(series.dtype)) from error

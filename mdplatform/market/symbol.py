@@ -16,7 +16,7 @@ def parse_symbol(text: str) -> str:
     'BTCUSDT'
     """
     symbol = str(text).strip().upper()
-    if not str(text).isascii() or not _SHAPE.fullmatch(symbol) or ".." in symbol:
+    if not isinstance(text, str) or not text.isascii() or not _SHAPE.fullmatch(symbol) or ".." in symbol:
         raise InvalidSymbol(
             "Not a symbol", value=text, remedy="Allowed: 1 to 32 of A-Z 0-9 _ - . starting with a letter or digit"
         )

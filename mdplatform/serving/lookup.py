@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
+from numbers import Integral
 
 from mdplatform.errors import InvalidFeature, NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
 from mdplatform.features import FeatureLike, FeatureSpec, parse_feature
@@ -127,9 +128,9 @@ class Library:
     def prepare(self, symbol: str, feature: FeatureLike, timeframe: str | None, n: int) -> Lookup:
         """Check a question. Raises `InvalidSymbol`, `UnknownTimeframe`, `ParameterOutOfRange`, what a feature can."""
         timings = Timings()
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_ROWS:
+        if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MOST_ROWS:
             raise ParameterOutOfRange("n is refused", value=n, remedy=f"Allowed: an integer from 1 to {MOST_ROWS}")
-        lookup = Lookup(parse_symbol(symbol), _target(feature, timeframe), n, timings=timings)
+        lookup = Lookup(parse_symbol(symbol), _target(feature, timeframe), int(n), timings=timings)
         timings.mark("check")
         return lookup
 

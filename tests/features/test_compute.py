@@ -181,3 +181,10 @@ def test_pandas_frames_are_not_written_to() -> None:
     kept = frame.copy(deep=True)
     assert compute(frame, "SMA(2)").column(1).to_pylist() == [None, 1.5, None, None, 4.5, 5.5]
     pd.testing.assert_frame_equal(frame, kept)
+
+
+@pytest.mark.parametrize("close", [[True, False, True], [datetime(2025, 1, day, tzinfo=UTC) for day in (1, 2, 3)]])
+def test_times_and_truth_values_are_no_prices(close: list[object]) -> None:
+    bars = pl.DataFrame({"open_time": [datetime(2025, 1, 1, hour, tzinfo=UTC) for hour in range(3)], "close": close})
+    with pytest.raises(InvalidBars, match="close is not numbers"):
+        compute(bars, ["SMA(2)"])

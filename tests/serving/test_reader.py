@@ -34,6 +34,7 @@ from mdplatform.serving.connection import connect
 from mdplatform.serving.keys import blob_key
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.reader import Reader
+from mdplatform.settings import Settings
 
 from .conftest import FIRST_OPEN, Market, raw_bars
 
@@ -441,3 +442,13 @@ def test_a_blob_with_a_higher_sequence_stays_but_is_used(reader, client):
     ahead = replace(decode(client.get(RSI_KEY)), sequence=99)
     client.set(RSI_KEY, encode(ahead))
     assert reader.latest("BTCUSDT", RSI).source == "cache"
+
+
+def test_a_count_may_be_any_integer_and_a_symbol_only_a_text(settings: Settings) -> None:
+    with Reader(settings) as reader:
+        with pytest.raises(ParameterOutOfRange, match="n is refused"):
+            reader.latest("BTCUSDT", "RSI", "15m", 5.0)  # type: ignore[arg-type]
+        with pytest.raises(InvalidSymbol):
+            reader.latest(None, "RSI", "15m", 1)  # type: ignore[arg-type]
+        with pytest.raises(UnknownSymbol):
+            reader.latest("BTCUSDT", "RSI", "15m", np.int64(5))  # type: ignore[arg-type]
