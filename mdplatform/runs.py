@@ -21,7 +21,7 @@ from mdplatform.definitions import defs
 from mdplatform.errors import MaterializationFailed, NoData, PlatformError, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
 from mdplatform.lake.lock import locked
-from mdplatform.market.time import month_range
+from mdplatform.market.time import consecutive
 from mdplatform.sensors.left_behind import PROCESS_TAG, fail_left_behind, this_process
 from mdplatform.serving.connection import REDIS_FAILURES, connect
 from mdplatform.settings import Settings
@@ -117,11 +117,11 @@ class Runs:
         by_month = [name for name in ordered if name not in by_symbol]
         work: list[tuple[str, list[str], str, str, int]] = []
         for symbol, months in months_of.items() if by_symbol else ():
-            for run in _consecutive(months):
+            for run in consecutive(months, _MOST_MONTHS):
                 first, last = (str(Cell(month, symbol).key) for month in (run[0], run[-1]))
                 work.append((f"{', '.join(by_symbol)} {symbol}", by_symbol, first, last, len(run) * len(by_symbol)))
         every_month = sorted({month for months in months_of.values() for month in months})
-        for run in _consecutive(every_month) if by_month else ():
+        for run in consecutive(every_month, _MOST_MONTHS) if by_month else ():
             work.append((", ".join(by_month), by_month, run[0], run[-1], len(run) * len(by_month)))
         total, finished = sum(partitions for *_, partitions in work), 0
         done: list[Materialized] = []
@@ -176,14 +176,3 @@ def _failure(result: dg.ExecuteInProcessResult) -> PlatformError:
     return MaterializationFailed(
         f"Run {result.run_id[:8]} failed: {said}", remedy="`mdplatform ui` shows the run with its log"
     )
-
-
-def _consecutive(months: Sequence[str]) -> list[list[str]]:
-    runs: list[list[str]] = []
-    for month in sorted(months):
-        follows = runs and month_range(runs[-1][-1])[1] == month_range(month)[0]
-        if follows and len(runs[-1]) < _MOST_MONTHS:
-            runs[-1].append(month)
-        else:
-            runs.append([month])
-    return runs

@@ -66,7 +66,7 @@ def _violations(lake: Lake, cell: Cell, now: datetime) -> dict[str, int]:
     counts = dict.fromkeys(BAR_CHECKS, 0)
     start, end = (from_us(instant) for instant in month_range(cell.month))
     for timeframe, bars in frames.items():
-        if [name.lower() for name in bars.columns] != list(BAR_SCHEMA):
+        if bars.schema != BAR_SCHEMA:
             counts["schema"] += 1
             continue
         close_time = pl.col("open_time") + pl.duration(microseconds=timeframe.microseconds)

@@ -22,7 +22,7 @@ from mdplatform.features.guard import REASONS
 from mdplatform.features.registry import engine
 from mdplatform.lake import Lake
 from mdplatform.market.bars import INSTANT
-from mdplatform.market.time import month_range
+from mdplatform.market.time import consecutive, month_range
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.resources import LakeResource, RedisResource
 
@@ -124,9 +124,11 @@ def _is_broken(feature: FeatureSpec) -> pl.Expr:
 def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str, Frames]]:
     """Write those months of one symbol that have bars; give each one's data version and frames."""
     written: dict[Cell, tuple[str, Frames]] = {}
-    for months in _consecutive(of_symbol):
-        whole = {timeframe: _evaluate(lake, months, timeframe) for timeframe in CATALOGUE.timeframes}
-        for cell in months:
+    by_month = {cell.month: cell for cell in of_symbol}
+    for months in consecutive(by_month):
+        run = [by_month[month] for month in months]
+        whole = {timeframe: _evaluate(lake, run, timeframe) for timeframe in CATALOGUE.timeframes}
+        for cell in run:
             frames = {timeframe: _of_month(frame, cell.month) for timeframe, frame in whole.items()}
             frames = {timeframe: frame for timeframe, frame in frames.items() if len(frame)}
             if frames:
@@ -178,16 +180,6 @@ def _of_month(frame: pl.DataFrame, month: str) -> pl.DataFrame:
     start, end = month_range(month)
     opens = pl.col("open_time").dt.epoch("us")
     return frame.filter((opens >= start) & (opens < end))
-
-
-def _consecutive(of_symbol: list[Cell]) -> list[list[Cell]]:
-    runs: list[list[Cell]] = []
-    for cell in of_symbol:
-        if runs and month_range(runs[-1][-1].month)[1] == month_range(cell.month)[0]:
-            runs[-1].append(cell)
-        else:
-            runs.append([cell])
-    return runs
 
 
 def _metadata(lake: Lake, cell: Cell, frames: Frames) -> dict[str, dg.MetadataValue | int]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdplatform.cli.frame import err, out, progress
+
+if TYPE_CHECKING:
+    from mdplatform.serving.reader import Reader
 
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "ADAUSDT")
 _FEATURES = ("RSI(timeperiod=14)", "MACD", "BBANDS")
@@ -73,14 +76,12 @@ def demo(
     out.print(f"  {_command()} --home {settings.home} ui", soft_wrap=True, highlight=False)
 
 
-def _show(reader: object) -> None:
+def _show(reader: Reader) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from mdplatform.features.catalogue import standing_catalogue
-    from mdplatform.serving.reader import Reader
 
-    assert isinstance(reader, Reader)
     table = Table(title="What a strategy reads", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("symbol", no_wrap=True, min_width=7)
     table.add_column("bars", no_wrap=True, min_width=4)

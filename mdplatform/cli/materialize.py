@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdplatform.cli import arguments
 from mdplatform.cli.frame import err, out, progress
+
+if TYPE_CHECKING:
+    from mdplatform.lake import Lake
 
 
 def materialize(
@@ -66,10 +69,7 @@ def materialize(
         out.print(f"[bold]{asset}[/]: {len(rows)} partitions, {sum(rows):,} rows")
 
 
-def _months(lake: object, symbol: str, first: str | None, last: str | None, fetch: bool) -> list[str]:
-    from mdplatform.lake import Lake
-
-    assert isinstance(lake, Lake)
+def _months(lake: Lake, symbol: str, first: str | None, last: str | None, fetch: bool) -> list[str]:
     there = sorted({*lake.bars.months(symbol), *lake.inbox.months(symbol)})
     if first is None and last is None:
         return there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -66,6 +67,22 @@ def months_between(start: int, end: int) -> list[str]:
         months.append(month_of(start))
         start = month_range(months[-1])[1]
     return months
+
+
+def consecutive(months: Iterable[str], most: int | None = None) -> list[list[str]]:
+    """Group months into runs without a hole, each of at `most` so many, oldest first.
+
+    >>> consecutive(["2025-02", "2024-12", "2025-01", "2025-04"], most=2)
+    [['2024-12', '2025-01'], ['2025-02'], ['2025-04']]
+    """
+    runs: list[list[str]] = []
+    for month in sorted(months):
+        follows = bool(runs) and month_range(runs[-1][-1])[1] == month_range(month)[0]
+        if follows and (most is None or len(runs[-1]) < most):
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    return runs
 
 
 def on_grid(column: str, timeframe: Timeframe) -> pl.Expr:

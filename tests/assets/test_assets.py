@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mdplatform.assets.checks import check_bars
 from mdplatform.assets.partitions import Cell
 from mdplatform.assets.technical_indicators import check_indicators
 from mdplatform.definitions import defs
@@ -265,3 +266,33 @@ def test_the_panel_of_the_running_month_is_asked_for_once_there_are_bars_in_it(r
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     result = job.execute_in_process(instance=instance, tags=request.tags, run_config=quiet)
     assert {event.partition for event in result.get_asset_materialization_events()} == {"2025-02", "2025-03"}
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    [
+        ("schema", {"trade_count": pl.col("trade_count").cast(pl.Float64)}),
+        ("grid", {"close_time": pl.col("close_time").dt.offset_by("1s")}),
+        ("ohlc", {"high": pl.col("low") - 1.0}),
+        ("duplicates", {"revision": pl.col("revision") + 1}),
+    ],
+)
+def test_each_check_of_bars_fails_for_what_it_says(market: Settings, check: str, broken: dict[str, pl.Expr]) -> None:
+    lake, cell = Lake(market.lake_dir), Cell("2025-02", "BTCUSDT")
+    now = datetime(2025, 3, 2, tzinfo=UTC)
+    assert all(each.passed for each in check_bars(lake, [cell], now))
+    partition = lake.bars.partition("BTCUSDT", "2025-02")
+    assert partition is not None
+    bars = partition.read("15m").with_columns(**broken)
+    write_partition(lake.bars.path("BTCUSDT", "2025-02"), {"15m": bars}, partition.header.notes)
+    assert {each.check_name for each in check_bars(lake, [cell], now) if not each.passed} == {check}
+
+
+def test_bars_that_end_days_before_their_month_are_not_fresh(market: Settings) -> None:
+    lake, cell = Lake(market.lake_dir), Cell("2025-02", "BTCUSDT")
+    partition = lake.bars.partition("BTCUSDT", "2025-02")
+    assert partition is not None
+    early = partition.read("15m").filter(pl.col("open_time").dt.day() < 20)
+    write_partition(lake.bars.path("BTCUSDT", "2025-02"), {"15m": early}, partition.header.notes)
+    now = datetime(2025, 4, 1, tzinfo=UTC)
+    assert [each.check_name for each in check_bars(lake, [cell], now) if not each.passed] == ["freshness"]
