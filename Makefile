@@ -40,6 +40,7 @@ test: setup
 	@$(BIN)/python -m pytest -n 2
 
 bench: setup
+	@$(INSTALL) --constraint requirements.lock --editable '.[test,bench]'
 	@$(BIN)/python -m benchmarks $(if $(SHORT),--short)
 
 lint: setup
@@ -51,7 +52,7 @@ lint: setup
 
 # the versions that the tests ran with, taken from this environment
 lock: setup
-	@$(INSTALL) --editable '.[test,lint]'
+	@$(INSTALL) --editable '.[test,lint,bench]'
 	@$(FREEZE) | grep -v '^-e' > requirements.lock
 
 clean:

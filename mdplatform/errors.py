@@ -91,6 +91,18 @@ class UnknownInput(UnknownName):
     kind = "input column"
 
 
+class UnknownComposite(UnknownName):
+    """A composite indicator that nobody registered."""
+
+    kind = "composite"
+
+
+class UnknownSeries(UnknownName):
+    """A macro series of which the lake holds nothing."""
+
+    kind = "series"
+
+
 class UnknownAsset(UnknownName):
     """An asset that the platform does not define."""
 
@@ -105,6 +117,14 @@ class UnknownSource(UnknownName):
 
 class InvalidSymbol(PlatformError):
     """A text that cannot be a symbol (1 to 32 of A–Z, 0–9, `_`, `-`, `.`; it starts with a letter or digit)."""
+
+
+class InvalidTable(PlatformError):
+    """A table of trades, depth, sentiment or macro observations that lacks columns, or whose rows make no sense."""
+
+
+class InvalidFormula(PlatformError):
+    """A formula that is refused; the cause says at which column, and the value shows it with a caret."""
 
 
 class InvalidFeature(PlatformError):

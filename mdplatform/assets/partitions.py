@@ -1,6 +1,7 @@
 """Partitions: the calendar months, the symbols, and how one asset's partitions depend on another's.
 
-What follows from bars is partitioned by month × symbol. A month of indicators needs bars from before it: how many
+What follows from bars is partitioned by month × symbol, what follows from trades by day × symbol, cross-sections and
+sentiment by month, and macro by series. A month of indicators needs bars from before it: how many
 months follows from the standing catalogue's slowest timeframe.
 """
 
@@ -19,7 +20,10 @@ from mdplatform.settings import Settings
 FIRST_MONTH = Settings.load().first_month
 SYMBOL = dg.DynamicPartitionsDefinition(name="symbol")
 MONTH = dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, fmt="%Y-%m", end_offset=1)
+DAY = dg.DailyPartitionsDefinition(start_date=f"{FIRST_MONTH}-01", end_offset=1)
+SERIES = dg.DynamicPartitionsDefinition(name="series")
 MONTH_BY_SYMBOL = dg.MultiPartitionsDefinition({"month": MONTH, "symbol": SYMBOL})
+DAY_BY_SYMBOL = dg.MultiPartitionsDefinition({"day": DAY, "symbol": SYMBOL})
 
 _SHORTEST_MONTH = timedelta(days=28)
 

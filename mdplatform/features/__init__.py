@@ -6,7 +6,9 @@ Importing this does not import the indicator library; the first computation does
 
 from mdplatform.features.catalogue import Catalogue, standing_catalogue
 from mdplatform.features.compute import Evaluation, compute, evaluate
+from mdplatform.features.data import Data, Grid, TableData, Truncated, Values
 from mdplatform.features.graph import computations, extra_rows, inputs_of, load_from
+from mdplatform.features.panel import evaluate_on, frame
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.registry import ALIASES, definition, engine, function_names
 from mdplatform.features.spec import FeatureSpec
@@ -14,15 +16,22 @@ from mdplatform.features.spec import FeatureSpec
 __all__ = [
     "ALIASES",
     "Catalogue",
+    "Data",
     "Evaluation",
     "FeatureLike",
     "FeatureSpec",
+    "Grid",
+    "TableData",
+    "Truncated",
+    "Values",
     "computations",
     "compute",
     "definition",
     "engine",
     "evaluate",
+    "evaluate_on",
     "extra_rows",
+    "frame",
     "function_names",
     "inputs_of",
     "load_from",

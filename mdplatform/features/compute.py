@@ -18,11 +18,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidFeature, UnknownFeature
-from mdplatform.features import talib_functions
-from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
-from mdplatform.features.degenerate import find_made_up
+from mdplatform.features.bar_arrays import BarsLike, read_bars
 from mdplatform.features.graph import computations, inputs_of
-from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, STATUSES, UNSETTLED
+from mdplatform.features.guard import STATUSES, UNSETTLED
+from mdplatform.features.indicators import evaluate_one
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
@@ -30,7 +29,6 @@ from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
 
 _WORDS = pl.Series(STATUSES)
-_TRANSFORMS = "Math Transform"  # these divide nothing: what they give no number for is outside their domain or range
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def evaluate(
     arrays = read_bars(bars, _timeframe(specs, timeframe), inputs_of(specs))
     values: dict[str, Floats] = {}
     statuses: dict[str, NDArray[np.int8]] = {}
-    computed = {whole: _evaluate_one(whole, arrays) for whole in computations(specs)}
+    computed = {whole: evaluate_one(whole, arrays) for whole in computations(specs)}
     for spec in specs:
         outputs, status = computed[spec.whole]
         places = [spec.definition.outputs.index(each) for each in spec.outputs]
@@ -133,33 +131,3 @@ def _timeframe(specs: Iterable[FeatureSpec], given: Timeframe | str | None) -> T
             remedy="Compute each timeframe on its own bars",
         )
     return told.pop() if told else None
-
-
-def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDArray[np.int8]]:
-    rows, lookback = len(bars.open_time), spec.lookback
-    holes = bars.holes(spec.inputs, spec.anchor)
-    columns = [bars.columns[name] for name in spec.inputs]
-    if holes.is_whole and rows > lookback:
-        outputs = talib_functions.run(spec, columns)
-    else:
-        outputs = [np.full(rows, np.nan) for _ in spec.definition.outputs]
-        for segment in holes.segments:
-            if segment.stop - segment.start > lookback:
-                inside = slice(segment.start, segment.stop)
-                parts = talib_functions.run(spec, [each[inside] for each in columns])
-                for output, part in zip(outputs, parts, strict=True):
-                    output[inside] = part
-    statuses = holes.statuses_after(lookback, None if spec.anchor else spec.settle)
-    refused = find_made_up(spec, bars, outputs)
-    for output in outputs:
-        if not np.isfinite(output[lookback:].sum()):  # which is quicker than to look at each
-            refused.append(
-                (~np.isfinite(output), DEGENERATE if spec.definition.group == _TRANSFORMS else DIVISION_BY_ZERO)
-            )
-    for where, reason in refused:
-        lost = where & (statuses <= UNSETTLED)
-        if lost.any():
-            statuses = np.where(lost, np.int8(reason), statuses)
-            for output in outputs:
-                output[lost] = np.nan
-    return outputs, statuses

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 ParameterValue: TypeAlias = int | float | str
 
@@ -29,7 +30,10 @@ ANCHORS = ("day", "week", "month", "year")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter: `kind` is `integer`, `real` or `choice`; a choice has `choices`, the others a closed range."""
+    """A parameter: `kind` is `integer`, `real`, `choice` or `text`; a choice has `choices`, numbers a closed range.
+
+    A text matches the regular expression `pattern` whole; `meaning` says in words what is allowed.
+    """
 
     name: str
     kind: str
@@ -37,10 +41,14 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[ParameterValue, ...] = ()
+    pattern: str = ""
+    meaning: str = ""
 
     @property
     def allowed(self) -> str:
         """Say what values are allowed."""
+        if self.kind == "text":
+            return self.meaning
         if self.kind != "choice":
             noun = "an integer" if self.kind == "integer" else "a number"
             return f"{noun} from {self.minimum:g} to {self.maximum:g}"
@@ -59,7 +67,12 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A function of the registry. One that `is_cumulative` sums since its `anchor`, which is its last parameter."""
+    """A function of the registry. One that `is_cumulative` sums since its `anchor`, which is its last parameter.
+
+    `kind` is the module of `features.kinds` that computes it, and `engine` names what does, with a version that
+    changes when its values do; it is part of every identity. `lengths` gives lookback and settle of its arguments in
+    rows, where the function is one of rows. A text that is `required` has no default: it must be given.
+    """
 
     name: str
     title: str
@@ -69,6 +82,10 @@ class Definition:
     parameters: tuple[Parameter, ...]
     outputs: tuple[str, ...]
     fixed_lookback: int | None = None
+    kind: str = "indicators"
+    engine: str = ""
+    lengths: Callable[[Mapping[str, Any]], tuple[int, int]] | None = None
+    required: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

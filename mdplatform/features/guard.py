@@ -34,7 +34,17 @@ STATUSES = (
     "not_available_yet",
 )
 """A status is a small integer, the index in this tuple; from the third on it is the reason of a null."""
-SETTLED, UNSETTLED, INSUFFICIENT_HISTORY, GAP, MISSING_VOLUME, DIVISION_BY_ZERO, DEGENERATE, *_ = range(len(STATUSES))
+(
+    SETTLED,
+    UNSETTLED,
+    INSUFFICIENT_HISTORY,
+    GAP,
+    MISSING_VOLUME,
+    DIVISION_BY_ZERO,
+    DEGENERATE,
+    STALE,
+    NOT_AVAILABLE_YET,
+) = range(len(STATUSES))
 REASONS = STATUSES[2:]
 
 

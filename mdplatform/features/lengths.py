@@ -12,6 +12,7 @@ from math import ceil, isqrt, log, log1p
 from typing import Any, TypeAlias
 
 from mdplatform.features.definition import Definition, ParameterValue
+from mdplatform.features.kinds import INDICATORS
 
 Arguments: TypeAlias = Mapping[str, Any]
 Formula: TypeAlias = Callable[[Arguments], int]
@@ -22,13 +23,19 @@ EPSILON = 1e-12
 
 def lookback(definition: Definition, arguments: Mapping[str, ParameterValue]) -> int:
     """Give the number of rows before the first value: row `lookback` (from 0) is the first that has one."""
+    if definition.lengths is not None:
+        return definition.lengths(arguments)[0]
     if definition.fixed_lookback is not None:
         return definition.fixed_lookback
+    if definition.kind != INDICATORS:
+        return 0
     return int(_LOOKBACK.get(definition.name, _period_less(1))(arguments))
 
 
 def settle(definition: Definition, arguments: Mapping[str, ParameterValue]) -> int:
     """Give the number of rows after the first value until values no longer depend on where history began."""
+    if definition.lengths is not None:
+        return definition.lengths(arguments)[1]
     formula = _SETTLE.get(definition.name)
     return int(formula(arguments)) if formula else 0
 

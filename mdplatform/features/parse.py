@@ -3,7 +3,7 @@
 The text's grammar, read by hand and never evaluated:
 
     feature  = name [ "(" [ item { "," item } ] ")" ] [ "." output ]
-    item     = input column | number | parameter "=" ( number | word )
+    item     = input column | number | parameter "=" ( number | word | text in quotes )
 
 Inputs come first, then numbers in the registry's order of parameters, then named parameters.
 """
@@ -30,15 +30,18 @@ from mdplatform.features import registry
 from mdplatform.features.definition import Definition, Parameter, ParameterValue
 from mdplatform.features.registry import ALIASES, INPUT_COLUMNS, PARAMETER_ALIASES, Alias
 from mdplatform.features.spec import FeatureSpec
+from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.timeframe import Timeframe
 
 FeatureLike: TypeAlias = "str | Mapping[str, Any] | FeatureSpec"
 
 MAXIMUM_LENGTH = 500
 _EXAMPLE = "Write it as in `RSI(timeperiod=14)`, `EMA(high, 20)` or `MACD(fast=12, slow=26, signal=9).macdhist`"
-_KEYS = ("name", "parameters", "inputs", "output", "timeframe")
+_KEYS = ("name", "parameters", "inputs", "output", "timeframe", "symbol")
+_VALUES = (["number"], ["word"], ["quoted"])
 _TOKEN = re.compile(
-    r"\s*(?:(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<mark>[(),=.]))"
+    r"\s*(?:(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<mark>[(),=.])"
+    r"|\"(?P<quoted>[^\"]*)\"|'(?P<quoted_so>[^']*)')"
 )
 
 
@@ -46,7 +49,7 @@ def parse_feature(given: FeatureLike) -> FeatureSpec:
     """Give the spec of a feature told as text, as a mapping, or as a spec already.
 
     A mapping has `name` and, where they are wanted, `parameters` (a mapping), `inputs` (a column or a list of them),
-    `output` and `timeframe`. Names and parameters may be the registry's or an alias, in any case.
+    `output`, `timeframe` and `symbol`. Names and parameters may be the registry's or an alias, in any case.
 
     Raises UnknownFeature, UnknownParameter, UnknownInput, UnknownOutput, UnknownTimeframe, ParameterOutOfRange or
     InvalidFeature; each says what was wrong, in which feature, and what is allowed.
@@ -67,7 +70,7 @@ def parse_feature(given: FeatureLike) -> FeatureSpec:
 
 @lru_cache(maxsize=4096)
 def _from_spec(spec: FeatureSpec) -> FeatureSpec:
-    return _build(spec.name, (), spec.arguments, spec.inputs, spec.output, spec.timeframe)
+    return _build(spec.name, (), spec.arguments, spec.inputs, spec.output, spec.timeframe, spec.symbol)
 
 
 def _from_mapping(given: Mapping[str, Any]) -> FeatureSpec:
@@ -82,10 +85,10 @@ def _from_mapping(given: Mapping[str, Any]) -> FeatureSpec:
         raise InvalidFeature("Parameters are not a mapping of names to values", value=parameters, remedy=_EXAMPLE)
     if not isinstance(inputs, Sequence) or not all(isinstance(each, str) for each in inputs):
         raise InvalidFeature("Inputs are not a list of column names", value=inputs, remedy=_EXAMPLE)
-    output, timeframe = given.get("output"), given.get("timeframe")
-    if not isinstance(output, str | None) or not isinstance(timeframe, str | None):
-        raise InvalidFeature("Output and timeframe are texts", value=dict(given), remedy=_EXAMPLE)
-    return _build(given["name"], (), dict(parameters), tuple(inputs), output, timeframe)
+    output, timeframe, symbol = (given.get(key) for key in ("output", "timeframe", "symbol"))
+    if not all(isinstance(each, str | None) for each in (output, timeframe, symbol)):
+        raise InvalidFeature("Output, timeframe and symbol are texts", value=dict(given), remedy=_EXAMPLE)
+    return _build(given["name"], (), dict(parameters), tuple(inputs), output, timeframe, symbol)
 
 
 @lru_cache(maxsize=4096)
@@ -107,7 +110,7 @@ def _from_text(text: str) -> FeatureSpec:
                 inputs.append(item[0][1])
             elif kinds == ["number"] and not named:
                 numbers.append(_number(item[0][1]))
-            elif kinds in (["word", "mark", "number"], ["word", "mark", "word"]) and item[1][1] == "=":
+            elif kinds[:2] == ["word", "mark"] and kinds[2:] in _VALUES and item[1][1] == "=":
                 if item[0][1].lower() in named:
                     raise InvalidFeature(f"Parameter {item[0][1]} is given twice", value=text, remedy="Give it once")
                 named[item[0][1].lower()] = _number(item[2][1]) if item[2][0] == "number" else item[2][1]
@@ -119,7 +122,7 @@ def _from_text(text: str) -> FeatureSpec:
         output = tokens[1][1]
     elif tokens:
         raise _unreadable(text)
-    return _build(name[1], tuple(numbers), named, tuple(inputs), output, None)
+    return _build(name[1], tuple(numbers), named, tuple(inputs), output)
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -132,7 +135,8 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         found = _TOKEN.match(text, position)
         if found is None or not text.isascii():
             raise _unreadable(text)
-        tokens.append((str(found.lastgroup), found[str(found.lastgroup)]))
+        kind = str(found.lastgroup)
+        tokens.append((kind.removesuffix("_so"), found[kind]))
         position = found.end()
     return tokens
 
@@ -165,7 +169,8 @@ def _build(
     named: Mapping[str, Any],
     inputs: Sequence[str],
     output: str | None,
-    timeframe: str | None,
+    timeframe: str | None = None,
+    symbol: str | None = None,
 ) -> FeatureSpec:
     alias = ALIASES.get(name.upper()) or Alias(name.upper())
     try:
@@ -183,6 +188,7 @@ def _build(
         inputs=_inputs(definition, inputs or alias.inputs),
         output=_output(definition, output or alias.output),
         timeframe=None if timeframe is None else Timeframe.parse(timeframe),
+        symbol=None if symbol is None else parse_symbol(symbol),
     )
 
 
@@ -207,6 +213,12 @@ def _parameters(
             raise InvalidFeature(f"Parameter {full} of {definition.name} is given twice", value=value)
         given[full] = value
     given.update(alias.fixed)
+    for name in definition.required:
+        if name not in given:
+            raise ParameterOutOfRange(
+                f"Parameter {name} of {definition.name} is missing",
+                remedy=f"Give it: {_parameter(definition, name).allowed}",
+            )
     stated = tuple(
         (each.name, _checked(definition, each, given[each.name]) if each.name in given else each.default)
         for each in definition.parameters
@@ -219,12 +231,19 @@ def _parameters(
     return stated
 
 
+def _parameter(definition: Definition, name: str) -> Parameter:
+    return next(each for each in definition.parameters if each.name == name)
+
+
 def _checked(definition: Definition, parameter: Parameter, value: object) -> ParameterValue:
     if parameter.kind == "choice":
         word = value.lower() if isinstance(value, str) else value
         for choice in parameter.choices:
             if not isinstance(word, bool) and word == choice:
                 return choice
+    elif parameter.kind == "text":
+        if isinstance(value, str) and re.fullmatch(parameter.pattern, value):
+            return value
     elif isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(_as_float(value)):
         inside = parameter.minimum is not None and parameter.maximum is not None
         if inside and parameter.minimum <= value <= parameter.maximum:  # type: ignore[operator]

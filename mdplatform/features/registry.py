@@ -16,6 +16,7 @@ from typing import Any
 
 from mdplatform.errors import UnknownFeature
 from mdplatform.features.definition import ANCHORS, Definition, Input, Parameter, ParameterValue
+from mdplatform.features.kinds import declared
 from mdplatform.market.bars import VALUE_COLUMNS
 
 CUMULATIVE = frozenset(["AD", "CUMSUM", "NVI", "OBV", "PVI", "PVT", "VWAP", "WAD"])
@@ -49,8 +50,13 @@ ALIASES: Mapping[str, Alias] = MappingProxyType(
 
 
 def function_names() -> tuple[str, ...]:
-    """Give the name of every function, sorted; aliases are in `ALIASES`."""
+    """Give the name of every function of every kind, sorted; aliases are in `ALIASES`."""
     return tuple(_definitions())
+
+
+def indicator_names() -> tuple[str, ...]:
+    """Give the name of every technical indicator, sorted."""
+    return tuple(_frozen()["functions"])
 
 
 def definition(name: str) -> Definition:
@@ -69,7 +75,7 @@ def definition(name: str) -> Definition:
 
 
 def engine() -> str:
-    """Give the engine's name and version, which is part of every identity."""
+    """Give the indicators' engine and its version, which is part of the identity of each."""
     return str(_frozen()["engine"])
 
 
@@ -82,7 +88,8 @@ def _frozen() -> dict[str, Any]:
 
 @cache
 def _definitions() -> Mapping[str, Definition]:
-    return MappingProxyType({name: _as_definition(name, form) for name, form in _frozen()["functions"].items()})
+    indicators = {name: _as_definition(name, form) for name, form in _frozen()["functions"].items()}
+    return MappingProxyType(dict(sorted({**indicators, **declared()}.items())))
 
 
 def _as_definition(name: str, form: Mapping[str, Any]) -> Definition:
@@ -108,4 +115,5 @@ def _as_definition(name: str, form: Mapping[str, Any]) -> Definition:
         parameters=tuple(parameters),
         outputs=tuple(form["outputs"]),
         fixed_lookback=form.get("lookback"),
+        engine=engine(),
     )

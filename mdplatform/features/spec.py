@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -11,13 +12,15 @@ from mdplatform.features import lengths, registry
 from mdplatform.features.definition import Definition, ParameterValue
 from mdplatform.market.timeframe import Timeframe
 
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 
 @dataclass(frozen=True)
 class FeatureSpec:
     """A feature, declared in full; made by `parse_feature`, which checks it.
 
     `parameters` states every parameter, in the registry's order; `inputs` names every input column; `output` is the one
-    output picked, or None for all; `timeframe` is None where it is told elsewhere.
+    output picked, or None for all; `timeframe` and `symbol` are None where they are told elsewhere.
 
     >>> from mdplatform.features import parse_feature
     >>> spec = parse_feature("macd(fast=8)")
@@ -32,9 +35,12 @@ class FeatureSpec:
     inputs: tuple[str, ...]
     output: str | None = None
     timeframe: Timeframe | None = None
+    symbol: str | None = None
 
     def __hash__(self) -> int:
-        return hash((self.canonical, self.timeframe))  # quicker than to hash the fields, since a text keeps its hash
+        return hash(
+            (self.canonical, self.timeframe, self.symbol)
+        )  # quicker than to hash the fields, since a text keeps its hash
 
     def __str__(self) -> str:
         return self.canonical
@@ -50,6 +56,11 @@ class FeatureSpec:
         if len(self.definition.outputs) == 1:
             return (self._call,)
         return tuple(f"{self._call}.{each}" for each in self.outputs)
+
+    @cached_property
+    def place(self) -> str:
+        """What follows its names where it is of another symbol or timeframe than its row: `@ETHUSDT@1h`, or nothing."""
+        return "".join(f"@{each}" for each in (self.symbol, self.timeframe) if each)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -83,8 +94,10 @@ class FeatureSpec:
 
     @property
     def whole(self) -> FeatureSpec:
-        """The same feature with all outputs and no timeframe: what is computed, once, for all that share it."""
-        return self if self.output is None and self.timeframe is None else replace(self, output=None, timeframe=None)
+        """The same feature with all outputs, and neither timeframe nor symbol: what is computed, once, for all."""
+        if self.output is None and self.timeframe is None and self.symbol is None:
+            return self
+        return replace(self, output=None, timeframe=None, symbol=None)
 
     def at(self, timeframe: Timeframe | str | None) -> FeatureSpec:
         """Give the same feature in that timeframe."""
@@ -94,13 +107,16 @@ class FeatureSpec:
     def id(self) -> str:
         """Sixteen hexadecimal digits that stand for all of it and the engine's version, the same in every process."""
         timeframe = None if self.timeframe is None else self.timeframe.value
-        told = json.dumps([self._call, self.inputs, self.output, timeframe, registry.engine()])
+        told = json.dumps(
+            [self._call, self.inputs, self.output, timeframe, self.definition.engine]
+            + ([self.symbol] if self.symbol else [])
+        )
         return blake2b(told.encode(), digest_size=8).hexdigest()
 
     @cached_property
     def _call(self) -> str:
         named = () if self.inputs == self.definition.columns else self.inputs[: _free_count(self.definition)]
-        given = (f"{name}={number_text(value)}" for name, value in self.parameters)
+        given = (f"{name}={value_text(value)}" for name, value in self.parameters)
         told = ",".join((*named, *given))
         return f"{self.name}({told})" if told else self.name
 
@@ -109,12 +125,16 @@ def _free_count(definition: Definition) -> int:
     return sum(each.free for each in definition.inputs)
 
 
-def number_text(value: ParameterValue) -> str:
+def value_text(value: ParameterValue) -> str:
     """Write a parameter's value so that equal values have one text: 2.0 as `2`, else the shortest exact decimal.
 
-    >>> number_text(2.0), number_text(0.02), number_text("month")
-    ('2', '0.02', 'month')
+    A text that is no plain word stands in quotes.
+
+    >>> value_text(2.0), value_text(0.02), value_text("month"), value_text("BTC-USD")
+    ('2', '0.02', 'month', '"BTC-USD"')
     """
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return value if _WORD.fullmatch(value) else f'"{value}"'
+    return repr(value)

@@ -31,11 +31,15 @@ _LONGEST_WRITE_SECONDS = 600.0
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Where the rows of one group lie: its row groups, and the first and last open time (microseconds) in each."""
+    """Where the rows of one group lie: its row groups, and the first and last time (microseconds) in each.
+
+    `data_version` is the hash of the group's own content; empty in files written before there was one.
+    """
 
     rows: int
     row_groups: list[int]
     bounds: list[tuple[int, int]]
+    data_version: str = ""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -88,11 +92,16 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def write_partition(path: Path, groups: Mapping[str, pl.DataFrame], notes: Mapping[str, Any] | None = None) -> Header:
+def write_partition(
+    path: Path,
+    groups: Mapping[str, pl.DataFrame],
+    notes: Mapping[str, Any] | None = None,
+    time_column: str = "open_time",
+) -> Header:
     """Write `groups` (one or more frames of one schema) to `path`: temporary file, fsync, rename, fsync.
 
-    Empty frames make no group; where all are empty, the file has the schema and no rows. Two writers of the same path
-    do not harm each other: the last one to end wins.
+    The rows of a group ascend by `time_column`. Empty frames make no group; where all are empty, the file has the
+    schema and no rows. Two writers of the same path do not harm each other: the last one to end wins.
     """
     schema = _arrow(next(iter(groups.values())).clear()).schema
     groups = {name: frame for name, frame in groups.items() if len(frame)}
@@ -100,8 +109,9 @@ def write_partition(path: Path, groups: Mapping[str, pl.DataFrame], notes: Mappi
     placed: dict[str, Group] = {}
     number = 0
     for name, frame in groups.items():
-        bounds = [_bounds(frame["open_time"][at : at + _ROW_GROUP]) for at in range(0, len(frame), _ROW_GROUP)]
-        placed[name] = Group(len(frame), list(range(number, number + len(bounds))), bounds)
+        bounds = [_bounds(frame[time_column][at : at + _ROW_GROUP]) for at in range(0, len(frame), _ROW_GROUP)]
+        version = _content_hash({name: tables[name]})
+        placed[name] = Group(len(frame), list(range(number, number + len(bounds))), bounds, version)
         number += len(bounds)
     header = Header(_content_hash(tables), placed, dict(notes or {}))
     path.parent.mkdir(parents=True, exist_ok=True)

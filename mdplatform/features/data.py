@@ -1,0 +1,239 @@
+"""What features are computed from, behind one protocol: kernels never know where an array came from.
+
+Whoever asks for features hands over a `Data`: the lake's (`mdplatform.lake.data`), tables in memory (`TableData`), or
+one of these cut off at an instant (`Truncated`), by which look-ahead is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mdplatform.errors import NoData
+from mdplatform.features.talib_functions import Floats
+from mdplatform.market.bars import empty_bars
+from mdplatform.market.dataset import Dataset
+from mdplatform.market.depth import DEPTH
+from mdplatform.market.macro import MACRO
+from mdplatform.market.resample import complete_grid, resample
+from mdplatform.market.sentiment import SENTIMENT
+from mdplatform.market.time import from_us, to_us
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.market.trades import TRADES
+
+_PROVIDERS = "mdplatform.data"
+
+
+class Data(Protocol):
+    """Where inputs come from. All times are microseconds; ranges are `[start, end)`; None means without a bound.
+
+    Rows are the newest revisions, or with an `as_of` those that were known then. Nothing is repaired or filled.
+    """
+
+    def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give closed bars by open time (`BAR_SCHEMA`) on a complete grid, gaps as rows; empty if there are none."""
+        ...
+
+    def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give trades (`TRADES.schema`) by time, ascending; empty if there are none."""
+        ...
+
+    def trade_days(self, symbol: str) -> list[str]:
+        """Give the days (`YYYY-MM-DD`) of which there are trades, oldest first: within them, no trade means none."""
+        ...
+
+    def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the rows of order-book messages (`DEPTH.schema`) by time, ascending."""
+        ...
+
+    def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give scored documents (`SENTIMENT.schema`) by `available_at`, ascending."""
+        ...
+
+    def macro(self, series: str) -> pl.DataFrame:
+        """Give every vintage of a series (`MACRO.schema`), ascending by `available_at`; empty if there is none."""
+        ...
+
+    def symbols(self) -> list[str]:
+        """Give the symbols of which there are bars."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows that values are wanted for: the bars of a symbol in a timeframe, by open time, without a hole.
+
+    Whatever is computed for a row may use what is available at its close, and nothing later.
+    """
+
+    symbol: str
+    timeframe: Timeframe
+    open_time: NDArray[np.int64]
+
+    @cached_property
+    def close_time(self) -> NDArray[np.int64]:
+        """When each row closes (microseconds), which is T of every join."""
+        return self.open_time + self.timeframe.microseconds
+
+    @property
+    def start(self) -> int:
+        """The first row's open time."""
+        return int(self.open_time[0])
+
+    @property
+    def end(self) -> int:
+        """The last row's close."""
+        return int(self.open_time[-1]) + self.timeframe.microseconds
+
+    def __len__(self) -> int:
+        return len(self.open_time)
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a feature is worth in each row: its outputs (NaN where null), and each row's status (index in `STATUSES`).
+
+    `ages` tells for features of slow series how old the value was at the row's close (microseconds, −1 where there is
+    none), else None. `method` names how it was computed where there is a choice, such as `trades` or `bars:1m`.
+    """
+
+    outputs: tuple[Floats, ...]
+    statuses: NDArray[np.int8]
+    ages: NDArray[np.int64] | None = None
+    method: str | None = None
+
+
+@dataclass
+class TableData:
+    """Tables in memory: bars by symbol (of one timeframe each; longer ones are built from them), and the others.
+
+    >>> TableData().symbols()
+    []
+    """
+
+    bars_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    trades_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    depth_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    macro_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    sentiment_rows: pl.DataFrame | None = None
+
+    def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the bars of `symbol`, or those built of its shorter ones."""
+        held = self.bars_of.get(symbol)
+        if held is None or held.is_empty():
+            return empty_bars()
+        own = Timeframe.parse(held["timeframe"][0])
+        if own is not timeframe:
+            if not own.divides(timeframe):
+                return empty_bars()
+            held = resample(held, timeframe)
+            if held.is_empty():
+                return held
+            opens = held["open_time"].dt.epoch("us")
+            held = complete_grid(held, timeframe, symbol, int(opens[0]), int(opens[-1]) + timeframe.microseconds)
+        return within(held, "open_time", start, end)
+
+    def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the trades of `symbol`."""
+        return within(self.trades_of.get(symbol, _empty(TRADES)), TRADES.time, start, end)
+
+    def trade_days(self, symbol: str) -> list[str]:
+        """Give the days on which `symbol` has trades."""
+        days = self.trades_of.get(symbol, _empty(TRADES))["time"].dt.strftime("%Y-%m-%d")
+        return days.unique().sort().to_list()
+
+    def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the book messages of `symbol`."""
+        return within(self.depth_of.get(symbol, _empty(DEPTH)), DEPTH.time, start, end)
+
+    def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the scored documents."""
+        rows = self.sentiment_rows if self.sentiment_rows is not None else _empty(SENTIMENT)
+        return within(rows, SENTIMENT.time, start, end)
+
+    def macro(self, series: str) -> pl.DataFrame:
+        """Give the vintages of `series`."""
+        return self.macro_of.get(series, _empty(MACRO))
+
+    def symbols(self) -> list[str]:
+        """Give the symbols of which there are bars."""
+        return sorted(self.bars_of)
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """`data` as if nothing after the instant `at` (microseconds) had happened yet."""
+
+    data: Data
+    at: int
+
+    def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the bars that were closed at the instant."""
+        bars = self.data.bars(symbol, timeframe, start, end)
+        return bars.filter(pl.coalesce("available_at", "close_time") <= from_us(self.at))
+
+    def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the trades that were available."""
+        return self._known(self.data.trades(symbol, start, end))
+
+    def trade_days(self, symbol: str) -> list[str]:
+        """Give the days that had begun."""
+        return [day for day in self.data.trade_days(symbol) if day <= f"{from_us(self.at):%Y-%m-%d}"]
+
+    def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the messages that were available."""
+        return self._known(self.data.depth(symbol, start, end))
+
+    def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give the documents that were available."""
+        return self._known(self.data.sentiment(start, end))
+
+    def macro(self, series: str) -> pl.DataFrame:
+        """Give the vintages that were available."""
+        return self._known(self.data.macro(series))
+
+    def symbols(self) -> list[str]:
+        """Give the symbols of which there are bars."""
+        return self.data.symbols()
+
+    def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(pl.col("available_at") <= from_us(self.at))
+
+
+def default_data(as_of: datetime | None = None) -> Data:
+    """Give the data of the platform's home, as installed under the entry point `mdplatform.data`. Raises `NoData`."""
+    for provider in entry_points(group=_PROVIDERS):
+        data: Data = provider.load()(as_of)
+        return data
+    raise NoData("No data to compute from", remedy="Pass `data`, or install mdplatform so that it finds its home")
+
+
+def grid_of(bars: pl.DataFrame) -> Grid:
+    """Give the grid of `bars` (`BAR_SCHEMA`, at least one row)."""
+    opens = bars.get_column("open_time").to_physical().to_numpy()
+    return Grid(str(bars["symbol"][0]), Timeframe.parse(bars["timeframe"][0]), opens)
+
+
+def within(rows: pl.DataFrame, time: str, start: int | None, end: int | None) -> pl.DataFrame:
+    """Give the rows with `start <= time < end` (microseconds)."""
+    at = pl.col(time).dt.epoch("us")
+    if start is not None:
+        rows = rows.filter(at >= start)
+    return rows if end is None else rows.filter(at < end)
+
+
+def as_microseconds(moment: datetime | None) -> int | None:
+    """Give an instant as microseconds, None for none."""
+    return None if moment is None else to_us(moment)
+
+
+def _empty(dataset: Dataset) -> pl.DataFrame:
+    return pl.DataFrame(schema=dataset.schema)

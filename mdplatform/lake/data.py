@@ -1,0 +1,68 @@
+"""The lake as what features are computed from (`mdplatform.features.data.Data`)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from mdplatform.lake.lake import Lake
+from mdplatform.lake.tables import TableStore
+from mdplatform.market.time import from_us, months_between
+from mdplatform.market.timeframe import DAY_US, Timeframe
+from mdplatform.settings import Settings
+
+
+class LakeData:
+    """The rows of `lake`, the newest revisions or those that were known at `as_of`. Reads by key, never by a glob."""
+
+    def __init__(self, lake: Lake, as_of: datetime | None = None) -> None:
+        self.lake = lake
+        self.as_of = as_of
+
+    def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give closed bars on a complete grid."""
+        return self.lake.bars.read(symbol, timeframe, start, end, self.as_of)
+
+    def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give trades, ascending."""
+        return self._by_day(self.lake.table("trades"), symbol, start, end)
+
+    def trade_days(self, symbol: str) -> list[str]:
+        """Give the days of which there are trades."""
+        return [key.rpartition("/")[2] for key in self.lake.table("trades").keys(f"{symbol}/")]
+
+    def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give book messages, ascending."""
+        return self._by_day(self.lake.table("depth"), symbol, start, end)
+
+    def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
+        """Give scored documents, ascending by `available_at`."""
+        store = self.lake.table("sentiment")
+        keys = store.keys()
+        if start is not None and end is not None and keys:
+            keys = [month for month in months_between(start, end) if month in set(keys)]
+        return store.read(keys, start, end, self.as_of)
+
+    def macro(self, series: str) -> pl.DataFrame:
+        """Give every vintage of a series."""
+        return self.lake.table("macro").read([series], as_of=self.as_of)
+
+    def symbols(self) -> list[str]:
+        """Give the symbols of which there are bars."""
+        return self.lake.bars.symbols()
+
+    def _by_day(self, store: TableStore, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        if start is None or end is None:
+            keys = store.keys(f"{symbol}/")
+            first, last = (f"{symbol}/{from_us(each):%Y-%m-%d}" if each is not None else None for each in (start, end))
+            keys = [key for key in keys if (first is None or key >= first) and (last is None or key <= last)]
+        else:
+            first_day = start - start % DAY_US
+            keys = [f"{symbol}/{from_us(day):%Y-%m-%d}" for day in range(first_day, max(end, start), DAY_US)]
+        return store.read(keys, start, end, self.as_of)
+
+
+def of_home(as_of: datetime | None = None) -> LakeData:
+    """Give the data of the home that the settings name."""
+    return LakeData(Lake(Settings.load().lake_dir), as_of)

@@ -1,0 +1,167 @@
+"""Tables of the lake beside bars (trades, depth, sentiment, macro): what a source delivered waits, and is then merged.
+
+1. `stage` splits a delivery by partition and writes each part, whole, under the hash of its content.
+2. `merge`, which the dataset's asset calls, adds what waits to the partition: a row that is new is taken, one that is
+   there with the same values is unchanged, one with other values is a correction and gets the next revision.
+3. `read` gives the newest revision of each row, or those that were known at `as_of`.
+
+A run that dies between the two leaves what waits as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from mdplatform.errors import CorruptPartition, InvalidTable
+from mdplatform.lake.lock import locked
+from mdplatform.lake.partition import Partition, content_hash, write_partition
+from mdplatform.market.dataset import KEPT_BY_STORE, Dataset
+from mdplatform.market.time import to_us
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did, in delivered rows; `changed` tells whether there is a new `data_version`."""
+
+    taken: int = 0
+    unchanged: int = 0
+    corrected: int = 0
+    changed: bool = False
+    data_version: str = ""
+
+
+class TableStore:
+    """The partitions of one dataset under `folder`, and what waits for them under `inbox`."""
+
+    def __init__(self, dataset: Dataset, folder: Path, inbox: Path, locks: Path) -> None:
+        self.dataset = dataset
+        self._folder = folder
+        self._inbox = inbox
+        self._locks = locks
+
+    def path(self, key: str) -> Path:
+        """Give the file of one partition. Raises `InvalidTable` for what cannot be a key."""
+        if not _KEY.fullmatch(key):
+            raise InvalidTable(f"Not a key of {self.dataset.name}", value=key)
+        return self._folder / f"{key}.parquet"
+
+    def partition(self, key: str) -> Partition | None:
+        """Open one partition, if it is there."""
+        return Partition.open(self.path(key))
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Give the keys of the partitions that are there, ascending; those under `prefix` such as `BTCUSDT/`."""
+        found = (each.relative_to(self._folder).with_suffix("") for each in (self._folder / prefix).rglob("*.parquet"))
+        return sorted(each.as_posix() for each in found)
+
+    def stage(self, rows: pl.DataFrame, source: str, staged_at: datetime) -> list[str]:
+        """Let a delivery (`dataset.delivered`) wait; give the keys of its partitions. Raises `InvalidTable`."""
+        if rows.schema != self.dataset.delivered:
+            raise InvalidTable(f"Not a table of {self.dataset.name}", value=dict(rows.schema))
+        if rows.select(pl.any_horizontal(pl.col(self.dataset.time, "available_at").is_null()).any()).item():
+            raise InvalidTable(f"A row of {self.dataset.name} without a time", value=source)
+        parts = self.dataset.split(rows.sort(self.dataset.time, maintain_order=True))
+        for key, part in parts.items():
+            self.path(key)
+            folder = self._inbox / key
+            if not any(folder.glob(f"*-{content_hash({'': part})}.parquet")):
+                path = folder / f"{to_us(staged_at):020d}-{content_hash({'': part})}.parquet"
+                write_partition(path, {"rows": part}, {"source": source}, self.dataset.time)
+        return list(parts)
+
+    def waiting(self) -> list[str]:
+        """Give the keys for which something waits, ascending."""
+        return sorted({each.parent.relative_to(self._inbox).as_posix() for each in self._inbox.rglob("*.parquet")})
+
+    def discard(self, key: str, staged_at: datetime) -> None:
+        """Forget what a call staged at that instant for one partition."""
+        for path in (self._inbox / key).glob(f"{to_us(staged_at):020d}-*.parquet"):
+            path.unlink(missing_ok=True)
+
+    def merge(self, key: str) -> Merged:
+        """Merge what waits for one partition, oldest delivery first, and clear it away once it is in the lake."""
+        with locked(self._locks / f"{self.dataset.name}-{key.replace('/', '-')}.lock"):
+            staged = sorted((self._inbox / key).glob("*.parquet"))
+            there = self.partition(key)
+            before = there.read("rows").cast(self.dataset.schema) if there else pl.DataFrame(schema=self.dataset.schema)
+            held, taken, unchanged, corrected = before, 0, 0, 0
+            for path in staged:
+                rows = self._read_staged(path)
+                added = self._added(held, rows)
+                fresh = added.filter(pl.col("revision") == 0).height
+                taken, corrected = taken + fresh, corrected + added.height - fresh
+                unchanged += rows.height - added.height
+                held = pl.concat([held, added])
+            version = there.header.data_version if there else ""
+            if held.height > before.height:
+                ordered = held.sort(self.dataset.time, *self.dataset.unique, "revision")
+                version = write_partition(
+                    self.path(key), {"rows": ordered}, {"key": key}, self.dataset.time
+                ).data_version
+            for path in staged:
+                path.unlink(missing_ok=True)
+            return Merged(taken, unchanged, corrected, held.height > before.height, version)
+
+    def _read_staged(self, path: Path) -> pl.DataFrame:
+        partition = Partition.open(path)
+        if partition is None:
+            raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take it in again")
+        staged_us = int(path.name.split("-")[0])
+        return (
+            partition.read("rows")
+            .with_columns(
+                pl.lit(str(partition.header.notes["source"])).alias("source"),
+                pl.lit(0, dtype=pl.Int32).alias("revision"),
+                pl.lit(staged_us).cast(self.dataset.schema["ingested_at"]).alias("ingested_at"),
+            )
+            .select(list(self.dataset.schema))
+            .unique(self.dataset.unique, keep="last", maintain_order=True)
+        )
+
+    def _added(self, held: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        """Give those of `rows` that are new or differ from the newest revision held."""
+        own = [name for name in self.dataset.schema if name not in self.dataset.unique and name not in KEPT_BY_STORE]
+        newest = held.sort("revision").unique(self.dataset.unique, keep="last")
+        known = newest.select(
+            *self.dataset.unique, pl.col(own).name.suffix(" held"), pl.col("revision").alias("__held")
+        )
+        joined = rows.join(known, on=self.dataset.unique, how="left", nulls_equal=True, maintain_order="left")
+        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name} held")) for name in own)
+        is_new = pl.col("__held").is_null()
+        return (
+            joined.filter(is_new | ~same)
+            .with_columns((pl.col("__held") + 1).fill_null(0).cast(pl.Int32).alias("revision"))
+            .select(list(self.dataset.schema))
+        )
+
+    def read(
+        self, keys: Iterable[str], start: int | None = None, end: int | None = None, as_of: datetime | None = None
+    ) -> pl.DataFrame:
+        """Give the rows of these partitions (those that are there) with `start <= time < end` (microseconds).
+
+        One row for each identity: its newest revision, or with `as_of` the newest one known then, if it was available
+        then. Ascending by time.
+        """
+        opened = (self.partition(key) for key in keys)
+        parts = [each.read("rows", None, start, end).cast(self.dataset.schema) for each in opened if each]
+        rows = pl.concat(parts) if parts else pl.DataFrame(schema=self.dataset.schema)
+        at = pl.col(self.dataset.time).dt.epoch("us")
+        if start is not None:
+            rows = rows.filter(at >= start)
+        if end is not None:
+            rows = rows.filter(at < end)
+        if as_of is not None:
+            known = (pl.col("available_at") <= as_of) & ((pl.col("revision") == 0) | (pl.col("ingested_at") <= as_of))
+            rows = rows.filter(known)
+        if rows["revision"].max():
+            identity = (*self.dataset.by, *self.dataset.unique)
+            rows = rows.sort("revision").unique(identity, keep="last").sort(self.dataset.time, *self.dataset.unique)
+        return rows
