@@ -21,7 +21,7 @@ EDGE = 1 + 2.0**-49
 """What a quotient is multiplied by before it is rounded down."""
 
 _DIGITS = 12
-_MOST_ROWS = 10.0**13  # above, a double cannot tell neighbouring rows for certain
+_MOST_ROWS = 10.0**14  # above, a double cannot tell neighbouring rows for certain
 
 
 def checked_row_size(row_size: float | Decimal | str) -> float:
