@@ -6,6 +6,7 @@ import dagster as dg
 
 from mdplatform import assets
 from mdplatform.resources import LakeResource, RedisResource, SettingsResource
+from mdplatform.sensors.automation import automated, automation
 from mdplatform.sensors.left_behind import left_behind
 from mdplatform.sensors.running_month import (
     running_month,
@@ -20,10 +21,10 @@ def defs() -> dg.Definitions:
     """Give the platform's definitions."""
     settings = SettingsResource()
     return dg.Definitions(
-        assets=dg.load_assets_from_package_module(assets),
+        assets=dg.map_asset_specs(automated, dg.load_assets_from_package_module(assets)),  # type: ignore[arg-type]
         jobs=[running_month_job, running_month_panel_job],
         schedules=[running_month, running_month_panel],
-        sensors=[left_behind],
+        sensors=[automation, left_behind],
         resources={
             "settings": settings,
             "lake": LakeResource(settings=settings),

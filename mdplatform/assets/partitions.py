@@ -48,6 +48,18 @@ def with_history() -> dg.PartitionMapping:
     )
 
 
+def partition_key(key: str) -> str:
+    """Give Dagster's key of the partition that the lake files under `key`.
+
+    >>> str(partition_key("BTCUSDT/2025-01")), str(partition_key("BTCUSDT/2025-01-31")), partition_key("2025-01")
+    ('2025-01|BTCUSDT', '2025-01-31|BTCUSDT', '2025-01')
+    """
+    symbol, _, time = key.rpartition("/")
+    if not symbol:
+        return time
+    return dg.MultiPartitionKey({"month" if len(time) == len("2025-01") else "day": time, "symbol": symbol})
+
+
 @dataclass(frozen=True)
 class Cell:
     """One partition of an asset by month × symbol."""

@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.following import INPUTS, Following, fingerprint_of
 from mdplatform.assets.partitions import MONTH
 from mdplatform.errors import NoData
 from mdplatform.lake import Lake
@@ -44,8 +45,9 @@ def returns_panel(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
     """Materialize the months of the run."""
     versions = []
     for month in context.partition_keys:
+        inputs = inputs_of(lake.lake, month)  # before they are read
         frames = panel(lake.lake, month)
-        header = lake.lake.frames("returns_panel").write(month, frames, {"month": month})
+        header = lake.lake.frames("returns_panel").write(month, frames, {"month": month, INPUTS: inputs})
         versions.append(header.data_version)
         hourly = frames.get(Timeframe.H1, next(iter(frames.values())))
         context.add_asset_metadata(
@@ -57,6 +59,23 @@ def returns_panel(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
             partition_key=month,
         )
     return dg.MaterializeResult(data_version=data_version(versions))
+
+
+def inputs_of(lake: Lake, month: str) -> str:
+    """Give the fingerprint of the bars that a month is computed from: its own, and the last ones before."""
+    start, end = month_range(month)
+    return fingerprint_of(
+        {
+            f"{symbol} {timeframe}": lake.bars.fingerprint(symbol, timeframe, start - timeframe.microseconds, end)
+            for symbol in lake.bars.symbols()
+            for timeframe in TIMEFRAMES
+        }
+    )
+
+
+FOLLOWING = Following(
+    inputs_of, lambda lake: {month for each in lake.bars.symbols() for month in lake.bars.months(each)}
+)
 
 
 def panel(lake: Lake, month: str) -> dict[Timeframe, pl.DataFrame]:

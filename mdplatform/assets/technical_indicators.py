@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 
 from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, column_schema, data_version
+from mdplatform.assets.following import INPUTS, Following, fingerprint_of
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
 from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.errors import NoData
@@ -127,12 +128,13 @@ def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str,
     by_month = {cell.month: cell for cell in of_symbol}
     for months in consecutive(by_month):
         run = [by_month[month] for month in months]
+        inputs = {cell: inputs_of(lake, f"{cell.symbol}/{cell.month}") for cell in run}  # before they are read
         whole = {timeframe: _evaluate(lake, run, timeframe) for timeframe in CATALOGUE.timeframes}
         for cell in run:
             frames = {timeframe: _of_month(frame, cell.month) for timeframe, frame in whole.items()}
             frames = {timeframe: frame for timeframe, frame in frames.items() if len(frame)}
             if frames:
-                written[cell] = (_write(lake, cell, frames), frames)
+                written[cell] = (_write(lake, cell, frames, inputs[cell]), frames)
     return written
 
 
@@ -149,14 +151,34 @@ def _evaluate(lake: Lake, months: list[Cell], timeframe: Timeframe) -> pl.DataFr
     )
 
 
-def _write(lake: Lake, cell: Cell, frames: Frames) -> str:
+def inputs_of(lake: Lake, key: str) -> str:
+    """Give the fingerprint of the bars that a partition (`BTCUSDT/2025-01`) is computed from."""
+    symbol, month = key.split("/")
+    start, end = month_range(month)
+    return fingerprint_of(
+        {
+            each: lake.bars.fingerprint(symbol, each, CATALOGUE.load_from(each, start), end)
+            for each in CATALOGUE.timeframes
+        }
+    )
+
+
+FOLLOWING = Following(
+    inputs_of, lambda lake: (f"{each}/{month}" for each in lake.bars.symbols() for month in lake.bars.months(each))
+)
+
+
+def _write(lake: Lake, cell: Cell, frames: Frames, inputs: str) -> str:
     store, key = lake.frames("technical_indicators"), f"{cell.symbol}/{cell.month}"
     there = store.partition(key)
     if there is not None and there.header.groups.keys() == {timeframe.value for timeframe in frames}:
         held = {timeframe: there.read(timeframe) for timeframe in frames}
         if all(_same(held[timeframe], frame) for timeframe, frame in frames.items()):
-            return there.header.data_version
-    return store.write(key, frames, {"symbol": cell.symbol, "month": cell.month, "engine": engine()}).data_version
+            if there.header.notes.get(INPUTS) == inputs:
+                return there.header.data_version
+            frames = held
+    notes = {"symbol": cell.symbol, "month": cell.month, "engine": engine(), INPUTS: inputs}
+    return store.write(key, frames, notes).data_version
 
 
 def _same(held: pl.DataFrame, frame: pl.DataFrame) -> bool:

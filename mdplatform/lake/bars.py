@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from mdplatform.market.bars import BAR_SCHEMA, VALUE_COLUMNS, empty_bars
 from mdplatform.market.resample import RESAMPLED, complete_grid, resample
 from mdplatform.market.revisions import merge, newest, with_states
 from mdplatform.market.rules import sift
-from mdplatform.market.time import month_of
+from mdplatform.market.time import from_us, month_of
 from mdplatform.market.timeframe import Timeframe
 
 DERIVED = (Timeframe.M5, Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4, Timeframe.D1)
@@ -48,6 +49,7 @@ def _children(timeframe: Timeframe) -> tuple[Timeframe, ...]:
 
 
 _CHILDREN = {each: _children(each) for each in Timeframe}
+_HASHED = (*VALUE_COLUMNS, "revision")
 _MONTH_FILE = re.compile(r"(\d{4}-\d{2})\.parquet")
 
 
@@ -142,7 +144,8 @@ class BarStore:
             if rows_changed or partition:
                 ordered = {timeframe.value: after[timeframe] for timeframe in Timeframe if timeframe in after}
                 notes = {"symbol": symbol, "month": month, "batches": done, "disagreements": disagreements}
-                version = write_partition(self.path(symbol, month), ordered, notes).data_version
+                written = write_partition(self.path(symbol, month), ordered, notes, hashed_by_day=_HASHED)
+                version = written.data_version
             return MergeReport(
                 taken=counts["taken"],
                 unchanged=counts["unchanged"],
@@ -200,6 +203,25 @@ class BarStore:
                 built = resample(self._stored(symbol, months, child, first, after, as_of), timeframe)
                 bars = pl.concat([bars, built.join(bars, on="open_time", how="anti")]).sort("open_time")
         return complete_grid(bars, timeframe, symbol, first, after)
+
+    def fingerprint(self, symbol: str, timeframe: Timeframe, start: int, end: int) -> str:
+        """Give a hash of the bars that open on the days which `[start, end)` (microseconds) touches, from the headers.
+
+        It changes when any of those bars does: by a correction, or because there are more of them. Empty if there are
+        none.
+        """
+        first, last = f"{from_us(start):%Y-%m-%d}", f"{from_us(end - 1):%Y-%m-%d}"
+        found: list[str] = []
+        for month in self.months(symbol):
+            if not first[:7] <= month <= last[:7]:
+                continue
+            header = self._header(symbol, month)
+            for layer in _layers(timeframe):
+                group = header.groups.get(layer)
+                if group is not None:
+                    found += [f"{day} {group.days[day]}" for day in group.days if first <= day <= last]
+                    found += [] if group.days else [f"{month} {header.data_version}"]  # written before days were hashed
+        return hashlib.blake2b("\0".join(found).encode(), digest_size=8).hexdigest() if found else ""
 
     def tail(self, symbol: str, timeframe: Timeframe, rows: int) -> pl.DataFrame:
         """Give the newest `rows` bars on a complete grid (fewer where history is shorter), ascending."""

@@ -31,6 +31,16 @@ class FrameStore:
         """Open one partition, if it is there."""
         return Partition.open(self.path(key))
 
+    def all_keys(self) -> list[str]:
+        """Give the keys of the partitions that are there, ascending."""
+        found = (each.relative_to(self._folder).with_suffix("") for each in self._folder.rglob("*.parquet"))
+        return sorted(each.as_posix() for each in found)
+
+    def note(self, key: str, name: str) -> Any:
+        """Give one note of a partition's file, None where there is no such file or note."""
+        partition = self.partition(key)
+        return None if partition is None else partition.header.notes.get(name)
+
     def read(
         self, prefix: str, timeframe: Timeframe, start: int, end: int, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdplatform.errors import CorruptPartition
+from mdplatform.market.time import from_us
+from mdplatform.market.timeframe import DAY_US
 
 _KEY = b"mdplatform"
 _ROW_GROUP = 15_000
@@ -33,13 +36,15 @@ _LONGEST_WRITE_SECONDS = 600.0
 class Group(msgspec.Struct, frozen=True):
     """Where the rows of one group lie: its row groups, and the first and last time (microseconds) in each.
 
-    `data_version` is the hash of the group's own content; empty in files written before there was one.
+    `data_version` is the hash of the group's own content, and `days` that of the values of each UTC day (`2025-01-31`),
+    where they are kept; so that what follows from a part of the file knows whether that part has changed.
     """
 
     rows: int
     row_groups: list[int]
     bounds: list[tuple[int, int]]
     data_version: str = ""
+    days: dict[str, str] = {}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -97,10 +102,12 @@ def write_partition(
     groups: Mapping[str, pl.DataFrame],
     notes: Mapping[str, Any] | None = None,
     time_column: str = "open_time",
+    hashed_by_day: Sequence[str] = (),
 ) -> Header:
     """Write `groups` (one or more frames of one schema) to `path`: temporary file, fsync, rename, fsync.
 
-    The rows of a group ascend by `time_column`. Empty frames make no group; where all are empty, the file has the
+    The rows of a group ascend by `time_column`; the header gets a hash of each day's values in the columns
+    `hashed_by_day` (numbers), if there are any. Empty frames make no group; where all are empty, the file has the
     schema and no rows. Two writers of the same path do not harm each other: the last one to end wins.
     """
     schema = _arrow(next(iter(groups.values())).clear()).schema
@@ -111,7 +118,8 @@ def write_partition(
     for name, frame in groups.items():
         bounds = [_bounds(frame[time_column][at : at + _ROW_GROUP]) for at in range(0, len(frame), _ROW_GROUP)]
         version = _content_hash({name: tables[name]})
-        placed[name] = Group(len(frame), list(range(number, number + len(bounds))), bounds, version)
+        days = _hashed_days(frame, time_column, hashed_by_day) if hashed_by_day else {}
+        placed[name] = Group(len(frame), list(range(number, number + len(bounds))), bounds, version, days)
         number += len(bounds)
     header = Header(_content_hash(tables), placed, dict(notes or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +135,20 @@ def write_partition(
         temporary.unlink(missing_ok=True)
     _fsync_folder(path.parent)
     return header
+
+
+def _hashed_days(frame: pl.DataFrame, time_column: str, columns: Sequence[str]) -> dict[str, str]:
+    """Hash time and `columns` of each day; NaN stands for null, so that equal days have equal hashes."""
+    times = frame[time_column].dt.epoch("us").to_numpy()
+    numbers = frame.select(pl.col(columns).cast(pl.Float64).fill_null(float("nan"))).to_numpy(order="c")
+    days = times // DAY_US
+    edges = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    hashed: dict[str, str] = {}
+    for start, stop in pairwise(edges):
+        digest = hashlib.blake2b(times[start:stop].tobytes(), digest_size=8)
+        digest.update(np.ascontiguousarray(numbers[start:stop]).tobytes())
+        hashed[f"{from_us(int(times[start])):%Y-%m-%d}"] = digest.hexdigest()
+    return hashed
 
 
 def _clean_up(path: Path) -> None:
