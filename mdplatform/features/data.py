@@ -6,10 +6,10 @@ one of these cut off at an instant (`Truncated`), by which look-ahead is found o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import NoData
+from mdplatform.errors import InvalidBars, NoData
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import empty_bars
 from mdplatform.market.dataset import Dataset
@@ -30,6 +30,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.market.trades import TRADES
 
 _PROVIDERS = "mdplatform.data"
+_NEEDED_OF_BARS = ("symbol", "timeframe", "open_time", "close_time", "state", "available_at")
 
 
 class Data(Protocol):
@@ -115,6 +116,8 @@ class Values:
 class TableData:
     """Tables in memory: bars by symbol (of one timeframe each; longer ones are built from them), and the others.
 
+    Bars have the columns of `BAR_SCHEMA`, others those of their dataset; rows may come in any order, bars ascend.
+
     >>> TableData().symbols()
     []
     """
@@ -124,44 +127,39 @@ class TableData:
     depth_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     macro_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     sentiment_rows: pl.DataFrame | None = None
+    _built: dict[tuple[str, Timeframe], tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=dict, repr=False)
 
     def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
-        """Give the bars of `symbol`, or those built of its shorter ones."""
+        """Give the bars of `symbol`, or those built of its shorter ones. Raises `InvalidBars`."""
         held = self.bars_of.get(symbol)
         if held is None or held.is_empty():
             return empty_bars()
-        own = Timeframe.parse(held["timeframe"][0])
-        if own is not timeframe:
-            if not own.divides(timeframe):
-                return empty_bars()
-            held = resample(held, timeframe)
-            if held.is_empty():
-                return held
-            opens = held["open_time"].dt.epoch("us")
-            held = complete_grid(held, timeframe, symbol, int(opens[0]), int(opens[-1]) + timeframe.microseconds)
-        return within(held, "open_time", start, end)
+        built = self._built.get((symbol, timeframe))
+        if built is None or built[0] is not held:
+            built = self._built[symbol, timeframe] = (held, _on_grid(held, symbol, timeframe))
+        return within(built[1], "open_time", start, end)
 
     def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the trades of `symbol`."""
-        return within(self.trades_of.get(symbol, _empty(TRADES)), TRADES.time, start, end)
+        return within(_ascending(self.trades_of.get(symbol), TRADES), TRADES.time, start, end)
 
     def trade_days(self, symbol: str) -> list[str]:
         """Give the days on which `symbol` has trades."""
-        days = self.trades_of.get(symbol, _empty(TRADES))["time"].dt.strftime("%Y-%m-%d")
-        return days.unique().sort().to_list()
+        trades = self.trades_of.get(symbol)
+        days = None if trades is None else trades["time"].dt.date().unique().sort()
+        return [] if days is None else [f"{day}" for day in days]
 
     def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the book messages of `symbol`."""
-        return within(self.depth_of.get(symbol, _empty(DEPTH)), DEPTH.time, start, end)
+        return within(_ascending(self.depth_of.get(symbol), DEPTH), DEPTH.time, start, end)
 
     def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the scored documents."""
-        rows = self.sentiment_rows if self.sentiment_rows is not None else _empty(SENTIMENT)
-        return within(rows, SENTIMENT.time, start, end)
+        return within(_ascending(self.sentiment_rows, SENTIMENT), SENTIMENT.time, start, end)
 
     def macro(self, series: str) -> pl.DataFrame:
         """Give the vintages of `series`."""
-        return self.macro_of.get(series, _empty(MACRO))
+        return _ascending(self.macro_of.get(series), MACRO)
 
     def symbols(self) -> list[str]:
         """Give the symbols of which there are bars."""
@@ -178,7 +176,8 @@ class Truncated:
     def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the bars that were closed at the instant."""
         bars = self.data.bars(symbol, timeframe, start, end)
-        return bars.filter(pl.coalesce("available_at", "close_time") <= from_us(self.at))
+        known = bars.filter(pl.coalesce("available_at", "close_time") <= from_us(self.at))
+        return complete_grid(known, timeframe, symbol) if known.height else known
 
     def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the trades that were available."""
@@ -210,10 +209,18 @@ class Truncated:
 
 def default_data(as_of: datetime | None = None) -> Data:
     """Give the data of the platform's home, as installed under the entry point `mdplatform.data`. Raises `NoData`."""
+    provider = _provider()
+    if provider is None:
+        raise NoData("No data to compute from", remedy="Pass `data`, or install mdplatform so that it finds its home")
+    return provider(as_of)
+
+
+@cache
+def _provider() -> Callable[[datetime | None], Data] | None:
     for provider in entry_points(group=_PROVIDERS):
-        data: Data = provider.load()(as_of)
-        return data
-    raise NoData("No data to compute from", remedy="Pass `data`, or install mdplatform so that it finds its home")
+        found: Callable[[datetime | None], Data] = provider.load()
+        return found
+    return None
 
 
 def grid_of(bars: pl.DataFrame) -> Grid:
@@ -223,11 +230,11 @@ def grid_of(bars: pl.DataFrame) -> Grid:
 
 
 def within(rows: pl.DataFrame, time: str, start: int | None, end: int | None) -> pl.DataFrame:
-    """Give the rows with `start <= time < end` (microseconds)."""
-    at = pl.col(time).dt.epoch("us")
-    if start is not None:
-        rows = rows.filter(at >= start)
-    return rows if end is None else rows.filter(at < end)
+    """Give the rows with `start <= time < end` (microseconds), without a copy; `rows` ascend by `time`."""
+    at = rows.get_column(time).to_physical()
+    first = 0 if start is None else at.search_sorted(start, side="left")
+    after = rows.height if end is None else at.search_sorted(end, side="left")
+    return rows.slice(first, max(after - first, 0))
 
 
 def as_microseconds(moment: datetime | None) -> int | None:
@@ -235,5 +242,26 @@ def as_microseconds(moment: datetime | None) -> int | None:
     return None if moment is None else to_us(moment)
 
 
-def _empty(dataset: Dataset) -> pl.DataFrame:
-    return pl.DataFrame(schema=dataset.schema)
+def _on_grid(held: pl.DataFrame, symbol: str, timeframe: Timeframe) -> pl.DataFrame:
+    """Give the bars of `timeframe` that are in `held` or can be built of it, on a complete grid."""
+    missing = [name for name in _NEEDED_OF_BARS if name not in held.columns]
+    if missing:
+        raise InvalidBars(f"Bars of {symbol} lack columns", value=", ".join(missing), remedy="See `BAR_SCHEMA`")
+    opens = held["open_time"].to_physical().to_numpy()
+    if held["timeframe"].n_unique() > 1 or (np.diff(opens) <= 0).any():
+        raise InvalidBars(
+            f"Bars of {symbol} are of several timeframes, or not in order",
+            remedy="Give one row for each open time, ascending, of one timeframe",
+        )
+    own = Timeframe.parse(held["timeframe"][0])
+    if own is not timeframe:
+        if not own.divides(timeframe):
+            return empty_bars()
+        held = resample(held, timeframe)
+    return complete_grid(held, timeframe, symbol) if held.height else held
+
+
+def _ascending(rows: pl.DataFrame | None, dataset: Dataset) -> pl.DataFrame:
+    if rows is None:
+        return pl.DataFrame(schema=dataset.schema)
+    return rows if rows.get_column(dataset.time).is_sorted() else rows.sort(dataset.time, maintain_order=True)

@@ -4,6 +4,7 @@
    share a computation share it.
 2. Each kind computes its features on the grid of that symbol and timeframe, from `data`.
 3. What is of another grid is joined to the row as of the row's close, on the instant at which it became available.
+   It is stale from the instant on at which the next one should have been available as well.
 
 `frame` lays the answers side by side: a training set, or what is served.
 """
@@ -12,13 +13,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import NoData, ParameterOutOfRange
+from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
 from mdplatform.features.data import Data, Grid, Values, default_data, grid_of
 from mdplatform.features.guard import NOT_AVAILABLE_YET, STALE, STATUSES, UNSETTLED
 from mdplatform.features.kinds import Need, kind
@@ -26,7 +29,7 @@ from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.symbol import parse_symbol
-from mdplatform.market.time import to_us
+from mdplatform.market.time import from_us, iso, to_us
 from mdplatform.market.timeframe import Timeframe
 
 _WORDS = pl.Series(STATUSES)
@@ -35,26 +38,28 @@ _WORDS = pl.Series(STATUSES)
 def evaluate_on(grid: Grid, specs: Iterable[FeatureSpec], data: Data) -> dict[FeatureSpec, Values]:
     """Give the values of each feature in each row of `grid`, with the outputs that the feature picks.
 
-    A feature's own `symbol` and `timeframe` go before the grid's. Raises what the kinds raise.
+    A feature's own `symbol` and `timeframe` go before the grid's. Raises `UnknownSymbol`, and what the kinds raise.
     """
     wanted = tuple(dict.fromkeys(specs))
+    if not len(grid):
+        return {spec: _nothing(spec, 0) for spec in wanted}
     places: dict[tuple[str, Timeframe], list[FeatureSpec]] = defaultdict(list)
     for spec in wanted:
         places[spec.symbol or grid.symbol, spec.timeframe or grid.timeframe].append(spec)
     answers: dict[FeatureSpec, Values] = {}
-    for (symbol, timeframe), of_place in places.items():
-        there = (
-            grid if (symbol, timeframe) == (grid.symbol, grid.timeframe) else _other_grid(grid, symbol, timeframe, data)
-        )
-        computed = _computed(there, [spec.whole for spec in of_place], data) if there is not None else {}
-        for spec in of_place:
-            if there is None:
-                answers[spec] = _nothing(spec, len(grid))
-                continue
-            values = computed[spec.whole]
-            picked = tuple(values.outputs[spec.definition.outputs.index(each)] for each in spec.outputs)
-            values = Values(picked, values.statuses, values.ages, values.method)
-            answers[spec] = values if there is grid else _joined(grid, there, values)
+    for place, of_place in places.items():
+        if place == (grid.symbol, grid.timeframe):
+            computed = _computed(grid, [spec.whole for spec in of_place], data)
+            answers.update({spec: _picked(spec, computed[spec.whole]) for spec in of_place})
+            continue
+        there = _known_rows(grid, *place, data)
+        if there is None:
+            if place[0] not in (known := data.symbols()):
+                raise UnknownSymbol(place[0], known)
+            answers.update({spec: _nothing(spec, len(grid)) for spec in of_place})
+            continue
+        computed = _computed(there.grid, [spec.whole for spec in of_place], data)
+        answers.update({spec: _joined(grid, there, _picked(spec, computed[spec.whole])) for spec in of_place})
     return {spec: answers[spec] for spec in wanted}
 
 
@@ -86,24 +91,31 @@ def frame(
     `<feature>.status`, and with `ages` also `<feature>.age` (a duration; null where age has no meaning). Every cell is
     made of what was available at its row's `close_time`; `as_of` leaves out what became known later than that.
 
-    Times are datetimes or ISO 8601 texts, UTC where they name no zone. Without `data` the platform's home is read.
-    Raises what `parse_feature` raises, `InvalidSymbol`, `UnknownTimeframe`, and `NoData` where a symbol has no bars in
-    the range.
+    Times are datetimes or ISO 8601 texts, UTC where they name no zone. Without `data` the platform's home is read, as
+    it was known at `as_of`; `data` of your own is as of an instant by itself. Raises what `parse_feature` raises,
+    `InvalidSymbol`, `UnknownSymbol`, `UnknownTimeframe`, `ParameterOutOfRange` for what is no time, for no symbols and
+    for both of `data` and `as_of`, and `NoData` where a symbol has no bars in the range.
     """
-    names = [parse_symbol(each) for each in ([symbols] if isinstance(symbols, str) else symbols)]
+    names = list(dict.fromkeys(parse_symbol(each) for each in ([symbols] if isinstance(symbols, str) else symbols)))
     given = [features] if isinstance(features, str | Mapping | FeatureSpec) else features
     specs = list(dict.fromkeys(parse_feature(each) for each in given))
     length = Timeframe.parse(timeframe)
     begin, stop = (None if each is None else to_us(as_instant(each)) for each in (start, end))
-    source = data if data is not None else default_data(None if as_of is None else as_instant(as_of))
+    known = None if as_of is None else as_instant(as_of)
+    if not names:
+        raise ParameterOutOfRange("A frame needs a symbol", value=symbols, remedy="Name at least one, such as BTCUSDT")
+    if data is not None and known is not None:
+        raise ParameterOutOfRange(
+            "Both `data` and `as_of` are given",
+            value=as_of,
+            remedy="Leave `as_of` out, and give data as of that instant",
+        )
+    source = data if data is not None else default_data(known)
     parts = []
-    for name in dict.fromkeys(names):
+    for name in names:
         bars = source.bars(name, length, begin, stop)
         if bars.is_empty():
-            raise NoData(
-                f"No {length} bars of {name} in that range",
-                remedy=f"There are bars of: {', '.join(source.symbols()) or 'none'}",
-            )
+            raise _no_bars(name, length, begin, stop, source)
         grid = grid_of(bars)
         parts.append(table(grid, evaluate_on(grid, specs, source), ages=ages, statuses=statuses))
     return pl.concat(parts)
@@ -113,19 +125,19 @@ def table(
     grid: Grid, answers: Mapping[FeatureSpec, Values], *, ages: bool = False, statuses: bool = False
 ) -> pl.DataFrame:
     """Lay values side by side, as `frame` does, for one grid."""
-    columns = [
-        pl.Series("symbol", [grid.symbol], pl.String).new_from_index(0, len(grid)),
-        pl.Series("open_time", grid.open_time).cast(INSTANT),
-        pl.Series("close_time", grid.close_time).cast(INSTANT),
-    ]
+    columns = {
+        "symbol": pl.Series([grid.symbol], dtype=pl.String).new_from_index(0, len(grid)),
+        "open_time": pl.Series(grid.open_time).cast(INSTANT),
+        "close_time": pl.Series(grid.close_time).cast(INSTANT),
+    }
     for spec, values in answers.items():
         for name, output in zip(spec.columns, values.outputs, strict=True):
-            columns.append(pl.Series(f"{name}{spec.place}", output, nan_to_null=True))
+            columns[f"{name}{spec.place}"] = pl.Series(output, nan_to_null=True)
         if statuses:
-            columns.append(_WORDS.gather(values.statuses).alias(f"{spec}{spec.place}.status"))
+            columns[f"{spec}{spec.place}.status"] = _WORDS.gather(values.statuses)
         if ages:
-            old = pl.Series(f"{spec}{spec.place}.age", np.full(len(grid), -1) if values.ages is None else values.ages)
-            columns.append(old.set(old < 0, None).cast(pl.Duration("us")))
+            old = pl.Series(np.full(len(grid), -1) if values.ages is None else values.ages)
+            columns[f"{spec}{spec.place}.age"] = old.set(old < 0, None).cast(pl.Duration("us"))
     return pl.DataFrame(columns)
 
 
@@ -151,23 +163,48 @@ def _computed(grid: Grid, wholes: Sequence[FeatureSpec], data: Data) -> dict[Fea
     }
 
 
-def _other_grid(grid: Grid, symbol: str, timeframe: Timeframe, data: Data) -> Grid | None:
-    """Give the rows of another symbol or timeframe that are newest at some row's close; None if there are none."""
-    first = timeframe.floor(grid.start + grid.timeframe.microseconds) - timeframe.microseconds
-    bars = data.bars(symbol, timeframe, first, grid.end)
-    bars = bars.filter(bars["open_time"].dt.epoch("us") + timeframe.microseconds <= grid.end)
-    return None if bars.is_empty() else grid_of(bars)
+def _picked(spec: FeatureSpec, whole: Values) -> Values:
+    """Give the outputs that the feature picks."""
+    if spec.output is None:
+        return whole
+    return replace(whole, outputs=(whole.outputs[spec.definition.outputs.index(spec.output)],))
 
 
-def _joined(grid: Grid, there: Grid, values: Values) -> Values:
-    """Join values of another grid to each row, as of its close; stale where a newer row should be there by then."""
-    at = np.searchsorted(there.close_time, grid.close_time, side="right") - 1
+class _Known(NamedTuple):
+    """Rows of another symbol or timeframe, and when each could be known: it and all before it."""
+
+    grid: Grid
+    known_at: NDArray[np.int64]
+
+
+def _known_rows(grid: Grid, symbol: str, timeframe: Timeframe, data: Data) -> _Known | None:
+    """Give the rows of which one is the newest known at some row's close; None if there are none."""
+    step = timeframe.microseconds
+    newest = timeframe.floor(int(grid.close_time[0])) - step
+    rows = 1
+    while True:
+        first = newest - rows * step
+        bars = data.bars(symbol, timeframe, first, grid.end)
+        bars = bars.head(bars["open_time"].dt.epoch("us").search_sorted(grid.end - step, side="right"))
+        if bars.is_empty():
+            return None
+        there = grid_of(bars)
+        known_at = bars.select(pl.coalesce("available_at", "close_time")).to_series().to_physical().to_numpy()
+        known_at = np.maximum.accumulate(np.maximum(known_at, there.close_time))
+        if known_at[0] <= grid.close_time[0] or there.start > first:
+            return _Known(there, known_at)
+        rows *= 8  # it comes later than the next row closes: look further back
+
+
+def _joined(grid: Grid, there: _Known, values: Values) -> Values:
+    """Join values of other rows to each row of `grid`, as of its close."""
+    at = np.searchsorted(there.known_at, grid.close_time, side="right") - 1
     rows = np.maximum(at, 0)
     statuses: NDArray[np.int8] = values.statuses[rows].copy()
-    statuses[grid.close_time - there.close_time[rows] >= there.timeframe.microseconds] = STALE
+    statuses[grid.close_time - there.known_at[rows] >= there.grid.timeframe.microseconds] = STALE
     statuses[at < 0] = NOT_AVAILABLE_YET
     outputs = tuple(np.where(statuses <= UNSETTLED, each[rows], np.nan) for each in values.outputs)
-    waited = grid.close_time - there.close_time[rows]
+    waited = grid.close_time - there.grid.close_time[rows]
     own = waited if values.ages is None else np.where(values.ages[rows] < 0, -1, values.ages[rows] + waited)
     return Values(outputs, statuses, np.where(at < 0, -1, own), values.method)
 
@@ -175,3 +212,14 @@ def _joined(grid: Grid, there: Grid, values: Values) -> Values:
 def _nothing(spec: FeatureSpec, rows: int) -> Values:
     nulls = tuple(np.full(rows, np.nan) for _ in spec.outputs)
     return Values(nulls, np.full(rows, NOT_AVAILABLE_YET, np.int8), np.full(rows, -1))
+
+
+def _no_bars(symbol: str, timeframe: Timeframe, start: int | None, end: int | None, data: Data) -> PlatformError:
+    if symbol not in (known := data.symbols()):
+        return UnknownSymbol(symbol, known)
+    shown = [None if each is None else iso(from_us(each)) for each in (start, end)]
+    return NoData(
+        f"No {timeframe} bars of {symbol}",
+        value=f"{shown[0] or 'the first'} to {shown[1] or 'the last'}",
+        remedy="Ask for another range or timeframe, or take in its bars with `mdplatform ingest`",
+    )

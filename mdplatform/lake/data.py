@@ -8,7 +8,7 @@ import polars as pl
 
 from mdplatform.lake.lake import Lake
 from mdplatform.lake.tables import TableStore
-from mdplatform.market.time import from_us, months_between
+from mdplatform.market.time import from_us, month_of
 from mdplatform.market.timeframe import DAY_US, Timeframe
 from mdplatform.settings import Settings
 
@@ -39,10 +39,10 @@ class LakeData:
     def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
         """Give scored documents, ascending by `available_at`."""
         store = self.lake.table("sentiment")
-        keys = store.keys()
-        if start is not None and end is not None and keys:
-            keys = [month for month in months_between(start, end) if month in set(keys)]
-        return store.read(keys, start, end, self.as_of)
+        first, last = (None if each is None else month_of(each) for each in (start, end))
+        held = store.keys()
+        months = [month for month in held if (first is None or month >= first) and (last is None or month <= last)]
+        return store.read(months, start, end, self.as_of)
 
     def macro(self, series: str) -> pl.DataFrame:
         """Give every vintage of a series."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdplatform.features.bar_arrays import read_bars
-from mdplatform.features.data import Data, Grid, Values
+from mdplatform.features.data import Data, Grid, Values, within
 from mdplatform.features.definition import Definition
 from mdplatform.features.graph import load_from
 from mdplatform.features.guard import INSUFFICIENT_HISTORY
@@ -30,7 +30,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     for first in sorted(set(earliest.values())):
         group = [spec for spec in specs if earliest[spec] == first]
         inputs = {name for spec in group for name in spec.inputs}
-        arrays = read_bars(bars.filter(bars["open_time"].dt.epoch("us") >= first), grid.timeframe, inputs)
+        arrays = read_bars(within(bars, "open_time", first, None), grid.timeframe, inputs)
         rows = np.searchsorted(arrays.open_time, grid.open_time)
         found = np.append(arrays.open_time, -1)[rows] == grid.open_time
         rows = np.where(found, rows, 0)
