@@ -12,8 +12,11 @@ materialized goes on with time.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from mdplatform.lake import Lake
 
@@ -21,16 +24,21 @@ INPUTS = "inputs"
 """The note of a partition's file that holds the fingerprint of what it was computed from."""
 
 
+_YOUNG_NS = 2_000_000_000
+
+
 @dataclass(frozen=True)
 class Following:
     """How one asset follows.
 
-    `fingerprint(lake, key)` tells what a partition is computed from, empty if there is nothing. `possible(lake)` gives
-    the keys of the partitions that could be made. A key is a path in the asset's folder, `BTCUSDT/2025-01` or
-    `2025-01`; what stands before the last `/` is the symbol, within which partitions ascend with time.
+    `fingerprint(lake, key)` tells what a partition is computed from, empty if there is nothing. `folders(lake, key)`
+    are those in which it looks: none of them has changed, if none was written to. `possible(lake)` gives the keys of
+    the partitions that could be made. A key is a path in the asset's folder, `BTCUSDT/2025-01` or `2025-01`; what
+    stands before the last `/` is the symbol, within which partitions ascend with time.
     """
 
     fingerprint: Callable[[Lake, str], str]
+    folders: Callable[[Lake, str], Iterable[Path]]
     possible: Callable[[Lake], Iterable[str]]
 
 
@@ -40,22 +48,67 @@ def fingerprint_of(parts: Mapping[str, str]) -> str:
     return hashlib.blake2b(told.encode(), digest_size=12).hexdigest() if any(parts.values()) else ""
 
 
-def stale(lake: Lake, asset: str, following: Following) -> dict[str, str]:
-    """Give the partitions of `asset` that are stale or wanted, each with the fingerprint of its inputs now."""
-    store = lake.frames(asset)
-    found: dict[str, str] = {}
-    newest: dict[str, str] = {}
-    for key in store.all_keys():
-        newest[_symbol(key)] = max(key, newest.get(_symbol(key), ""))
-        now = following.fingerprint(lake, key)
-        if now and now != store.note(key, INPUTS):
-            found[key] = now
-    for key in following.possible(lake) if newest else ():
-        if _symbol(key) in newest and key > newest[_symbol(key)]:
-            now = following.fingerprint(lake, key)
-            if now:
+def bar_partitions(lake: Lake) -> Iterable[str]:
+    """Give `BTCUSDT/2025-01` for each symbol and month of which there are bars."""
+    return (f"{symbol}/{month}" for symbol in lake.bars.symbols() for month in lake.bars.months(symbol))
+
+
+class Watch:
+    """Finds the stale partitions of one asset, again and again; reads again only where a folder or file has changed."""
+
+    def __init__(self, lake: Lake, asset: str, following: Following) -> None:
+        self._lake = lake
+        self._store = lake.frames(asset)
+        self._following = following
+        self._fingerprints: dict[str, tuple[object, str]] = {}
+        self._notes: dict[str, tuple[object, str | None]] = {}
+
+    def stale(self) -> dict[str, str]:
+        """Give the partitions that are stale or wanted, each with the fingerprint of its inputs now."""
+        found: dict[str, str] = {}
+        newest: dict[str, str] = {}
+        for key in self._store.all_keys():
+            newest[_symbol(key)] = max(key, newest.get(_symbol(key), ""))
+            now = self._fingerprint(key)
+            if now and now != self._note(key):
                 found[key] = now
-    return dict(sorted(found.items()))
+        for key in self._following.possible(self._lake) if newest else ():
+            if _symbol(key) in newest and key > newest[_symbol(key)]:
+                now = self._fingerprint(key)
+                if now:
+                    found[key] = now
+        return dict(sorted(found.items()))
+
+    def _fingerprint(self, key: str) -> str:
+        written = [_written(folder) for folder in self._following.folders(self._lake, key)]
+        known = self._fingerprints.get(key)
+        if known is not None and known[0] == written:
+            return known[1]
+        now = self._following.fingerprint(self._lake, key)
+        if time.time_ns() - max(written, default=0) > _YOUNG_NS:  # else another write may bear the same time
+            self._fingerprints[key] = (written, now)
+        return now
+
+    def _note(self, key: str) -> str | None:
+        at = self._store.path(key).stat()
+        signature = (at.st_ino, at.st_mtime_ns, at.st_size)
+        known = self._notes.get(key)
+        if known is None or known[0] != signature:
+            known = self._notes[key] = (signature, self._store.note(key, INPUTS))
+        return known[1]
+
+
+@cache
+def watch(folder: Path, asset: str, following: Following) -> Watch:
+    """Give the watch of an asset in the lake at `folder`, one for each."""
+    return Watch(Lake(folder), asset, following)
+
+
+def _written(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _symbol(key: str) -> str:

@@ -74,7 +74,9 @@ def inputs_of(lake: Lake, month: str) -> str:
 
 
 FOLLOWING = Following(
-    inputs_of, lambda lake: {month for each in lake.bars.symbols() for month in lake.bars.months(each)}
+    inputs_of,
+    lambda lake, _: [lake.bars.folder(symbol) for symbol in lake.bars.symbols()],
+    lambda lake: {month for symbol in lake.bars.symbols() for month in lake.bars.months(symbol)},
 )
 
 

@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 
 from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, column_schema, data_version
-from mdplatform.assets.following import INPUTS, Following, fingerprint_of
+from mdplatform.assets.following import INPUTS, Following, bar_partitions, fingerprint_of
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
 from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.errors import NoData
@@ -163,9 +163,7 @@ def inputs_of(lake: Lake, key: str) -> str:
     )
 
 
-FOLLOWING = Following(
-    inputs_of, lambda lake: (f"{each}/{month}" for each in lake.bars.symbols() for month in lake.bars.months(each))
-)
+FOLLOWING = Following(inputs_of, lambda lake, key: [lake.bars.folder(key.split("/")[0])], bar_partitions)
 
 
 def _write(lake: Lake, cell: Cell, frames: Frames, inputs: str) -> str:

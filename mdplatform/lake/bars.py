@@ -95,6 +95,10 @@ class BarStore:
         stored = [Timeframe.parse(name) for name in groups]
         return [each for each in Timeframe if each in stored or any(child.divides(each) for child in stored)]
 
+    def folder(self, symbol: str) -> Path:
+        """Give the folder of a symbol's files: it is written to whenever one of them is replaced."""
+        return self._folder / symbol
+
     def path(self, symbol: str, month: str) -> Path:
         """Give the file of one partition."""
         return self._folder / symbol / f"{month}.parquet"

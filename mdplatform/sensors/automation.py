@@ -14,9 +14,8 @@ from collections.abc import Mapping
 import dagster as dg
 
 from mdplatform.assets import returns_panel, technical_indicators
-from mdplatform.assets.following import Following, stale
+from mdplatform.assets.following import Following, watch
 from mdplatform.assets.partitions import partition_key
-from mdplatform.lake import Lake
 from mdplatform.settings import Settings
 
 FOLLOWED: Mapping[str, Following] = {
@@ -37,8 +36,7 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """Compare each partition's inputs with those it was computed from."""
         asset = context.key.to_user_string()
-        lake = Lake(Settings.load().lake_dir)
-        now = stale(lake, asset, FOLLOWED[asset])
+        now = watch(Settings.load().lake_dir, asset, FOLLOWED[asset]).stale()
         seen: dict[str, list[str]] = json.loads(context.cursor) if context.cursor else {}
         due, cursor = [], {}
         for key, inputs in now.items():
