@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -51,9 +52,9 @@ def read_trades(trades: TradesLike) -> TradeArrays:
     frame = trades_frame(trades)
     return TradeArrays(
         _instants(frame["time"]),
-        _numbers(frame["price"], above_zero=True),
-        _numbers(frame["quantity"], above_zero=False),
-        ~_sides(frame["is_buyer_maker"]),
+        numbers(frame["price"], above_zero=True),
+        numbers(frame["quantity"], above_zero=False),
+        ~sides(frame["is_buyer_maker"]),
     )
 
 
@@ -72,13 +73,13 @@ def known_at(rows: pl.DataFrame) -> pl.Series:
     return rows.select(known.alias("time")).to_series()
 
 
-def trades_frame(trades: TradesLike) -> pl.DataFrame:
-    """Give `trades` as a polars frame with at least `TRADE_COLUMNS`. Raises `InvalidTable`."""
+def trades_frame(trades: TradesLike, needed: Sequence[str] = TRADE_COLUMNS) -> pl.DataFrame:
+    """Give `trades` as a polars frame with at least the columns `needed`. Raises `InvalidTable`."""
     if isinstance(trades, pl.LazyFrame):
         trades = trades.collect()
     if not isinstance(trades, pl.DataFrame):
         trades = _converted(trades)
-    missing = [name for name in TRADE_COLUMNS if name not in trades.columns]
+    missing = [name for name in needed if name not in trades.columns]
     if missing:
         raise InvalidTable(
             "Trades lack columns", value=", ".join(missing), remedy=f"They have: {', '.join(trades.columns)}"
@@ -119,17 +120,19 @@ def _instants(series: pl.Series) -> NDArray[np.int64]:
     return instants
 
 
-def _numbers(series: pl.Series, above_zero: bool) -> Floats:
+def numbers(series: pl.Series, above_zero: bool) -> Floats:
+    """Give a column of finite numbers, above zero or not below it. Raises `InvalidTable`."""
     if not (series.dtype.is_numeric() or series.dtype == pl.Null):
         raise InvalidTable(f"Column {series.name} is not numbers", value=str(series.dtype), remedy="Cast it to Float64")
-    numbers = series.cast(pl.Float64)
-    good = numbers.is_finite() & ((numbers > 0) if above_zero else (numbers >= 0))
+    cast = series.cast(pl.Float64)
+    good = cast.is_finite() & ((cast > 0) if above_zero else (cast >= 0))
     bound = "above 0" if above_zero else "0 or more"
     _refuse(~good.fill_null(False), f"{series.name} is not a finite number {bound}", series)
-    return np.ascontiguousarray(numbers.to_numpy())
+    return np.ascontiguousarray(cast.to_numpy())
 
 
-def _sides(series: pl.Series) -> NDArray[np.bool_]:
+def sides(series: pl.Series) -> NDArray[np.bool_]:
+    """Give the column `is_buyer_maker`. Raises `InvalidTable`."""
     if series.dtype not in (pl.Boolean, pl.Null):
         raise InvalidTable(
             "Column is_buyer_maker is not true or false", value=str(series.dtype), remedy="Cast it to Boolean"
