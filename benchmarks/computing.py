@@ -11,7 +11,8 @@ import polars as pl
 from benchmarks.bare import PERIODS, call_all, check, columns_of
 from benchmarks.market import deliveries, longest_stretch, months, symbols
 from benchmarks.measure import Comparison, WrongResult, compare, in_turns
-from mdplatform.features import evaluate, function_names, parse_feature, standing_catalogue
+from mdplatform.features import evaluate, parse_feature, standing_catalogue
+from mdplatform.features.registry import indicator_names
 from mdplatform.market.timeframe import Timeframe
 
 ROWS = 10_000
@@ -20,7 +21,7 @@ ROWS = 10_000
 def run(short: bool) -> Iterator[Comparison]:
     """Compare the standing catalogue, then every function of the registry with its default parameters."""
     bars = _bars()
-    everything = [parse_feature(name) for name in function_names()]
+    everything = [parse_feature(name) for name in indicator_names()]
     standing = list(standing_catalogue().features)
     for what, features, turns in (
         (f"standing catalogue ({len(standing)} features)", standing, 20 if short else 200),

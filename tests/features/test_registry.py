@@ -11,7 +11,7 @@ import talib
 from mdplatform.errors import UnknownFeature
 from mdplatform.features import ALIASES, definition, engine, function_names
 from mdplatform.features.generate import as_text, describe_library
-from mdplatform.features.registry import CUMULATIVE
+from mdplatform.features.registry import CUMULATIVE, indicator_names
 
 WHAT_TO_DO = (
     "The installed TA-Lib differs from mdplatform/features/talib_functions.json."
@@ -28,15 +28,15 @@ def test_the_frozen_file_is_what_the_installed_library_says() -> None:
 
 
 def test_all_functions_of_the_library_are_registered() -> None:
-    assert set(function_names()) == set(talib.get_functions())
-    assert len(function_names()) == 201
+    assert set(indicator_names()) == set(talib.get_functions())
+    assert len(indicator_names()) == 201
 
 
 def test_the_engine_names_both_versions() -> None:
     assert engine() == f"talib {talib.__version__} (C {talib.__ta_version__.decode().split()[0]})"
 
 
-@pytest.mark.parametrize("name", function_names())
+@pytest.mark.parametrize("name", indicator_names())
 def test_every_definition_is_complete(name: str) -> None:
     stated = definition(name)
     assert stated.name == name
@@ -53,7 +53,7 @@ def test_every_definition_is_complete(name: str) -> None:
 
 
 def test_cumulative_functions_have_an_anchor_and_no_others() -> None:
-    with_anchor = {name for name in function_names() if "anchor" in definition(name).defaults}
+    with_anchor = {name for name in indicator_names() if "anchor" in definition(name).defaults}
     assert with_anchor == CUMULATIVE
     assert all(definition(name).defaults["anchor"] == "month" for name in CUMULATIVE)
 

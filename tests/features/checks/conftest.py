@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from mdplatform.features import FeatureSpec, definition, function_names, parse_feature
+from mdplatform.features import FeatureSpec, definition, parse_feature
+from mdplatform.features.registry import indicator_names
 
 Same = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def defaults() -> list[FeatureSpec]:
     """Each function with its default parameters."""
-    return [parse_feature(name) for name in function_names()]
+    return [parse_feature(name) for name in indicator_names()]
 
 
 def variants() -> Iterator[FeatureSpec]:
     """Each function with every integer and real off its default, and then once with each choice of each parameter."""
-    for name in function_names():
+    for name in indicator_names():
         parameters = definition(name).parameters
         if not parameters:
             continue

@@ -11,8 +11,9 @@ from mdplatform.features import FeatureSpec, parse_feature
 
 PROGRAM = """
 import json, sys
-from mdplatform.features import function_names, parse_feature
-print(json.dumps({name: [str(parse_feature(name)), parse_feature(name).at("1h").id] for name in function_names()}))
+from mdplatform.features import parse_feature
+from mdplatform.features.registry import indicator_names
+print(json.dumps({name: [str(parse_feature(name)), parse_feature(name).at("1h").id] for name in indicator_names()}))
 assert "talib" not in sys.modules, "naming features needs no library"
 """
 

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 from talib import abstract
 
-from mdplatform.features import FeatureSpec, definition, evaluate, function_names, parse_feature
+from mdplatform.features import FeatureSpec, definition, evaluate, parse_feature
 from mdplatform.features.guard import INSUFFICIENT_HISTORY
+from mdplatform.features.registry import indicator_names
 
 
 def test_the_first_value_stands_in_the_row_of_the_lookback(feature: FeatureSpec, market: pl.DataFrame) -> None:
@@ -24,7 +25,7 @@ def test_as_many_bars_as_the_lookback_give_no_value_and_one_more_gives_one(
         assert np.isfinite(enough.values[column]).tolist() == [False] * variant.lookback + [True]
 
 
-@pytest.mark.parametrize("name", function_names())
+@pytest.mark.parametrize("name", indicator_names())
 def test_the_declared_lookback_is_the_librarys_for_any_parameters(name: str) -> None:
     random = np.random.default_rng(11)
     parameters = [each for each in definition(name).parameters if each.name != "anchor"]

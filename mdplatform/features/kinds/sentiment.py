@@ -1,0 +1,228 @@
+"""Sentiment: the newest score, aggregates of scored documents over a window, and how scores go with returns.
+
+What is known at a row's close T is what became available by then. A feature of `scope=market` takes the documents that
+name no symbol, one of `scope=symbol` those that name the row's. Where there is no value: `not_available_yet` before the
+provider's first document, `stale` where the newest is older than is allowed. Ages are those of the newest document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mdplatform.errors import ParameterOutOfRange
+from mdplatform.features.asof import as_of
+from mdplatform.features.data import Data, Grid, Values
+from mdplatform.features.definition import Definition, Parameter
+from mdplatform.features.guard import GAP, INSUFFICIENT_HISTORY, SETTLED, STALE
+from mdplatform.features.kinds import Need
+from mdplatform.features.sentiment import (
+    COPY_WINDOW,
+    DECAY_HALF_LIVES,
+    KERNEL_VERSION,
+    Documents,
+    Ints,
+    Windows,
+    counted,
+    rolling_correlation,
+)
+from mdplatform.features.spec import FeatureSpec
+from mdplatform.features.talib_functions import Floats
+from mdplatform.market.timeframe import MINUTE_US, Timeframe
+
+CORRELATION = "SENTIMENT_RETURN_CORRELATION"
+HOUR_US = 60 * MINUTE_US
+_YEAR_HOURS = 8784.0
+
+_PROVIDER = Parameter(
+    "provider",
+    "text",
+    "",
+    pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}",
+    meaning="the name under which the documents were taken in, such as fear_greed",
+)
+_SCOPE = Parameter("scope", "choice", "market", choices=("market", "symbol"))
+_STALENESS = Parameter("max_staleness_hours", "real", 48.0, 0.25, 10 * _YEAR_HOURS)
+_HOURS = Parameter("hours", "real", 24.0, 0.25, _YEAR_HOURS)
+_HALF_LIFE = Parameter("half_life_hours", "real", 24.0, 0.25, _YEAR_HOURS)
+
+
+def _definition(name: str, title: str, *own: Parameter) -> Definition:
+    return Definition(
+        name=name,
+        title=title,
+        group="Sentiment",
+        is_cumulative=False,
+        inputs=(),
+        parameters=(_PROVIDER, *own, _SCOPE),
+        outputs=(name.lower(),),
+        kind="sentiment",
+        engine=f"sentiment {KERNEL_VERSION}",
+        required=("provider",),
+    )
+
+
+DEFINITIONS = (
+    _definition("SENTIMENT", "Newest score", _STALENESS),
+    _definition("SENTIMENT_MEAN", "Mean score of a window", _HOURS),
+    _definition("SENTIMENT_DECAYED", "Exponentially decayed mean score", _HALF_LIFE),
+    _definition("SENTIMENT_COUNT", "Number of documents in a window", _HOURS),
+    _definition("SENTIMENT_DISPERSION", "Standard deviation of the scores of a window", _HOURS),
+    _definition("SENTIMENT_AGE", "Hours since the newest document"),
+    _definition(
+        CORRELATION,
+        "Correlation of earlier scores with returns",
+        Parameter("window", "integer", 90, 3, 5_000),
+        Parameter("lag", "integer", 1, 0, 1_000),
+        Parameter("min_periods", "integer", 30, 3, 5_000),
+        _STALENESS,
+    ),
+)
+
+
+def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[FeatureSpec, Values]:
+    """Compute each feature. Raises `ParameterOutOfRange` for a correlation that asks for more pairs than rows."""
+    for spec in specs:
+        _check(spec)
+    begins = min(grid.start + grid.timeframe.microseconds - reach(spec, grid.timeframe) for spec in specs)
+    library = _Library(data, begins, grid.end + 1)
+    values: dict[FeatureSpec, Values] = {}
+    for spec in specs:
+        if spec.name == CORRELATION:
+            values[spec] = _correlation(spec, grid, data, library)
+        else:
+            documents = library.documents(*_place(spec, grid.symbol), int(grid.close_time[0]))
+            values[spec] = _of_documents(spec, documents, grid.close_time)
+    return values
+
+
+def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Need]:
+    """All scored documents; for a correlation with returns also the bars of the symbol."""
+    bars = {Need("bars", symbol)} if spec.name == CORRELATION else set()
+    return frozenset({Need("sentiment", ""), *bars})
+
+
+def reach(spec: FeatureSpec, timeframe: Timeframe) -> int:
+    """Give how long before a row's close (microseconds) the documents became available that its value is made of.
+
+    Where there are none since then, `stale` and an age follow from all that there are.
+    """
+    given = spec.arguments
+    hours = {
+        "SENTIMENT_DECAYED": DECAY_HALF_LIVES * float(given.get("half_life_hours", 0)),
+        "SENTIMENT_AGE": float(_STALENESS.default),
+    }.get(spec.name, float(given.get("hours", given.get("max_staleness_hours", 0))))
+    rows = int(given["window"]) + int(given["lag"]) if spec.name == CORRELATION else 0
+    return _microseconds(hours) + rows * timeframe.microseconds
+
+
+class _Library:
+    """The documents that became available from `begins` until before `end`, and all before where these do not tell."""
+
+    def __init__(self, data: Data, begins: int, end: int) -> None:
+        self._data = data
+        self._begins = begins
+        self._end = end
+        self._found: dict[tuple[str, str | None], Documents] = {}
+
+    @cached_property
+    def _recent(self) -> pl.DataFrame:
+        return self._data.sentiment(self._begins - COPY_WINDOW, self._end)
+
+    @cached_property
+    def _every(self) -> pl.DataFrame:
+        return self._data.sentiment(None, self._end)
+
+    def documents(self, provider: str, symbol: str | None, first: int) -> Documents:
+        """Give those that count of a provider about a symbol (None: the market), one before `first` if there is one."""
+        place = provider, symbol
+        if place not in self._found:
+            # of what lies within the copies' window of the beginning, it is not known whether it is a copy
+            self._found[place] = counted(self._recent, *place).since(self._begins)
+        found = self._found[place]
+        if not len(found) or found.available_at[0] > first:
+            found = self._found[place] = counted(self._every, *place)
+        return found
+
+
+def _of_documents(spec: FeatureSpec, documents: Documents, at: Ints) -> Values:
+    given = spec.arguments
+    limit = _microseconds(float(given["max_staleness_hours"])) if spec.name == "SENTIMENT" else None
+    newest = as_of(documents.available_at, at, limit)
+    statuses = newest.statuses
+    if spec.name == "SENTIMENT":
+        values = newest.take(documents.scores)
+    elif spec.name == "SENTIMENT_AGE":
+        values = newest.ages / HOUR_US
+    else:
+        windows = Windows.of(documents, at, reach(spec, Timeframe.H1))
+        if spec.name == "SENTIMENT_COUNT":
+            values = windows.count.astype(np.float64)
+        else:
+            statuses[(statuses == SETTLED) & (windows.count == 0)] = STALE
+            if spec.name == "SENTIMENT_MEAN":
+                values = windows.mean()
+            elif spec.name == "SENTIMENT_DECAYED":
+                values = windows.decayed_mean(_microseconds(float(given["half_life_hours"])))
+            else:
+                values = windows.dispersion()
+                statuses[windows.count == 1] = INSUFFICIENT_HISTORY
+    return Values((np.where(statuses == SETTLED, values, np.nan),), statuses, newest.ages)
+
+
+def _correlation(spec: FeatureSpec, grid: Grid, data: Data, library: _Library) -> Values:
+    """Pair the return of each row with the score that was newest `lag` rows before, and correlate them."""
+    given, step = spec.arguments, grid.timeframe.microseconds
+    window, lag = int(given["window"]), int(given["lag"])
+    opens = np.arange(grid.start - (window - 1) * step, grid.end, step)
+    closes, gaps = _closes(data, grid, int(opens[0]) - step)
+    at = opens + (1 - lag) * step
+    documents = library.documents(*_place(spec, grid.symbol), int(at[0]))
+    newest = as_of(documents.available_at, at, _microseconds(float(given["max_staleness_hours"])))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        returns = np.diff(np.log(closes))
+    values, statuses, _ = rolling_correlation(newest.take(documents.scores), returns, window, int(given["min_periods"]))
+    own = slice(window - 1, None)
+    values, statuses, newest_status = values[own], statuses[own], newest.statuses[own]
+    short = statuses == INSUFFICIENT_HISTORY
+    statuses = np.where(short & (newest_status != SETTLED), newest_status, statuses)
+    statuses = np.where(gaps[-len(grid) :], np.int8(GAP), statuses).astype(np.int8)
+    values = np.where(statuses == SETTLED, values, np.nan)
+    ages = np.where(newest.rows[own] < 0, -1, newest.ages[own] + lag * step)
+    return Values((values,), statuses, ages)
+
+
+def _closes(data: Data, grid: Grid, first: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Give the closing price of each row from `first` on (NaN where there is none), and which rows are gaps."""
+    rows = (grid.end - first) // grid.timeframe.microseconds
+    closes, gaps = np.full(rows, np.nan), np.zeros(rows, np.bool_)
+    bars = data.bars(grid.symbol, grid.timeframe, first, grid.end).with_columns(
+        ((pl.col("open_time").dt.epoch("us") - first) // grid.timeframe.microseconds).alias("row")
+    )
+    prices = bars.filter(pl.col("close").is_finite() & (pl.col("close") > 0) & (pl.col("state") != "gap"))
+    closes[prices["row"].to_numpy()] = prices["close"].to_numpy()
+    gaps[bars.filter(pl.col("state") == "gap")["row"].to_numpy()] = True
+    return closes, gaps
+
+
+def _place(spec: FeatureSpec, symbol: str) -> tuple[str, str | None]:
+    given = spec.arguments
+    return str(given["provider"]), symbol if given["scope"] == "symbol" else None
+
+
+def _check(spec: FeatureSpec) -> None:
+    given = spec.arguments
+    if spec.name == CORRELATION and int(given["min_periods"]) > int(given["window"]):
+        raise ParameterOutOfRange(
+            f"Parameter min_periods of {CORRELATION} is out of range",
+            value=given["min_periods"],
+            remedy=f"At most the window, which is {given['window']}",
+        )
+
+
+def _microseconds(hours: float) -> int:
+    return round(hours * HOUR_US)

@@ -1,0 +1,198 @@
+"""Sentiment at each instant: what the documents that were available by then say, each text counted once.
+
+1. `counted` takes the documents of one provider that speak of a symbol, or of the market, and leaves out copies: a
+   document whose text (or, without one, whose id) became available already within the `COPY_WINDOW` before. So the
+   first that was available counts, and what comes later never changes what counted.
+2. `Windows` finds for each instant T the documents with `T − length < available_at ≤ T`. Instants between two documents
+   mostly see the same ones: what is equal is computed once.
+3. `mean`, `decayed_mean` and `dispersion` sum each window by itself. A value thus depends on the documents in its
+   window alone, to the last bit, not on which others were loaded.
+4. `rolling_correlation` is Pearson's, over a window of rows, of the pairs in which both are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, SETTLED
+from mdplatform.features.talib_functions import Floats
+from mdplatform.market.timeframe import DAY_US
+
+KERNEL_VERSION = "1"
+"""Part of every identity of what is computed here: it changes when a value does."""
+COPY_WINDOW = 30 * DAY_US
+"""How long (microseconds) a text is remembered: one that comes again within it is a copy, and does not count."""
+DECAY_HALF_LIVES = 40
+"""How far back an exponentially decayed mean looks, in half-lives: the rest weighs less than 2⁻⁴⁰ ≈ 9e-13."""
+
+_CHUNK = 1 << 21
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents that count, by the instant (microseconds, ascending) at which they became available; finite scores."""
+
+    available_at: Ints
+    scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def since(self, instant: int) -> Documents:
+        """Give those that became available at that instant or later."""
+        first = int(np.searchsorted(self.available_at, instant))
+        return Documents(self.available_at[first:], self.scores[first:])
+
+
+def counted(rows: pl.DataFrame, provider: str, symbol: str | None) -> Documents:
+    """Give the documents of `rows` (`SENTIMENT.schema`) of that provider which count, copies left out.
+
+    `symbol` takes those that speak of it, None those that speak of the market as a whole. Of documents with one instant
+    the one with the smaller id comes first, so that the order of the rows does not matter; no score does not count.
+    """
+    about = pl.col("symbols").fill_null("")
+    of_place = (
+        (about == "") if symbol is None else (pl.lit(",") + about + ",").str.contains(f",{symbol},", literal=True)
+    )
+    known = pl.col("score").is_finite() & pl.col("available_at").is_not_null()
+    text = pl.coalesce("text_hash", "doc_id")
+    at = pl.col("available_at").dt.epoch("us")
+    kept = (
+        rows.filter((pl.col("provider") == provider) & known & of_place)
+        .select(at.alias("at"), "doc_id", "score", text.alias("text"))
+        .sort("at", "doc_id", "score", "text")
+        .filter(((pl.col("at") - pl.col("at").shift().over("text")) > COPY_WINDOW).fill_null(True))
+    )
+    return Documents(kept["at"].to_numpy(), kept["score"].to_numpy())
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The documents of each window, as half-open ranges `[low, high)`, the equal ones once.
+
+    `of_instant` is the index of each instant's range.
+    """
+
+    documents: Documents
+    low: Ints
+    high: Ints
+    of_instant: Ints
+
+    @classmethod
+    def of(cls, documents: Documents, at: Ints, length: int) -> Windows:
+        """Find the documents with `T − length < available_at ≤ T` for each T of `at` (microseconds, ascending)."""
+        low = np.searchsorted(documents.available_at, at - length, side="right")
+        high = np.searchsorted(documents.available_at, at, side="right")
+        changes = np.ones(len(at), np.bool_)
+        changes[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+        return cls(documents, low[changes], high[changes], np.cumsum(changes) - 1)
+
+    @property
+    def count(self) -> Ints:
+        """How many documents each instant's window holds."""
+        counts: Ints = (self.high - self.low)[self.of_instant]
+        return counts
+
+    def mean(self) -> Floats:
+        """Give the mean score of each instant's window, NaN where it holds no document."""
+        return self._spread(self._means())
+
+    def decayed_mean(self, half_life: int) -> Floats:
+        """Give the mean weighted by `2^(−age / half_life)` (microseconds), NaN where there is no document.
+
+        Weights are taken relative to the window's newest document: the age of all of it cancels out.
+        """
+        at, scores = self.documents.available_at, self.documents.scores
+        newest = at[np.maximum(self.high - 1, 0)] if len(at) else np.zeros(len(self.high), np.int64)
+
+        def weights(documents: Ints, windows: Ints) -> Floats:
+            weighed: Floats = np.exp2((at[documents] - newest[windows]) / half_life)
+            return weighed
+
+        total = self._sums(lambda documents, windows: weights(documents, windows) * scores[documents])
+        return self._spread(_divided(total, self._sums(weights)))
+
+    def dispersion(self) -> Floats:
+        """Give the population's standard deviation of the scores, NaN where there are fewer than two documents."""
+        means, scores = self._means(), self.documents.scores
+        squares = self._sums(lambda documents, windows: (scores[documents] - means[windows]) ** 2)
+        counts = (self.high - self.low).astype(np.float64)
+        return self._spread(np.sqrt(_divided(squares, np.where(counts < 2, 0.0, counts))))
+
+    def _means(self) -> Floats:
+        scores = self.documents.scores
+        totals = self._sums(lambda documents, windows: scores[documents])
+        return _divided(totals, (self.high - self.low).astype(np.float64))
+
+    def _spread(self, of_windows: Floats) -> Floats:
+        spread: Floats = of_windows[self.of_instant]
+        return spread
+
+    def _sums(self, terms: Callable[[Ints, Ints], Floats]) -> Floats:
+        """Sum `terms(documents, windows)` (indices of each pair) over each window, some windows at a time."""
+        sizes = self.high - self.low
+        ends = np.cumsum(sizes)
+        sums = np.zeros(len(sizes))
+        first = 0
+        while first < len(sizes):
+            before = int(ends[first - 1]) if first else 0
+            after = max(int(np.searchsorted(ends, before + _CHUNK, side="right")), first + 1)
+            part = sizes[first:after]
+            windows = np.repeat(np.arange(first, after), part)
+            begins = ends[first:after] - part - before
+            documents = np.arange(len(windows)) - np.repeat(begins - self.low[first:after], part)
+            filled = np.flatnonzero(part)
+            if len(filled):
+                sums[first + filled] = np.add.reduceat(terms(documents, windows), begins[filled])
+            first = after
+        return sums
+
+
+def rolling_correlation(
+    left: Floats, right: Floats, window: int, min_periods: int
+) -> tuple[Floats, NDArray[np.int8], Ints]:
+    """Give Pearson's correlation of the last `window` rows of two columns, the status and the number of pairs of each.
+
+    Pairs of which one is NaN are left out. Fewer than `min_periods` pairs are `insufficient_history`; a side that does
+    not move is `degenerate`. Each window is summed by itself, about its own means; results lie in [−1, 1].
+    """
+    rows = len(left)
+    values, counts = np.full(rows, np.nan), np.zeros(rows, np.int64)
+    statuses = np.full(rows, INSUFFICIENT_HISTORY, np.int8)
+    both = np.isfinite(left) & np.isfinite(right)
+    pads = (window - 1, 0)
+    x, y = (np.pad(np.where(both, each, np.nan), pads, constant_values=np.nan) for each in (left, right))
+    known = np.pad(both, pads)
+    step = max(1, _CHUNK // window)
+    for first in range(0, rows, step):
+        part = slice(first, min(first + step, rows))
+        mask = np.lib.stride_tricks.sliding_window_view(known, window)[part]
+        pairs = mask.sum(axis=1)
+        centred, flat = [], np.zeros(len(pairs), np.bool_)
+        for column in (x, y):
+            seen = np.lib.stride_tricks.sliding_window_view(column, window)[part]
+            zeroed = np.where(mask, seen, 0.0)
+            means = _divided(zeroed.sum(axis=1), pairs.astype(np.float64))
+            centred.append(np.where(mask, seen - means[:, None], 0.0))
+            flat |= np.where(mask, seen, -np.inf).max(axis=1) == np.where(mask, seen, np.inf).min(axis=1)
+        products = (centred[0] * centred[1]).sum(axis=1)
+        lengths = np.sqrt((centred[0] ** 2).sum(axis=1)) * np.sqrt((centred[1] ** 2).sum(axis=1))
+        flat |= lengths == 0
+        enough = pairs >= min_periods
+        good = enough & ~flat
+        values[part] = np.where(good, np.clip(_divided(products, lengths), -1.0, 1.0), np.nan)
+        statuses[part] = np.where(good, SETTLED, np.where(enough, DEGENERATE, INSUFFICIENT_HISTORY))
+        counts[part] = pairs
+    return values, statuses, counts
+
+
+def _divided(numerator: Floats, denominator: Floats) -> Floats:
+    quotient = np.full(len(numerator), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
