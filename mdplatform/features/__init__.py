@@ -10,6 +10,7 @@ from mdplatform.features.data import Data, Grid, TableData, Truncated, Values
 from mdplatform.features.graph import computations, extra_rows, inputs_of, load_from
 from mdplatform.features.panel import evaluate_on, frame
 from mdplatform.features.parse import FeatureLike, parse_feature
+from mdplatform.features.profile import VolumeProfile, volume_profile, volume_profile_of_bars
 from mdplatform.features.registry import ALIASES, definition, engine, function_names
 from mdplatform.features.spec import FeatureSpec
 
@@ -24,6 +25,7 @@ __all__ = [
     "TableData",
     "Truncated",
     "Values",
+    "VolumeProfile",
     "computations",
     "compute",
     "definition",
@@ -37,4 +39,6 @@ __all__ = [
     "load_from",
     "parse_feature",
     "standing_catalogue",
+    "volume_profile",
+    "volume_profile_of_bars",
 ]

@@ -81,14 +81,14 @@ def to_rows(prices: ArrayLike, row_size: float | Decimal | str) -> NDArray[np.in
 
 
 def to_prices(rows: ArrayLike, row_size: float | Decimal | str) -> NDArray[np.float64]:
-    """Give the lower edge of each row: the double nearest to the decimal `row × row_size`.
+    """Give the lower edge of each row, and for half a row more its middle: the double nearest to `row × row_size`.
 
-    >>> to_prices([3, 7], 0.1).tolist()
-    [0.3, 0.7]
+    >>> to_prices([3, 7, 7.5], 0.1).tolist()
+    [0.3, 0.7, 0.75]
     """
     size = Decimal(repr(checked_row_size(row_size))).normalize()
     _, digits, exponent = size.as_tuple()
     steps = int("".join(map(str, digits)))
     assert isinstance(exponent, int)
-    counted = np.asarray(rows, np.int64) * np.float64(steps)  # exact below 2⁵³; one division rounds once
+    counted = np.asarray(rows, np.float64) * steps  # exact below 2⁵³; one division rounds once
     return np.asarray(counted / 10.0**-exponent if exponent < 0 else counted * 10.0**exponent)
