@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mdplatform.errors import InvalidSetting
+
+_SECRET = ("redis_url", "fred_api_key")
+"""What may hold a password, and is not shown when it is refused."""
 
 
 class Settings(BaseSettings):
@@ -49,6 +52,22 @@ class Settings(BaseSettings):
     archive_timeout_seconds: float = Field(
         default=30.0, gt=0, le=600, description="How long one answer of the archive is waited for, in seconds."
     )
+    fred_url: str = Field(
+        default="https://api.stlouisfed.org/fred", description="Base URL of the API of FRED and ALFRED (macro series)."
+    )
+    fred_api_key: SecretStr | None = Field(
+        default=None, description="Key of FRED's API, 32 letters and digits; it is free, and shown nowhere."
+    )
+    fred_retries: int = Field(default=5, ge=0, le=50, description="Tries again after a failed question, a count.")
+    fred_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=600, description="How long one answer of FRED is waited for, in seconds."
+    )
+    fred_deadline_seconds: float = Field(
+        default=300.0, gt=0, le=86_400, description="How long one series of FRED may take in all, in seconds."
+    )
+    fred_requests_per_minute: int = Field(
+        default=100, ge=1, le=120, description="Questions that a process asks FRED in a minute; FRED allows 120."
+    )
     max_file_mb: int = Field(
         default=2048, ge=1, le=100_000, description="Largest file that is taken in, unpacked, in MB."
     )
@@ -65,7 +84,7 @@ class Settings(BaseSettings):
             name = "_".join(str(part) for part in first["loc"]) or "settings"
             raise InvalidSetting(
                 f"MDPLATFORM_{name.upper()} is refused ({first['msg']})",
-                value=None if name == "redis_url" else first.get("input"),  # it may hold a password
+                value=None if name in _SECRET else first.get("input"),
                 remedy="`mdplatform doctor` lists the settings with their units and defaults",
             ) from None
 
@@ -76,7 +95,7 @@ class Settings(BaseSettings):
             if value is None:
                 os.environ.pop(variable, None)
             else:
-                os.environ[variable] = str(value)
+                os.environ[variable] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
     @field_validator("home")
     @classmethod

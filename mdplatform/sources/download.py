@@ -113,7 +113,7 @@ class Downloader:
                     raise SourceUnavailable(f"{url} has no checksum beside it", remedy="Take it in by hand as a file")
                 return None
         except (httpx.HTTPError, httpx.InvalidURL) as failed:
-            raise _TryAgain(_why(failed)) from None
+            raise _TryAgain(why(failed)) from None
         _check_status(answer)
         return parse_checksum(answer.content[: 1 << 16], name, f"{url}.CHECKSUM")
 
@@ -170,7 +170,7 @@ class Downloader:
                         self._room(url, have)
                         self._progress(have, total, name)
         except httpx.HTTPError as failed:
-            raise _TryAgain(_why(failed)) from None
+            raise _TryAgain(why(failed)) from None
         if total is not None and have != total:
             raise _TryAgain(f"the body ended after {have} of {total} bytes")
 
@@ -197,12 +197,12 @@ def _alone(folder: Path) -> Iterator[None]:
 def _check_status(answer: httpx.Response) -> None:
     status = answer.status_code
     if status == 429 or status >= 500:
-        raise _TryAgain(f"HTTP {status}", _retry_after(answer.headers.get("Retry-After")))
+        raise _TryAgain(f"HTTP {status}", retry_after(answer.headers.get("Retry-After")))
     if status not in (200, 206):
         raise SourceUnavailable(f"{answer.request.url} is refused", value=f"HTTP {status}")
 
 
-def _retry_after(text: str | None) -> float | None:
+def retry_after(text: str | None) -> float | None:
     """Give the seconds of a `Retry-After` header, which is a number or a date."""
     if text is None:
         return None
@@ -213,7 +213,8 @@ def _retry_after(text: str | None) -> float | None:
     return None
 
 
-def _why(failed: Exception) -> str:
+def why(failed: Exception) -> str:
+    """Say in words what failed."""
     return f"{type(failed).__name__}: {failed}" if str(failed) else type(failed).__name__
 
 
