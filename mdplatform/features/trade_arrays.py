@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TradesLike: TypeAlias = "pl.DataFrame | pl.LazyFrame | pa.Table | pd.DataFrame"
 
 TRADE_COLUMNS = ("time", "price", "quantity", "is_buyer_maker")
+_LARGEST = 1e100  # so that no product of two, and no sum of those, is infinite
 
 
 @dataclass(frozen=True)
