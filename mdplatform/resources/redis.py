@@ -35,14 +35,19 @@ class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Publisher(self._connection, self.settings.settings)
 
     def announce_bars(self, symbol: str, log: Logger) -> str | None:
-        """Tell readers that the bars of `symbol` have changed, so that they take no older value for fresh.
+        """Tell readers that the bars of `symbol` have changed; see `announce`."""
+        return self.announce("bars", symbol, log)
 
-        Gives in words what went wrong, None if nothing did.
+    def announce(self, dataset: str, key: str, log: Logger) -> str | None:
+        """Tell readers that a dataset has changed for a symbol or series, so that they take no older value for fresh.
+
+        The dataset is `bars`, `trades`, `depth`, `macro` or `sentiment`; the key is empty for that. Call it when the
+        lake has the change. Gives in words what went wrong, None if nothing did.
         """
         try:
-            self.publisher().bump_bars(symbol)
+            self.publisher().bump(dataset, key)
         except RedisUnavailable as away:
-            log.warning(f"Readers were not told of new bars of {symbol}. {away}")
+            log.warning(f"Readers were not told of new {' of '.join(filter(None, (dataset, key)))}. {away}")
             return str(away)
         return None
 
@@ -59,10 +64,7 @@ class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         total = Published()
         try:
             for timeframe in timeframes:
-                done = self.publisher().publish_features(lake, symbol, timeframe, features, made_by=made_by)
-                total = Published(
-                    total.stored + done.stored, total.outdated + done.outdated, total.sent_bytes + done.sent_bytes
-                )
+                total += self.publisher().publish_features(lake, symbol, timeframe, features, made_by=made_by)
         except RedisUnavailable as away:
             log.warning(f"The features of {symbol} are in the lake but not in Redis. {away}")
             return total, str(away)

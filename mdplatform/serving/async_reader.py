@@ -113,7 +113,7 @@ class AsyncReader:
             payload
             for lookup, blob in zip(lookups, blobs, strict=True)
             if self._library.is_publishable(lookup)
-            for payload in sign([blob], sequence=lookup.sequence, made_by="reader")
+            for payload in sign([blob], sequence=lookup.sequences, made_by="reader")
         ]
         try:
             client = await self._client()

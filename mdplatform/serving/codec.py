@@ -3,10 +3,13 @@
 A blob is an Arrow IPC stream, uncompressed, with one record batch, followed by a trailer of 48 bytes:
 
 - columns: `open_time`, `available_at` (timestamp[us, UTC]), one float64 column per output, named by its canonical text,
-  and `status` (`settled`, `unsettled`, or the reason why the values are null);
+  `status` (`settled`, `unsettled`, or the reason why the values are null) and, for features of slow series, `age`
+  (duration[us], how old the value was at the row's close);
 - schema metadata, all text: `symbol`, `timeframe`, `feature` (canonical), `spec_id`, `version` (a hash of the
-  content), `sequence` (of the bars, see `publisher`), `whole` (`1` if there are no older rows), `read_at` (when
-  the lake was read) and `published_at` (microseconds), `made_by`, `engine`;
+  content), `sequence` (see `publisher`), `whole` (`1` if there are no older rows), `read_at` (when the lake was read)
+  and `published_at` (microseconds), `made_by`, `engine`; where the rows depend on more than bars of their symbol
+  `sequences`, those of all that they depend on, with commas between, of which `sequence` is the highest; where there is
+  a choice of methods, the `method`;
 - trailer: `MDP1`, the CRC-32 of the stream in 8 hexadecimal digits, the sequence in 16 and the watermark (the last
   row's `available_at` in microseconds) in 17 decimal digits, with blanks between. Arrow readers stop at the end of
   the stream, so that any language reads a blob as it is; a script in Redis finds the order of two blobs at fixed
@@ -31,7 +34,8 @@ TRAILER_BYTES = 48
 HIGHEST_SEQUENCE = 2**53 - 1  # the largest that a script in Redis compares exactly
 _MAGIC = b"MDP1 "
 _TIME = pa.timestamp("us", tz="UTC")
-_FIXED = ("open_time", "available_at", "status")
+_AGE = pa.duration("us")
+_KINDS: dict[str, pa.DataType] = {"open_time": _TIME, "available_at": _TIME, "status": pa.string(), "age": _AGE}
 
 
 class BadBlob(ValueError):
@@ -54,6 +58,8 @@ class Blob:
     sequence: int = 0
     published_at: int = 0
     made_by: str = ""
+    sequences: tuple[int, ...] = ()
+    method: str | None = None
 
     @property
     def key(self) -> str:
@@ -68,7 +74,7 @@ class Blob:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the output columns."""
-        return tuple(name for name in self.batch.schema.names if name not in _FIXED)
+        return tuple(name for name in self.batch.schema.names if name not in _KINDS)
 
     @property
     def watermark(self) -> int:
@@ -79,12 +85,11 @@ class Blob:
 
 
 def make_batch(frame: pl.DataFrame) -> pa.RecordBatch:
-    """Give a frame of `open_time, available_at, outputs…, status` as one record batch with plain Arrow types."""
+    """Give a frame of `open_time, available_at, outputs…, status` and maybe `age` as one batch of plain Arrow types."""
     columns = {}
     for name in frame.columns:
         values = frame.get_column(name).rechunk().to_arrow()
-        kind = _TIME if name in _FIXED[:2] else pa.string() if name == "status" else pa.float64()
-        columns[name] = values.cast(kind)
+        columns[name] = values.cast(_KINDS.get(name, pa.float64()))
     return pa.record_batch(columns)
 
 
@@ -98,7 +103,7 @@ def content_version(symbol: str, timeframe: Timeframe, feature: str, engine: str
         if name == "status":
             digest.update("\0".join(str(each) for each in column.to_pylist()).encode())
             continue
-        values = column.cast(pa.int64()) if name in _FIXED else column
+        values = column.cast(pa.int64()) if name in _KINDS else column
         digest.update(column.is_null().cast(pa.uint8()).to_numpy().tobytes())
         digest.update(
             values.fill_null(0).to_numpy().tobytes()
@@ -121,6 +126,10 @@ def encode(blob: Blob) -> bytes:
         "made_by": blob.made_by,
         "engine": blob.engine,
     }
+    if blob.sequences:
+        told["sequences"] = ",".join(map(str, blob.sequences))
+    if blob.method is not None:
+        told["method"] = blob.method
     batch = blob.batch.replace_schema_metadata(told)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -153,6 +162,8 @@ def decode(raw: bytes) -> Blob:
             read_at=int(told["read_at"]),
             published_at=int(told["published_at"]),
             made_by=told["made_by"],
+            sequences=tuple(map(int, told["sequences"].split(","))) if "sequences" in told else (),
+            method=told.get("method"),
         )
     except (pa.ArrowException, StopIteration, AttributeError, KeyError, ValueError) as wrong:
         raise BadBlob(f"{type(wrong).__name__}: {wrong}") from None

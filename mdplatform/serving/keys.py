@@ -2,9 +2,13 @@
 
     mdp:{BTCUSDT}:15m:<spec id>    the newest rows of one feature: one blob (see `codec`), with an expiry
     mdp:{BTCUSDT}:bars             the sequence number of the symbol's bars: a decimal integer, without an expiry
+    mdp:{BTCUSDT}:trades           that of its trades; so `depth`
+    mdp:{macro}:CPIAUCSL           that of a series
+    mdp:{sentiment}:all            that of what is not told apart
 
 The braces make the symbol the hash tag, so that in a cluster all keys of a symbol lie in one slot, and one script or
-one `MGET` can use them together. A symbol has no braces or colons in it, so no two of these keys can be the same.
+one `MGET` can use them together. A symbol has no braces, colons or small letters in it, so no two of these keys can be
+the same.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 from mdplatform.market.timeframe import Timeframe
 
 PREFIX = "mdp"
+OF_A_SYMBOL = frozenset(["bars", "trades", "depth"])
+"""The datasets that are a symbol's own."""
 
 
 def blob_key(symbol: str, timeframe: Timeframe, spec_id: str) -> str:
@@ -23,10 +29,21 @@ def blob_key(symbol: str, timeframe: Timeframe, spec_id: str) -> str:
     return f"{PREFIX}:{{{symbol}}}:{timeframe.value}:{spec_id}"
 
 
+def need_key(dataset: str, key: str) -> str:
+    """Give the key of the sequence number of a dataset, or of that symbol or series of it.
+
+    >>> need_key("bars", "BTCUSDT"), need_key("macro", "CPIAUCSL"), need_key("sentiment", "")
+    ('mdp:{BTCUSDT}:bars', 'mdp:{macro}:CPIAUCSL', 'mdp:{sentiment}:all')
+    """
+    if dataset in OF_A_SYMBOL:
+        return f"{PREFIX}:{{{key}}}:{dataset}"
+    return f"{PREFIX}:{{{dataset}}}:{key or 'all'}"
+
+
 def bars_key(symbol: str) -> str:
     """Give the key of the sequence number of a symbol's bars.
 
     >>> bars_key("BTCUSDT")
     'mdp:{BTCUSDT}:bars'
     """
-    return f"{PREFIX}:{{{symbol}}}:bars"
+    return need_key("bars", symbol)

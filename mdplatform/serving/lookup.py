@@ -3,32 +3,33 @@
 A read goes in these steps; the readers do 2 and 5, each in its way:
 
 1. `prepare` checks the input, before any work.
-2. One `MGET` fetches the blob and the sequence of the symbol's bars.
+2. One `MGET` fetches the blob and the sequences of what it depends on: the symbol's bars, and more for some features.
 3. `judge` takes the blob if it is sound, fresh and long enough. Fresh is what `publisher` says; where the reader sees
-   the lake, its files are a second witness: the blob must not be older than they are. So bars that were stored while
-   Redis was away, when nobody could bump their sequence, do not leave an old value in force.
+   the lake, its files are a second witness: the blob must not be older than they are. So what was stored while Redis
+   was away, when nobody could bump a sequence, does not leave an old value in force.
 4. Otherwise `compute` works the values out from the lake, by the function that the publisher uses.
-5. What was computed for the usual window is published with the sequence that step 2 read.
+5. What was computed for the usual window is published with the sequences that step 2 read.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property, lru_cache
 from numbers import Integral
 
-from mdplatform.errors import InvalidFeature, NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
+from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
 from mdplatform.features import FeatureLike, FeatureSpec, parse_feature
+from mdplatform.features.panel import as_instant
 from mdplatform.lake import Lake
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import BadBlob, Blob, decode
-from mdplatform.serving.keys import bars_key, blob_key
+from mdplatform.serving.freshness import changed_at, needs, sequence_keys
+from mdplatform.serving.keys import blob_key
 from mdplatform.serving.publisher import read_sequence
 from mdplatform.serving.result import FeatureResult, make_result, output_names
 from mdplatform.serving.timings import Timings
@@ -41,21 +42,34 @@ MOST_ROWS = 1_000_000
 
 @dataclass(frozen=True)
 class Target:
-    """A feature in a timeframe, with what each read needs of it; kept, because to work it out costs as much as a
-    read."""
+    """A feature in rows of a timeframe, with what each read needs of it; kept, because to work it out costs as much as
+    a read.
+
+    The feature names a timeframe only where it is not that of the rows, and a symbol only where it is not theirs.
+    """
 
     spec: FeatureSpec
     timeframe: Timeframe
+    _keys: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def blob_id(self) -> str:
         """The id under which the whole feature lies in Redis."""
-        return self.spec.whole.id
+        return replace(self.spec, output=None).id
 
     @cached_property
     def feature(self) -> str:
         """The canonical text."""
-        return str(self.spec.at(None))
+        return f"{self.spec}{self.spec.place}"
+
+    def keys(self, symbol: str) -> tuple[str, ...]:
+        """Give the key of the blob for that symbol, and those of the sequences of what it depends on."""
+        keys = self._keys.get(symbol)
+        if keys is None:
+            whole = replace(self.spec, output=None)
+            keys = (blob_key(symbol, self.timeframe, self.blob_id), *sequence_keys(whole, symbol, self.timeframe))
+            self._keys[symbol] = keys
+        return keys
 
     @cached_property
     def outputs(self) -> dict[str, str]:
@@ -70,21 +84,22 @@ class Lookup:
     symbol: str
     target: Target
     n: int
-    sequence: int = 0
+    sequences: tuple[int, ...] = (0,)
     notes: list[str] = field(default_factory=list)
     timings: Timings = field(default_factory=Timings)
 
-    @property
-    def keys(self) -> tuple[str, str]:
-        """The keys of the blob and of the symbol's bars."""
-        return blob_key(self.symbol, self.target.timeframe, self.target.blob_id), bars_key(self.symbol)
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The key of the blob, and those of the sequences of what it depends on."""
+        return self.target.keys(self.symbol)
 
-    def judge(self, raw: bytes | None, sequence: bytes | None, changed_at: int) -> FeatureResult | None:
-        """Give the answer if what Redis held is one, else None; remember the sequence for publishing.
+    def judge(self, raw: bytes | None, held: Sequence[bytes | None], changed_at: int) -> FeatureResult | None:
+        """Give the answer if what Redis held is one, else None; remember the sequences for publishing.
 
-        `changed_at` is when the symbol's bars in the lake were last changed, in microseconds, 0 where it is not known.
+        `held` are these. `changed_at` is when what the values depend on was last changed in the lake, in microseconds,
+        0 where it is not known.
         """
-        self.sequence = read_sequence(sequence)
+        self.sequences = tuple(map(read_sequence, held))
         if raw is None:
             return None
         try:
@@ -95,7 +110,10 @@ class Lookup:
             self.notes.append(f"What Redis held was no valid blob ({bad}), and was not used")
             return None
         self.timings.mark("decode")
-        if blob.sequence < self.sequence or blob.read_at < changed_at:
+        computed_from = blob.sequences or (blob.sequence,)
+        if len(computed_from) != len(self.sequences) or blob.read_at < changed_at:
+            return None
+        if any(computed < now for computed, now in zip(computed_from, self.sequences, strict=True)):
             return None
         if not blob.rows or (blob.rows < self.n and not blob.whole):
             return None
@@ -130,7 +148,10 @@ class Library:
         timings = Timings()
         if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MOST_ROWS:
             raise ParameterOutOfRange("n is refused", value=n, remedy=f"Allowed: an integer from 1 to {MOST_ROWS}")
-        lookup = Lookup(parse_symbol(symbol), _target(feature, timeframe), int(n), timings=timings)
+        name, target = parse_symbol(symbol), _target(feature, timeframe)
+        if target.spec.symbol == name:
+            target = Target(replace(target.spec, symbol=None), target.timeframe)
+        lookup = Lookup(name, target, int(n), timings=timings)
         timings.mark("check")
         return lookup
 
@@ -138,18 +159,14 @@ class Library:
         """Give the answers that are in what Redis held under the keys of the lookups, one after the other."""
         for each in lookups:
             each.timings.mark("redis")
-        return [
-            each.judge(held[2 * place], held[2 * place + 1], self._changed_at(each.symbol))
-            for place, each in enumerate(lookups)
-        ]
-
-    def _changed_at(self, symbol: str) -> int:
-        """Give when the folder of the symbol's bars was changed, which is when one of its files was replaced."""
-        try:
-            changed_at = self.lake.bars.path(symbol, "").parent.stat().st_mtime_ns // 1000
-        except OSError:
-            return 0
-        return changed_at if changed_at <= time.time_ns() // 1000 else 0  # a clock that was put back proves nothing
+        results, place = [], 0
+        for each in lookups:
+            after = place + len(each.keys)
+            spec, timeframe = each.target.spec, each.target.timeframe
+            when = changed_at(self.lake, needs(spec, each.symbol, timeframe))
+            results.append(each.judge(held[place], held[place + 1 : after], when))
+            place = after
+        return results
 
     def compute(self, lookups: Sequence[Lookup]) -> list[Blob]:
         """Compute the blob of each; those of one symbol and timeframe share bars. Raises `UnknownSymbol`, `NoData`.
@@ -188,7 +205,7 @@ class Library:
         """Give the rows with `start <= open_time < end`, as they were known at `as_of`."""
         lookup = self.prepare(symbol, feature, timeframe, 1)
         target, begin, stop = lookup.target, _microseconds(start), _microseconds(end)
-        known = None if as_of is None else _instant(as_of)
+        known = None if as_of is None else as_instant(as_of)
         blob = feature_history(self.lake, lookup.symbol, target.timeframe, target.spec, begin, stop, known)
         if blob is None:
             if target.timeframe not in self.lake.bars.timeframes(lookup.symbol):
@@ -226,25 +243,9 @@ def _target_of_text(feature: str, timeframe: str | None) -> Target:
 
 def _agree(spec: FeatureSpec, timeframe: str | None) -> Target:
     told = None if timeframe is None else Timeframe.parse(timeframe)
-    if told is not None and spec.timeframe is not None and told is not spec.timeframe:
-        raise InvalidFeature(
-            f"The feature says {spec.timeframe} and the question {told}",
-            value=str(spec),
-            remedy="Leave one of them out",
-        )
-    return Target(spec, told or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME))
-
-
-def _instant(given: datetime | str) -> datetime:
-    """Read a time, ISO 8601 where it is text; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(given) if isinstance(given, str) else given
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, AttributeError, OverflowError):
-        raise ParameterOutOfRange(
-            "Not a time", value=given, remedy="Write it as 2024-03-01 or 2024-03-01T12:30:00Z"
-        ) from None
+    rows = told or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME)
+    return Target(spec.at(None) if spec.timeframe is rows else spec, rows)
 
 
 def _microseconds(given: datetime | str | None) -> int | None:
-    return None if given is None else to_us(_instant(given))
+    return None if given is None else to_us(as_instant(given))

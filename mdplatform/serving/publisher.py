@@ -1,25 +1,28 @@
 """Publishing: how values get into Redis, such that a reader never takes an old one for a new one.
 
-Each symbol has a *sequence* of its bars. It only grows. The protocol has two sides:
+Whatever values depend on (a symbol's bars, its trades, a macro series, …: see `freshness`) has a *sequence*. It only
+grows. The protocol has two sides:
 
-- Who changes bars writes the lake **first** and then calls `bump_bars`.
-- Who computes features reads the sequence **first** (`bars_sequence`, 0 where there is none), then the lake, and
-  publishes with the sequence that it read.
+- Who changes it writes the lake **first** and then calls `bump`.
+- Who computes features reads the sequences of all that they depend on **first** (0 where there is none), then the lake,
+  and publishes with the sequences that it read.
 
-A blob is *fresh* if its sequence is at least the symbol's. Suppose that it is fresh with regard to a bump: then its
-computer read the sequence after that bump, hence the lake after that change. So bars that land in between make a blob
-stale, never wrongly fresh; a stale blob costs a computation, nothing else. Where Redis was away when bars changed, so
+A blob is *fresh* if each of its sequences is at least what Redis holds. Suppose that it is fresh with regard to a bump:
+then its computer read the sequence after that bump, hence the lake after that change. So what lands in between makes a
+blob stale, never wrongly fresh; a stale blob costs a computation, nothing else. Where Redis was away at the change, so
 that the bump failed, readers that see the lake find it out from its files (see `lookup`).
 
 Of two blobs for one key the one with the higher `(sequence, watermark)` stays, whatever order they arrive in: a
 script in Redis compares them (the watermark is the last row's `available_at`). By default a bump's number is the
 clock in microseconds, or one more than the last where the clock is behind: so that the order outlives a flush of
-Redis.
+Redis. Where a blob has several sequences the highest counts: a later computation's is never lower. Should an older one
+come after it with the same highest, the blob is stale, and is computed anew.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -29,7 +32,8 @@ import redis
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, encode
 from mdplatform.serving.connection import REDIS_FAILURES, unavailable
-from mdplatform.serving.keys import bars_key
+from mdplatform.serving.freshness import sequence_keys, stored
+from mdplatform.serving.keys import bars_key, need_key
 from mdplatform.serving.window import feature_blobs
 from mdplatform.settings import Settings
 
@@ -57,8 +61,8 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-# KEYS[1] the bars key; ARGV[1] the number; ARGV[2] "1" if the result must be higher than before. Gives the number now
-# held.
+# KEYS[1] the sequence's key; ARGV[1] the number; ARGV[2] "1" if the result must be higher than before. Gives the number
+# now held.
 BUMP_SCRIPT = """
 local held = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
 local number = tonumber(ARGV[1])
@@ -81,6 +85,9 @@ class Published:
     outdated: int = 0
     sent_bytes: int = 0
 
+    def __add__(self, other: Published) -> Published:
+        return Published(self.stored + other.stored, self.outdated + other.outdated, self.sent_bytes + other.sent_bytes)
+
 
 class Publisher:
     """Writes blobs and sequence numbers; every method raises `RedisUnavailable` if Redis does not take them."""
@@ -91,25 +98,29 @@ class Publisher:
 
     def bars_sequence(self, symbol: str) -> int:
         """Give the sequence of the symbol's bars, 0 if there is none. Call it before reading the lake."""
-        try:
-            return read_sequence(cast("bytes | None", self._connection.get(bars_key(symbol))))
-        except REDIS_FAILURES as failure:
-            raise unavailable(self._settings, failure) from None
+        return self._sequences([bars_key(symbol)])[bars_key(symbol)]
 
     def bump_bars(self, symbol: str, sequence: int | None = None) -> int:
-        """Say that the symbol's bars have changed, after the lake has them; give the sequence now held.
+        """Say that the symbol's bars have changed; see `bump`."""
+        return self.bump("bars", symbol, sequence)
 
-        A given `sequence` lower than the one held changes nothing. Without one it is the clock, and always higher.
+    def bump(self, dataset: str, key: str, sequence: int | None = None) -> int:
+        """Say that a dataset (`trades`, `macro`, …) has changed for a symbol or series, after the lake has the change.
+
+        The key is empty where the dataset is not told apart by one. Gives the sequence now held. A given `sequence`
+        lower than the one held changes nothing. Without one it is the clock, and always higher.
         """
         number = time.time_ns() // 1000 if sequence is None else checked_sequence(sequence)
         try:
-            held = self._connection.eval(BUMP_SCRIPT, 1, bars_key(symbol), str(number), str(int(sequence is None)))
+            held = self._connection.eval(
+                BUMP_SCRIPT, 1, need_key(dataset, key), str(number), str(int(sequence is None))
+            )
         except REDIS_FAILURES as failure:
             raise unavailable(self._settings, failure) from None
         return int(cast(bytes, held))
 
-    def publish(self, blobs: Iterable[Blob], *, sequence: int, made_by: str = "") -> Published:
-        """Store blobs that were computed from bars of that sequence, many in one round trip."""
+    def publish(self, blobs: Iterable[Blob], *, sequence: int | Sequence[int], made_by: str = "") -> Published:
+        """Store blobs that were computed from inputs of that sequence (or those), many in one round trip."""
         payloads = sign(blobs, sequence=sequence, made_by=made_by)
         results: list[int] = []
         try:
@@ -129,20 +140,37 @@ class Publisher:
 
         Stores nothing if the lake has no bars of the symbol in that timeframe.
         """
-        sequence = self.bars_sequence(symbol)
-        blobs = feature_blobs(lake, symbol, timeframe, specs, self._settings.window_rows)
-        return self.publish(blobs, sequence=sequence, made_by=made_by)
+        whole = (stored(spec, symbol, timeframe) for spec in specs)
+        keys = {spec.id: sequence_keys(spec, symbol, timeframe) for spec in whole}
+        held = self._sequences({key for each in keys.values() for key in each})
+        groups: dict[tuple[int, ...], list[Blob]] = defaultdict(list)
+        for blob in feature_blobs(lake, symbol, timeframe, specs, self._settings.window_rows):
+            groups[tuple(held[key] for key in keys[blob.spec_id])].append(blob)
+        total = Published()
+        for sequences, blobs in groups.items():
+            total += self.publish(blobs, sequence=sequences, made_by=made_by)
+        return total
+
+    def _sequences(self, keys: Iterable[str]) -> dict[str, int]:
+        wanted = list(keys)
+        try:
+            held = cast("list[bytes | None]", self._connection.mget(wanted)) if wanted else []
+        except REDIS_FAILURES as failure:
+            raise unavailable(self._settings, failure) from None
+        return dict(zip(wanted, map(read_sequence, held), strict=True))
 
 
-def sign(blobs: Iterable[Blob], *, sequence: int, made_by: str) -> list[tuple[str, bytes]]:
-    """Give key and bytes of each blob, with the sequence, the maker and the present time in it."""
-    number, now = checked_sequence(sequence), time.time_ns() // 1000
-    signed = (replace(blob, sequence=number, made_by=made_by, published_at=now) for blob in blobs)
+def sign(blobs: Iterable[Blob], *, sequence: int | Sequence[int], made_by: str) -> list[tuple[str, bytes]]:
+    """Give key and bytes of each blob, with the sequence (or those), the maker and the present time in it."""
+    numbers = tuple(sequence) if isinstance(sequence, Sequence) else (sequence,)
+    highest, several = max(map(checked_sequence, numbers)), numbers if len(numbers) > 1 else ()
+    now = time.time_ns() // 1000
+    signed = (replace(blob, sequence=highest, sequences=several, made_by=made_by, published_at=now) for blob in blobs)
     return [(blob.key, encode(blob)) for blob in signed]
 
 
 def read_sequence(held: bytes | None) -> int:
-    """Give the number that a bars key holds; 0 for none, or for what is no number."""
+    """Give the number that a sequence's key holds; 0 for none, or for what is no number."""
     return int(held) if held is not None and held.isdigit() else 0
 
 

@@ -113,10 +113,10 @@ class Reader:
         """Fill Redis with what was computed; a failure is noted and hurts nobody."""
         if self._breaker.reason is not None:
             return
-        by_sequence: dict[int, list[Blob]] = {}
+        by_sequence: dict[tuple[int, ...], list[Blob]] = {}
         for lookup, blob in zip(lookups, blobs, strict=True):
             if self._library.is_publishable(lookup):
-                by_sequence.setdefault(lookup.sequence, []).append(blob)
+                by_sequence.setdefault(lookup.sequences, []).append(blob)
         try:
             publisher = Publisher(self._redis(), self._settings)
             for sequence, group in by_sequence.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +26,9 @@ class FeatureResult:
 
     `source` is `cache` or `computed`; `layer` is `redis` or `lake`; `version` is the hash of the content that the
     rows were taken from; `notes` says in words what went wrong on the way; `timings` are milliseconds by stage,
-    `total` among them. `table` has `open_time`, `available_at`, the outputs by their canonical text, and `status`.
+    `total` among them. `table` has `open_time`, `available_at`, the outputs by their canonical text, `status` and,
+    for features of slow series, `age`. `method` says how the values were computed where there is a choice, such as
+    `trades` or `bars:1m`.
     """
 
     symbol: str
@@ -41,6 +43,7 @@ class FeatureResult:
     engine: str = ""
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    method: str | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -75,10 +78,18 @@ class FeatureResult:
         return cast(list[str], self.table.column("status").to_pylist())
 
     @property
+    def ages(self) -> list[timedelta | None] | None:
+        """For each row how old the value was at its close, None where it has no age; None where age has no meaning."""
+        if "age" not in self.table.schema.names:
+            return None
+        return cast("list[timedelta | None]", self.table.column("age").to_pylist())
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows as dictionaries of plain values, as in `to_dict`."""
         names = {name: self.table.column(column).to_pylist() for name, column in self.outputs.items()}
         opened, known = (self._microseconds(name) for name in ("open_time", "available_at"))
+        ages = self.ages
         rows = []
         for index, status in enumerate(self.status):
             values = {name: column[index] for name, column in names.items()}
@@ -86,6 +97,8 @@ class FeatureResult:
             row["settled"] = status == "settled"
             if None in values.values():
                 row["reason"] = status
+            if ages is not None and (age := ages[index]) is not None:
+                row["age_seconds"] = age.total_seconds()
             rows.append(row)
         return rows
 
@@ -108,9 +121,9 @@ class FeatureResult:
         """Give the form that `mdplatform read --json` prints.
 
         `symbol, feature, timeframe, source, version, rows` and what else is known; each row has `open_time` and
-        `available_at` (ISO 8601, UTC), each output by its name (a number or null), `settled`, and `reason` where an
-        output is null. An output's name is its own where the function has several (`macdhist`), else the function's
-        in small letters (`rsi`); `outputs` maps it to the canonical text.
+        `available_at` (ISO 8601, UTC), each output by its name (a number or null), `settled`, `reason` where an output
+        is null, and `age_seconds` where the value has an age. An output's name is its own where the function has
+        several (`macdhist`), else the function's in small letters (`rsi`); `outputs` maps it to the canonical text.
         """
         return {
             "symbol": self.symbol,
@@ -122,6 +135,7 @@ class FeatureResult:
             "available_at": iso(self.available_at),
             "made_by": self.made_by,
             "engine": self.engine,
+            "method": self.method,
             "outputs": dict(self.outputs),
             "notes": list(self.notes),
             "timings_ms": dict(self.timings),
@@ -142,6 +156,8 @@ def make_result(
     """Give the newest `n` rows (all for None) of a blob, with the `outputs` (short name to column) of `feature`."""
     batch = blob.batch
     names = ["open_time", "available_at", *outputs.values(), "status"]
+    if "age" in batch.schema.names:
+        names.append("age")
     if batch.schema.names != names:
         batch = batch.select(names)
     return FeatureResult(
@@ -157,6 +173,7 @@ def make_result(
         engine=blob.engine,
         notes=notes,
         timings=timings or {},
+        method=blob.method,
     )
 
 
@@ -168,4 +185,5 @@ def output_names(spec: FeatureSpec) -> dict[str, str]:
     {'rsi': 'RSI(timeperiod=14)'}
     """
     several = len(spec.definition.outputs) > 1
-    return dict(zip(spec.outputs if several else (spec.name.lower(),), spec.columns, strict=True))
+    columns = (f"{each}{spec.place}" for each in spec.columns)
+    return dict(zip(spec.outputs if several else (spec.name.lower(),), columns, strict=True))

@@ -385,12 +385,10 @@ def test_an_empty_lake_says_what_to_do(settings, processes):
         reader.latest("BTCUSDT", RSI)
 
 
-def test_a_timeframe_told_twice_must_be_the_same_one(reader):
+def test_the_timeframe_is_the_features_own_where_the_question_names_none(reader):
     spec = parse_feature(RSI).at("1h")
     assert reader.latest("BTCUSDT", spec).timeframe == "1h"
-    assert reader.latest("BTCUSDT", spec, "1h").timeframe == "1h"
-    with pytest.raises(InvalidFeature, match="1h and the question 15m"):
-        reader.latest("BTCUSDT", spec, "15m")
+    assert reader.latest("BTCUSDT", spec, "1h").feature == RSI
 
 
 def test_history_is_read_as_it_was_known(reader, market, bars):
