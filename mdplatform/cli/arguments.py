@@ -1,8 +1,9 @@
-"""What commands take from their user: months, symbols and timeframes, checked before any work is done."""
+"""What commands take from their user: months, days, symbols and timeframes, checked before any work is done."""
 
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import typer
 
@@ -18,6 +19,34 @@ def month(text: str | None) -> str | None:
     if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", text):
         raise typer.BadParameter(f"{text!r} is not a month; write YYYY-MM, such as 2025-01")
     return text[:7]
+
+
+def day(text: str | None) -> str | None:
+    """Give a day as `YYYY-MM-DD` where the text is one; None for a month, whose days are all meant."""
+    if month(text) is None or text is None or len(text) == 7:
+        return None
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day; write YYYY-MM-DD, such as 2025-01-31") from None
+
+
+def columns(given: list[str] | None) -> dict[str, str]:
+    """Give a mapping of our columns to a file's, from texts such as `score=sentiment`."""
+    mapped: dict[str, str] = {}
+    for text in given or []:
+        ours, equals, theirs = text.partition("=")
+        if not equals or not ours.strip() or not theirs:
+            raise typer.BadParameter(f"{text!r} is not OURS=THEIRS, such as score=sentiment_score")
+        if ours.strip() in mapped:
+            raise typer.BadParameter(f"--column {ours.strip()}=… is given twice")
+        mapped[ours.strip()] = theirs
+    return mapped
+
+
+def names(text: str | None) -> list[str] | None:
+    """Give the names of a list such as `CPIAUCSL,UNRATE`."""
+    return None if text is None else list(dict.fromkeys(re.findall(r"[^,\s]+", text)))
 
 
 def months(first: str, last: str) -> list[str]:

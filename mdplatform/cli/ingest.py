@@ -13,16 +13,24 @@ from mdplatform.market.symbol import parse_symbol
 
 
 def ingest(
-    targets: Annotated[list[str], typer.Argument(metavar="PATH|SOURCE:SYMBOL…", help="Files, folders, or a source.")],
+    targets: Annotated[list[str], typer.Argument(metavar="PATH|SOURCE:NAME…", help="Files, folders, or a source.")],
+    taken_as: Annotated[
+        str | None, typer.Option("--as", help="What files are: bars (default), trades, recording, sentiment, macro.")
+    ] = None,
     symbol: Annotated[str | None, typer.Option(help="The symbol, where a file does not say it.")] = None,
     timeframe: Annotated[str | None, typer.Option(help="The timeframe, such as 15m, likewise.")] = None,
-    first: Annotated[str | None, typer.Option("--from", help="First month, for a source: YYYY-MM.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last month, for a source: YYYY-MM.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First month or day: YYYY-MM[-DD].")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last month or day, likewise.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="OURS=THEIRS: what a file calls a column, such as price=px; repeatable.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Who scored or published, for sentiment.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Take market data into the lake, as Dagster runs; the same data twice changes nothing.
 
-    Reads Binance's public dumps (CSV, zip, with .CHECKSUM beside), REST kline bodies, Parquet, Feather and CSV.
+    Reads Binance's public dumps (CSV, zip, with .CHECKSUM beside), REST kline bodies, Parquet, Feather and CSV (of bars
+    whole months). A source is binance:, simulated:, or one of other data, such as fred:CPIAUCSL.
 
     Examples:
 
@@ -31,6 +39,8 @@ def ingest(
         mdplatform ingest downloads/ --symbol BTCUSDT --timeframe 5m
 
         mdplatform ingest binance:BTCUSDT --timeframe 1m --from 2025-01
+
+        mdplatform ingest BTCUSDT-aggTrades-2025-01-31.zip --as trades
     """
     from mdplatform.ingest import Wanted
     from mdplatform.ingest import ingest as take_in
@@ -41,10 +51,15 @@ def ingest(
         timeframe=arguments.timeframe(timeframe),
         first_month=arguments.month(first),
         last_month=arguments.month(last),
+        taken_as=taken_as,
+        first_day=arguments.day(first),
+        last_day=arguments.day(last),
+        columns=arguments.columns(column),
+        provider=provider,
     )
     with progress() as bars:
         read = bars.add_task("Reading", total=None)
-        merge = bars.add_task("Materializing bars", total=None, visible=False)
+        merge = bars.add_task("Materializing", total=None, visible=False)
 
         def on_read(what: str, done: int, total: int) -> None:
             bars.update(read, description=f"Reading {what}", completed=done, total=total)
@@ -70,9 +85,12 @@ def ingest(
             "is it another venue's, or a future's?",
             style="yellow",
         )
+    for note in report.notes:
+        err.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     for path in report.skipped:
         err.print(f"skipped, for it has no rows: {path}", style="yellow", markup=False, soft_wrap=True)
     for name in report.absent:
         err.print(f"not in the archive: {name}", style="yellow", markup=False, soft_wrap=True)
     if report.taken or report.corrected:
-        err.print("Next: mdplatform materialize technical_indicators", style="dim")
+        follows = "technical_indicators" if not report.assets else "ASSET…, or `mdplatform ui` to see what follows"
+        err.print(f"Next: mdplatform materialize {follows}", style="dim")

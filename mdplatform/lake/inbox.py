@@ -74,6 +74,11 @@ class Inbox:
         write_partition(path, {batch.timeframe: batch.rows}, {"source": batch.source})
         return replace(batch, path=path)
 
+    def symbols(self) -> list[str]:
+        """Give the symbols for which something waits; tables beside bars wait in folders that begin with `_`."""
+        folders = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(each.name for each in folders if not each.name.startswith("_") and self.months(each.name))
+
     def months(self, symbol: str) -> list[str]:
         """Give the months of `symbol` for which something waits."""
         folder = self._folder / symbol

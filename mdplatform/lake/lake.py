@@ -30,7 +30,8 @@ class Lake:
     def table(self, name: str) -> TableStore:
         """Give the store of one of `DATASETS`: `trades`, `depth`, `sentiment` or `macro`."""
         folder, inbox = self.folder / name, self.folder / "inbox" / f"_{name}"
-        return TableStore(DATASETS[name], folder, inbox, self.folder / "locks")
+        quarantine = self.folder / "quarantine" / f"_{name}"
+        return TableStore(DATASETS[name], folder, inbox, self.folder / "locks", quarantine)
 
     def frames(self, asset: str) -> FrameStore:
         """Give the store of what one asset computes from bars, such as `technical_indicators`."""

@@ -38,13 +38,29 @@ class Merged:
     data_version: str = ""
 
 
-class TableStore:
-    """The partitions of one dataset under `folder`, and what waits for them under `inbox`."""
+@dataclass(frozen=True)
+class Staged:
+    """A part of a delivery: its partition, its rows, and the file where it waits.
 
-    def __init__(self, dataset: Dataset, folder: Path, inbox: Path, locks: Path) -> None:
+    `is_new` tells that this call wrote the file. Nothing `waits` of what the partition merged before, and of rows that
+    were set aside.
+    """
+
+    key: str
+    rows: int
+    path: Path | None = None
+    is_new: bool = False
+    waits: bool = True
+
+
+class TableStore:
+    """The partitions of one dataset under `folder`, what waits for them under `inbox`, what broke a rule aside."""
+
+    def __init__(self, dataset: Dataset, folder: Path, inbox: Path, locks: Path, quarantine: Path) -> None:
         self.dataset = dataset
         self._folder = folder
         self._inbox = inbox
+        self._quarantine = quarantine
         self._locks = locks
 
     def path(self, key: str) -> Path:
@@ -64,48 +80,87 @@ class TableStore:
 
     def stage(self, rows: pl.DataFrame, source: str, staged_at: datetime) -> list[str]:
         """Let a delivery (`dataset.delivered`) wait; give the keys of its partitions. Raises `InvalidTable`."""
+        return [staged.key for staged in self.deliver(rows, source, staged_at)]
+
+    def deliver(
+        self, rows: pl.DataFrame, source: str, staged_at: datetime, set_aside: pl.DataFrame | None = None
+    ) -> list[Staged]:
+        """Let a delivery wait, a part for each partition; what was merged before is told and not staged again.
+
+        `set_aside` (columns `rule`, `row`) goes to the quarantine. Raises `InvalidTable`.
+        """
         if rows.schema != self.dataset.delivered:
             raise InvalidTable(f"Not a table of {self.dataset.name}", value=dict(rows.schema))
         if rows.select(pl.any_horizontal(pl.col(self.dataset.time, "available_at").is_null()).any()).item():
             raise InvalidTable(f"A row of {self.dataset.name} without a time", value=source)
-        parts = self.dataset.split(rows.sort(self.dataset.time, maintain_order=True))
-        for key, part in parts.items():
+        if not rows[self.dataset.time].is_sorted():
+            rows = rows.sort(self.dataset.time, maintain_order=True)
+        parts = self.dataset.split(rows)
+        for key in parts:
             self.path(key)
-            folder = self._inbox / key
-            if not any(folder.glob(f"*-{content_hash({'': part})}.parquet")):
-                path = folder / f"{to_us(staged_at):020d}-{content_hash({'': part})}.parquet"
-                write_partition(path, {"rows": part}, {"source": source}, self.dataset.time)
-        return list(parts)
+        staged = [self._set_aside(set_aside, source)] if set_aside is not None and set_aside.height else []
+        return staged + [self._deliver(key, part, source, staged_at) for key, part in parts.items()]
+
+    def _deliver(self, key: str, part: pl.DataFrame, source: str, staged_at: datetime) -> Staged:
+        content = content_hash({"": part})
+        there = self.partition(key)
+        if there is not None and content in there.header.notes.get("merged", []):
+            return Staged(key, part.height, waits=False)
+        folder = self._inbox / key
+        if waiting := next(iter(folder.glob(f"*-{content}.parquet")), None):
+            return Staged(key, part.height, waiting)
+        path = folder / f"{to_us(staged_at):020d}-{content}.parquet"
+        write_partition(path, {"rows": part}, {"source": source}, self.dataset.time)
+        return Staged(key, part.height, path, is_new=True)
+
+    def _set_aside(self, rows: pl.DataFrame, source: str) -> Staged:
+        raw = rows.select(
+            pl.lit(self.dataset.name).alias("dataset"), pl.lit(source).alias("source"), pl.col("rule", "row")
+        )
+        path = self._quarantine / f"{content_hash({'': raw})}.parquet"
+        is_new = not path.exists()
+        if is_new:
+            write_partition(path, {"rows": raw})
+        return Staged("", 0, path, is_new=is_new, waits=False)
 
     def waiting(self) -> list[str]:
         """Give the keys for which something waits, ascending."""
         return sorted({each.parent.relative_to(self._inbox).as_posix() for each in self._inbox.rglob("*.parquet")})
 
-    def discard(self, key: str, staged_at: datetime) -> None:
-        """Forget what a call staged at that instant for one partition."""
-        for path in (self._inbox / key).glob(f"{to_us(staged_at):020d}-*.parquet"):
-            path.unlink(missing_ok=True)
+    def take_back(self, staged: Staged) -> None:
+        """Forget what one call of `deliver` staged; what an earlier one did stays."""
+        if staged.is_new and staged.path is not None:
+            staged.path.unlink(missing_ok=True)
 
     def merge(self, key: str) -> Merged:
         """Merge what waits for one partition, oldest delivery first, and clear it away once it is in the lake."""
         with locked(self._locks / f"{self.dataset.name}-{key.replace('/', '-')}.lock"):
             staged = sorted((self._inbox / key).glob("*.parquet"))
             there = self.partition(key)
+            version = there.header.data_version if there else ""
+            done: list[str] = list(there.header.notes.get("merged", [])) if there else []
+            if not staged:
+                return Merged(data_version=version)
             before = there.read("rows").cast(self.dataset.schema) if there else pl.DataFrame(schema=self.dataset.schema)
             held, taken, unchanged, corrected = before, 0, 0, 0
             for path in staged:
                 rows = self._read_staged(path)
+                content = path.stem.partition("-")[2]
+                if content in done:
+                    unchanged += rows.height
+                    continue
                 added = self._added(held, rows)
-                fresh = added.filter(pl.col("revision") == 0).height
+                fresh = int((added["revision"] == 0).sum())
                 taken, corrected = taken + fresh, corrected + added.height - fresh
                 unchanged += rows.height - added.height
-                held = pl.concat([held, added])
-            version = there.header.data_version if there else ""
+                held = pl.concat([held, added]) if held.height else added
+                done.append(content)
+            ordered = held
             if held.height > before.height:
                 ordered = held.sort(self.dataset.time, *self.dataset.unique, "revision")
-                version = write_partition(
-                    self.path(key), {"rows": ordered}, {"key": key}, self.dataset.time
-                ).data_version
+            version = write_partition(
+                self.path(key), {"rows": ordered}, {"key": key, "merged": done}, self.dataset.time
+            ).data_version
             for path in staged:
                 path.unlink(missing_ok=True)
             return Merged(taken, unchanged, corrected, held.height > before.height, version)
@@ -115,7 +170,7 @@ class TableStore:
         if partition is None:
             raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take it in again")
         staged_us = int(path.name.split("-")[0])
-        return (
+        rows = (
             partition.read("rows")
             .with_columns(
                 pl.lit(str(partition.header.notes["source"])).alias("source"),
@@ -123,13 +178,17 @@ class TableStore:
                 pl.lit(staged_us).cast(self.dataset.schema["ingested_at"]).alias("ingested_at"),
             )
             .select(list(self.dataset.schema))
-            .unique(self.dataset.unique, keep="last", maintain_order=True)
         )
+        return rows.unique(self.dataset.unique, keep="last", maintain_order=True)
 
     def _added(self, held: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         """Give those of `rows` that are new or differ from the newest revision held."""
+        if held.is_empty():
+            return rows
         own = [name for name in self.dataset.schema if name not in self.dataset.unique and name not in KEPT_BY_STORE]
-        newest = held.sort("revision").unique(self.dataset.unique, keep="last")
+        newest = held
+        if held["revision"].max():
+            newest = held.sort("revision").unique(self.dataset.unique, keep="last")
         known = newest.select(
             *self.dataset.unique, pl.col(own).name.suffix(" held"), pl.col("revision").alias("__held")
         )

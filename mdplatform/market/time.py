@@ -56,6 +56,16 @@ def month_range(month: str) -> tuple[int, int]:
     return to_us(first), to_us(after)
 
 
+def day_range(day: str) -> tuple[int, int]:
+    """Give the first instant of `day` (`YYYY-MM-DD`) and of the day after it.
+
+    >>> [iso(from_us(instant)) for instant in day_range("2024-02-29")]
+    ['2024-02-29T00:00:00Z', '2024-03-01T00:00:00Z']
+    """
+    first = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+    return to_us(first), to_us(first + timedelta(days=1))
+
+
 def months_between(start: int, end: int) -> list[str]:
     """Give every month that `[start, end)` touches, oldest first.
 

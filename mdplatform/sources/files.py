@@ -46,8 +46,8 @@ ENDINGS = (
 _COUNTED_IN_CONTRACTS = re.compile(r"[A-Z0-9]+USD_(PERP|\d{6})")
 
 
-def find_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Give the files of `paths`: a file as it is, a folder with all that lies in it and has one of `ENDINGS`, sorted.
+def find_files(paths: Iterable[str | Path], endings: tuple[str, ...] = ENDINGS) -> list[Path]:
+    """Give the files of `paths`: a file as it is, a folder with all that lies in it and has one of `endings`, sorted.
 
     Raises `SourceUnavailable` for a path that does not exist, and for a folder with nothing to read.
     """
@@ -58,11 +58,11 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
             inside = sorted(
                 each
                 for each in path.rglob("*")
-                if each.name.lower().endswith(ENDINGS) and not each.name.startswith(".") and each.is_file()
+                if each.name.lower().endswith(endings) and not each.name.startswith(".") and each.is_file()
             )
             if not inside:
                 raise SourceUnavailable(
-                    f"{path} holds no file that can be read", remedy=f"Looked for {' '.join(ENDINGS)}"
+                    f"{path} holds no file that can be read", remedy=f"Looked for {' '.join(endings)}"
                 )
             found |= dict.fromkeys(inside)
         elif path.exists():

@@ -51,11 +51,52 @@ def to_instants(column: pl.Series, path: str, place: Place) -> pl.Series:
     return _from_numbers(column, path, place)
 
 
+def instants_or_null(column: pl.Series, path: str) -> pl.Series:
+    """Give a column of times as `to_instants` does, with null for cells that are no time from 2005 to 2100.
+
+    Raises `UnknownTimeUnit` where numbers are in several units.
+    """
+    if column.dtype == pl.String:
+        column = as_null(column)
+        figures = column.cast(pl.Int64, strict=False)
+        if figures.null_count() > column.null_count():
+            figures = column.cast(pl.Float64, strict=False)
+        mostly = figures.null_count() - column.null_count() <= len(column) // 2
+        column = figures if mostly else _parse(column)[0]
+    if column.dtype.is_numeric():
+        sane = pl.any_horizontal(
+            pl.first().is_between(_EARLIEST * scale, _LATEST * scale, closed="left") for scale in _PER_SECOND.values()
+        )
+        column = column.to_frame().select(pl.when(sane).then(pl.first())).to_series()
+        return _from_numbers(column, path, lambda row: f"row {row + 1}")
+    if column.dtype == pl.Date:
+        column = column.cast(pl.Datetime("us"))
+    if isinstance(column.dtype, pl.Datetime):
+        zoned = column.dt.replace_time_zone("UTC") if column.dtype.time_zone is None else column
+        instants = zoned.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+        seconds = pl.first().dt.epoch("s")
+        sane = seconds.is_between(_EARLIEST, _LATEST, closed="left")
+        return instants.to_frame().select(pl.when(sane).then(pl.first())).to_series()
+    return pl.Series(column.name, [None] * len(column), dtype=INSTANT)
+
+
 def _from_text(column: pl.Series, path: str, place: Place) -> pl.Series:
     for kind in (pl.Int64, pl.Float64):
         numbers = column.cast(kind, strict=False)
         if numbers.null_count() == column.null_count():
             return numbers
+    parsed, broken = _parse(column)
+    if broken.any():
+        numeric = column.cast(pl.Float64, strict=False).is_not_null()
+        refuse_first(column, broken & ~numeric, "is not a time", path, place)
+        raise UnknownTimeUnit(
+            f"{path}: column {column.name} mixes numbers and texts", value=column.filter(broken)[0], remedy=_ALLOWED
+        )
+    return parsed
+
+
+def _parse(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Give the times that texts say, and which of them say none."""
     parsed = pl.Series(column.name, [None] * len(column), dtype=INSTANT)
     days = column.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1} 00:00:00")
     for form in _FORMATS:
@@ -63,14 +104,7 @@ def _from_text(column: pl.Series, path: str, place: Place) -> pl.Series:
             break
         found = days.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
         parsed = parsed.to_frame().select(pl.coalesce(pl.first(), found)).to_series()
-    broken = parsed.is_null() & column.is_not_null()
-    if broken.any():
-        numeric = column.cast(pl.Float64, strict=False).is_not_null()
-        refuse_first(column, broken & ~numeric, "is not a time", path, place)
-        raise UnknownTimeUnit(
-            f"{path}: column {column.name} mixes numbers and texts", value=column.filter(broken)[0], remedy=_ALLOWED
-        )
-    return parsed.alias(column.name)
+    return parsed.alias(column.name), parsed.is_null() & column.is_not_null()
 
 
 def _from_numbers(column: pl.Series, path: str, place: Place) -> pl.Series:

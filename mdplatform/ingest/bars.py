@@ -1,4 +1,4 @@
-"""Taking market data in: from files and sources into the inbox, and from there, as Dagster runs, into `bars`.
+"""Taking bars in: from files and sources into the inbox, and from there, as Dagster runs, into `bars`.
 
 1. Read each target and stage it. If one is refused, what this call staged is taken back: nothing of it is stored.
 2. Register the symbols as partitions and in the universe.
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mdplatform.errors import EmptyFile, MislabelledFile, PlatformError, SourceError, UnknownColumns
 from mdplatform.home import prepare_home
+from mdplatform.ingest.report import Report, Wanted
 from mdplatform.lake import Lake
 from mdplatform.lake.inbox import Batch
 from mdplatform.market.rules import sift
@@ -32,47 +32,14 @@ _FEW_ROWS = 10
 _TRUE_OF_BARS = {"not_closed", "early_close"}  # rules that a bar breaks for what befell it, not for its columns
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a caller says of the targets: a symbol and timeframe where they don't say it themselves, and months."""
-
-    symbol: str | None = None
-    timeframe: Timeframe | None = None
-    first_month: str | None = None
-    last_month: str | None = None
-
-
-@dataclass
-class Report:
-    """What was taken in, in rows of the delivered timeframes; `partitions` are `month|symbol`.
-
-    What this very delivery brought before is unchanged, even if another has corrected it since: it is not taken again.
-    `disagreements` are bars delivered there that differ from the sum of shorter ones. `skipped` are files without rows
-    that were found in a folder (one that is named itself is an error), `absent` are files that an archive lacks.
-    """
-
-    taken: int = 0
-    unchanged: int = 0
-    corrected: int = 0
-    quarantined: Counter[str] = field(default_factory=Counter)
-    disagreements: int = 0
-    partitions: list[str] = field(default_factory=list)
-    run_ids: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-
-
-def ingest(
+def take_bars(
     targets: Sequence[str],
     wanted: Wanted,
     settings: Settings,
     reading: Progress = silent,
     progress: Progress = silent,
 ) -> Report:
-    """Take in `targets`: paths, or `source:SYMBOL` such as `binance:BTCUSDT`.
-
-    Raises a `PlatformError` where one is refused; then nothing is stored.
-    """
+    """Take in bars from `targets`: paths, or `source:SYMBOL`."""
     prepare_home(settings)
     lake, now, report = Lake(settings.lake_dir), datetime.now(UTC), Report()
     staged: list[Batch] = []

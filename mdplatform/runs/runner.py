@@ -1,13 +1,12 @@
-"""Runs: materializing assets in this process, as Dagster runs on the platform's own instance.
+"""The runner: executes planned runs in this process, on the instance of the platform's home.
 
-Months of one symbol go into one run, at most a year at a time, so that progress shows. A run whose process was killed
-is found by the next one and marked as failed.
+A run whose process was killed is found by the next one and marked as failed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +15,18 @@ from typing import Any
 
 import dagster as dg
 
-from mdplatform.assets.partitions import MONTH_BY_SYMBOL, SYMBOL, Cell
+from mdplatform.assets.partitions import SERIES, SYMBOL
 from mdplatform.definitions import defs
 from mdplatform.errors import MaterializationFailed, NoData, PlatformError, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
 from mdplatform.lake.lock import locked
-from mdplatform.market.time import consecutive
+from mdplatform.runs.plan import FORMS, Group, fitting, plan
 from mdplatform.sensors.left_behind import PROCESS_TAG, fail_left_behind, this_process
 from mdplatform.serving.connection import REDIS_FAILURES, connect
 from mdplatform.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-_MOST_MONTHS = 12
+_PERIOD = re.compile(r"(?:^|/)(\d{4}-\d{2})(-\d{2})?$")
 _CLASS_NAME = re.compile(r"^mdplatform\.errors\.\w+: ")
 
 Progress = Callable[[str, int, int], None]
@@ -65,6 +64,7 @@ class Runs:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.first_month = settings.first_month
         self._instance = open_instance(settings)
         self._server = ExitStack()
         with suppress(RedisUnavailable, *REDIS_FAILURES):  # each run says for itself what it could not publish
@@ -93,44 +93,100 @@ class Runs:
         order = [key.to_user_string() for level in graph.toposorted_asset_keys_by_level for key in level]
         return sorted(set(names), key=order.index)
 
-    def register(self, symbols: Sequence[str]) -> None:
-        """Add symbols to the partitions; those that are there stay as they are."""
-        self._instance.add_dynamic_partitions(SYMBOL.name or "", sorted(symbols))
+    def register(self, symbols: Sequence[str], series: Sequence[str] = ()) -> None:
+        """Add symbols and series to the partitions; those that are there stay as they are."""
+        for definition, names in ((SYMBOL, symbols), (SERIES, series)):
+            if names:
+                self._instance.add_dynamic_partitions(definition.name or "", sorted(names))
 
     def symbols(self) -> list[str]:
         """Give the symbols that are registered."""
         return list(self._instance.get_dynamic_partitions(SYMBOL.name or ""))
 
+    def series(self) -> list[str]:
+        """Give the series that are registered."""
+        return list(self._instance.get_dynamic_partitions(SERIES.name or ""))
+
+    def definition_of(self, asset: str) -> dg.PartitionsDefinition[str]:
+        """Give by what an asset is partitioned."""
+        definition = self._definitions.resolve_asset_graph().get(dg.AssetKey(asset)).partitions_def
+        assert definition is not None, f"{asset} has no partitions"
+        return definition
+
+    def upstream(self, asset: str) -> set[str]:
+        """Give all assets that `asset` follows from, and itself."""
+        graph = self._definitions.resolve_asset_graph()
+        found, ahead = set[dg.AssetKey](), [dg.AssetKey(asset)]
+        while ahead:
+            key = ahead.pop()
+            if key not in found:
+                found.add(key)
+                ahead += graph.get(key).parent_keys
+        return {key.to_user_string() for key in found}
+
     def materialize(
         self,
         assets: Sequence[str],
-        months_of: dict[str, list[str]],
+        of: Mapping[str, Iterable[str]] | Iterable[str],
         *,
         fetch: bool = False,
         progress: Progress = silent,
     ) -> list[Materialized]:
-        """Materialize `assets` for each symbol's months. Raises `MaterializationFailed` at the first failed run."""
+        """Materialize `assets` for the partitions `of`: keys of the lake (`BTCUSDT/2025-01`, `BTCUSDT/2025-01-31`,
+        `2025-01`, `CPIAUCSL`), or each symbol's months or days.
+
+        Raises `MaterializationFailed` at the first failed run, and `NoData` where no key is one of an asset's.
+        """
         ordered = self.check_assets(assets)
-        _check_months({month for months in months_of.values() for month in months}, self._settings)
-        graph = self._definitions.resolve_asset_graph()
-        by_symbol = [name for name in ordered if graph.get(dg.AssetKey(name)).partitions_def == MONTH_BY_SYMBOL]
-        by_month = [name for name in ordered if name not in by_symbol]
-        work: list[tuple[str, list[str], str, str, int]] = []
-        for symbol, months in months_of.items() if by_symbol else ():
-            for run in consecutive(months, _MOST_MONTHS):
-                first, last = (str(Cell(month, symbol).key) for month in (run[0], run[-1]))
-                work.append((f"{', '.join(by_symbol)} {symbol}", by_symbol, first, last, len(run) * len(by_symbol)))
-        every_month = sorted({month for months in months_of.values() for month in months})
-        for run in consecutive(every_month, _MOST_MONTHS) if by_month else ():
-            work.append((", ".join(by_month), by_month, run[0], run[-1], len(run) * len(by_month)))
-        total, finished = sum(partitions for *_, partitions in work), 0
+        given = (
+            [f"{symbol}/{each}" for symbol, several in of.items() for each in several]
+            if isinstance(of, Mapping)
+            else of
+        )
+        keys = list(dict.fromkeys(given))
+        return self.materialize_each(dict.fromkeys(ordered, keys), fetch=fetch, progress=progress)
+
+    def materialize_each(
+        self, keys_of: Mapping[str, Sequence[str]], *, fetch: bool = False, progress: Progress = silent
+    ) -> list[Materialized]:
+        """Materialize each asset for keys of its own, none where there are none; errors as of `materialize`."""
+        self.check_assets(keys_of)
+        fitted: dict[str, list[str]] = {}
+        for name, keys in keys_of.items():
+            _check_periods(keys, self._settings)
+            fitted[name] = fitting(self.definition_of(name), keys)
+            if keys and not fitted[name]:
+                raise NoData(
+                    f"None of those partitions is one of {name}",
+                    value=keys[0],
+                    remedy=f"Its partitions are such as {FORMS[self.definition_of(name)]}",
+                )
+        groups = self._groups({name: keys for name, keys in fitted.items() if keys})
+        self.register([], sorted({key for group in groups if group.definition == SERIES for key in group.keys}))
+        planned = plan(groups, self.series())
+        total, finished = sum(run.partitions for run in planned), 0
         done: list[Materialized] = []
-        for what, of_run, first, last, partitions in work:
-            progress(what, finished, total)
-            done += self._run(of_run, first, last, fetch)
-            finished += partitions
-            progress(what, finished, total)
+        for run in planned:
+            progress(run.what, finished, total)
+            done += self._run(run.assets, run.first, run.last, fetch)
+            finished += run.partitions
+            progress(run.what, finished, total)
         return done
+
+    def _groups(self, keys_of: Mapping[str, list[str]]) -> list[Group]:
+        """Put assets of the same partitions together as far as what they follow from allows, upstream first."""
+        groups: list[Group] = []
+        left = self.check_assets(keys_of)
+        upstream = {name: self.upstream(name) - {name} for name in left}
+        while left:
+            definition, keys, together = self.definition_of(left[0]), keys_of[left[0]], list[str]()
+            for name in left:
+                alike = self.definition_of(name) == definition and keys_of[name] == keys
+                if alike and upstream[name] & set(left) <= set(together):
+                    together.append(name)
+            groups.append(Group(definition, tuple(together), keys))
+            left = [name for name in left if name not in together]
+        return groups
 
     def _run(self, assets: Sequence[str], first: str, last: str, fetch: bool) -> list[Materialized]:
         config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -156,14 +212,19 @@ class Runs:
         ]
 
 
-def _check_months(months: set[str], settings: Settings) -> None:
-    running = f"{datetime.now(UTC):%Y-%m}"
-    for month in sorted(months):
-        if not settings.first_month <= month <= running:
+def _check_periods(keys: Iterable[str], settings: Settings) -> None:
+    today = datetime.now(UTC)
+    for key in keys:
+        said = _PERIOD.search(key)
+        if said is None:
+            continue
+        running = f"{today:%Y-%m-%d}" if said[2] else f"{today:%Y-%m}"
+        if not settings.first_month <= said[0].lstrip("/") <= running:
             raise NoData(
-                "A month that the platform does not keep",
-                value=month,
-                remedy=f"Allowed: {settings.first_month} (MDPLATFORM_FIRST_MONTH) to {running}, the running month",
+                f"A {'day' if said[2] else 'month'} that the platform does not keep",
+                value=said[0].lstrip("/"),
+                remedy=f"Allowed: {settings.first_month} (MDPLATFORM_FIRST_MONTH) to {running}, the running "
+                f"{'day' if said[2] else 'month'}",
             )
 
 

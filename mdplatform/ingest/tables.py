@@ -1,0 +1,163 @@
+"""Taking tables beside bars in: trades, depth, sentiment, macro.
+
+1. Read each target, file by file; rows that break a rule are set aside. One none of whose rows make sense is refused.
+2. Stage what is left, and write what was set aside. If a target is refused, both are taken back.
+3. Register symbols and series, materialize the datasets' assets for the partitions touched, and add up what these
+   report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mdplatform.errors import EmptyFile, InvalidTable, PlatformError, SourceError
+from mdplatform.home import prepare_home
+from mdplatform.ingest.report import Report, Wanted
+from mdplatform.lake import Lake
+from mdplatform.lake.tables import Staged
+from mdplatform.market.dataset import Dataset
+from mdplatform.market.time import from_us, month_range, to_us
+from mdplatform.runs import Progress, Runs, silent
+from mdplatform.runs.inputs import ASSET_OF
+from mdplatform.settings import Settings
+from mdplatform.sources.files import find_files
+from mdplatform.sources.protocol import Downloads
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_registry import READERS, REMOTES, remote
+
+
+@dataclass
+class _Taken:
+    """What a call has staged so far, by dataset."""
+
+    staged: dict[str, list[Staged]] = field(default_factory=dict)
+    symbols: set[str] = field(default_factory=set)
+    series: set[str] = field(default_factory=set)
+
+
+def take_tables(
+    kind_of: Mapping[str, str],
+    wanted: Wanted,
+    settings: Settings,
+    reading: Progress = silent,
+    progress: Progress = silent,
+) -> Report:
+    """Take in each target as what `kind_of` says of it."""
+    prepare_home(settings)
+    lake, now, report, taken = Lake(settings.lake_dir), datetime.now(UTC), Report(), _Taken()
+    try:
+        for delivery in _deliveries(kind_of, wanted, settings, reading, report):
+            _check(delivery, settings, now)
+            _stage(lake, delivery, now, taken, report)
+    except BaseException:
+        for name, staged in taken.staged.items():
+            for each in staged:
+                lake.table(name).take_back(each)
+        raise
+    with Runs(settings) as runs:
+        runs.register(sorted(taken.symbols), sorted(taken.series))
+        for name, staged in sorted(taken.staged.items()):
+            _run(runs, ASSET_OF[name], lake, name, staged, report, progress)
+    return report
+
+
+def _run(
+    runs: Runs, asset: str, lake: Lake, name: str, staged: list[Staged], report: Report, progress: Progress
+) -> None:
+    keys = list(dict.fromkeys(each.key for each in staged if each.waits))
+    report.unchanged += sum(each.rows for each in staged if not each.waits)
+    if not keys:
+        return
+    report.assets.append(asset)
+    for done in runs.materialize([asset], keys, progress=progress):
+        report.taken += done.metadata["taken"]
+        report.unchanged += done.metadata["unchanged"]
+        report.corrected += done.metadata["corrected"]
+        report.partitions.append(done.partition)
+        if done.run_id not in report.run_ids:
+            report.run_ids.append(done.run_id)
+
+
+def _stage(lake: Lake, delivery: TableDelivery, now: datetime, taken: _Taken, report: Report) -> None:
+    dataset = delivery.dataset
+    store, staged = lake.table(dataset.name), taken.staged.setdefault(dataset.name, [])
+    for each in store.deliver(delivery.rows, delivery.source, now, delivery.set_aside):
+        staged.append(each)
+    rules = Counter(delivery.set_aside["rule"].to_list())
+    report.quarantined.update(rules)
+    report.unchanged += delivery.repeated
+    report.notes += [note for note in delivery.notes if note not in report.notes]
+    for column, names in (("symbol", taken.symbols), ("series_id", taken.series)):
+        if column in dataset.by:
+            names.update(delivery.rows[column].unique().to_list())
+
+
+def _deliveries(
+    kind_of: Mapping[str, str], wanted: Wanted, settings: Settings, reading: Progress, report: Report
+) -> Iterator[TableDelivery]:
+    start, end = wanted.span()
+    if start is not None and end is not None and end <= start:
+        raise PlatformError(
+            "There is no time between --from and --to",
+            value=f"{from_us(start):%Y-%m-%d} … {from_us(end - 1):%Y-%m-%d}",
+            remedy="--from is not after --to",
+        )
+    options = TableOptions(wanted.symbol, wanted.columns, wanted.provider, start, end, settings.max_file_bytes)
+    paths = {target: kind for target, kind in kind_of.items() if not _is_remote(target, kind)}
+    files = {path: kind for target, kind in paths.items() for path in find_files([target], READERS[kind].endings)}
+    named = {Path(target).absolute() for target in paths}
+    for number, (path, kind) in enumerate(files.items()):
+        reading(path.name, number, len(files))
+        try:
+            yield from READERS[kind].read(path, options)
+        except EmptyFile:
+            if path.absolute() in named:
+                raise
+            report.skipped.append(str(path))
+        reading(path.name, number + 1, len(files))
+    for target, kind in kind_of.items():
+        if _is_remote(target, kind):
+            word, _, name = target.partition(":")
+            asked = remote(kind, word, settings)
+            if isinstance(asked, Downloads):
+                asked.progress = lambda done, total, file: reading(file, done, total or 0)
+                asked.on_absent = report.absent.append
+            reading(target, 0, 1)
+            yield from asked.deliveries(name, start, end)
+            reading(target, 1, 1)
+
+
+def _is_remote(target: str, kind: str) -> bool:
+    word, colon, _ = target.partition(":")
+    return bool(colon) and word in REMOTES.get(kind, {})
+
+
+def _check(delivery: TableDelivery, settings: Settings, now: datetime) -> None:
+    """Refuse a delivery none of whose rows make sense, and times that the platform keeps no partitions for."""
+    if delivery.rows.is_empty() and delivery.set_aside.height:
+        rules = Counter(delivery.set_aside["rule"].to_list())
+        raise InvalidTable(
+            f"All {delivery.set_aside.height:,} rows of {delivery.dataset.name} break a rule",
+            value=delivery.source,
+            remedy="Are its columns what they are called? Broken: "
+            + ", ".join(f"{rule} {count:,}" for rule, count in rules.items()),
+        )
+    if delivery.rows.is_empty() or delivery.dataset.period is None:
+        return
+    _check_period(delivery.dataset, delivery, settings, now)
+
+
+def _check_period(dataset: Dataset, delivery: TableDelivery, settings: Settings, now: datetime) -> None:
+    first, last = delivery.rows[dataset.time].min(), delivery.rows[dataset.time].max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    if to_us(first) < month_range(settings.first_month)[0] or to_us(last) > to_us(now):
+        raise SourceError(
+            f"Rows of {dataset.name} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC lie outside what is kept",
+            value=delivery.source,
+            remedy=f"Allowed: {settings.first_month} (MDPLATFORM_FIRST_MONTH) to now",
+        )

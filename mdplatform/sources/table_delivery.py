@@ -1,0 +1,97 @@
+"""A delivery of a table beside bars: rows of one dataset as a source gave them, and those that were set aside.
+
+A *reader* of files is a function `read(path, options) -> Iterator[TableDelivery]`, a *remote* a class with
+`deliveries(name, start, end)`. Each is one file here and one line in `table_registry.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from mdplatform.errors import InvalidTable
+from mdplatform.market.dataset import Dataset
+from mdplatform.market.table_rules import sift_table
+from mdplatform.sources.files import DEFAULT_MAX_BYTES
+
+SET_ASIDE = pl.Schema({"rule": pl.String(), "row": pl.String()})
+"""Rows that broke a rule: its name, and the row as it was delivered, as text (JSON where it had columns)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableDelivery:
+    """Rows of one `dataset` (`dataset.delivered`), all of which keep the rules of `market.table_rules`.
+
+    `source` says where they come from, such as `file:BTCUSDT-aggTrades-2025-01-31.zip`; `set_aside` (`SET_ASIDE`) are
+    those that did not; `repeated` counts exact repetitions, which are left out; `notes` say in words what the source
+    lacks and what is lost by that.
+    """
+
+    dataset: Dataset
+    source: str
+    rows: pl.DataFrame
+    set_aside: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SET_ASIDE))
+    repeated: int = 0
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        source: str,
+        rows: pl.DataFrame,
+        *,
+        raw: pl.DataFrame | None = None,
+        set_aside: pl.DataFrame | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> TableDelivery:
+        """Sift `rows` by the rules, and make a delivery.
+
+        `raw` has the same rows as the source gave them, for what is set aside; `set_aside` are rows that were it
+        already, since they could not even be read. Raises `InvalidTable` for rows of another schema.
+        """
+        if rows.schema != dataset.delivered:
+            raise InvalidTable(f"Not a table of {dataset.name}", value=dict(rows.schema))
+        sifted = sift_table(dataset, rows)
+        aside = set_aside if set_aside is not None else pl.DataFrame(schema=SET_ASIDE)
+        if sifted.broken.height:
+            told = (rows if raw is None else raw)[sifted.broken["number"]]
+            texts = told.select(pl.struct(pl.all()).struct.json_encode().alias("row"))
+            aside = pl.concat([aside, pl.concat([sifted.broken.select("rule"), texts], how="horizontal")])
+        return cls(dataset, source, sifted.kept, aside, sifted.repeated, notes)
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a caller says of files: what they don't say themselves, and what of them is wanted.
+
+    `columns` maps our names to the file's; `start` and `end` (µs, end exclusive) bound the dataset's own time.
+    """
+
+    symbol: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    provider: str | None = None
+    start: int | None = None
+    end: int | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+
+
+ReadFile = Callable[[Path, TableOptions], Iterator[TableDelivery]]
+"""Give what a file holds. Raises an error of the family `SourceError` where it is refused."""
+
+
+class TableRemote(Protocol):
+    """A place that tables come from by name: `fred:CPIAUCSL` asks the remote `fred` for `CPIAUCSL`.
+
+    One that also is a `sources.protocol.Downloads` shows its progress.
+    """
+
+    name: str
+
+    def deliveries(self, name: str, start: int | None, end: int | None) -> Iterator[TableDelivery]:
+        """Give what there is of `name` in `[start, end)` (µs since the epoch; None: all there is)."""
+        ...

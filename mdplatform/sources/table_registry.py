@@ -1,0 +1,46 @@
+"""The readers of tables beside bars and the remotes that have some: the one place where a new one is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mdplatform.errors import UnknownSource
+from mdplatform.settings import Settings
+from mdplatform.sources.files import ENDINGS
+from mdplatform.sources.table_delivery import ReadFile, TableRemote
+from mdplatform.sources.trade_files import read_trades
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """A reader of files, and the endings by which it finds them in a folder."""
+
+    read: ReadFile
+    endings: tuple[str, ...] = ENDINGS
+
+
+READERS: dict[str, FileReader] = {
+    "trades": FileReader(read_trades),
+}
+"""Readers by what files are taken as: `mdplatform ingest PATH --as trades`."""
+
+REMOTES: dict[str, dict[str, Callable[[Settings], TableRemote]]] = {
+    "trades": {},
+}
+"""Remotes by what they are taken as, and by the word before the colon: `fred:CPIAUCSL`."""
+
+
+def kind_of_remote(target: str) -> str | None:
+    """Give what a target such as `fred:CPIAUCSL` is taken as where only one kind has that word; None for others."""
+    name, colon, _ = target.partition(":")
+    kinds = [kind for kind, remotes in REMOTES.items() if colon and name in remotes]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def remote(kind: str, name: str, settings: Settings) -> TableRemote:
+    """Give the remote of that name, set up by `settings`. Raises `UnknownSource`."""
+    try:
+        return REMOTES[kind][name](settings)
+    except KeyError:
+        raise UnknownSource(name, REMOTES.get(kind, {})) from None
