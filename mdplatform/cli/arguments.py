@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 
 import typer
 
@@ -29,6 +29,19 @@ def day(text: str | None) -> str | None:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a day; write YYYY-MM-DD, such as 2025-01-31") from None
+
+
+def instant(text: str | None) -> datetime | None:
+    """Give an instant from a time, UTC where it names no zone, or from a day, whose end is meant."""
+    if text is None:
+        return None
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is no time; write 2025-01-31 or 2025-01-31T12:30:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def columns(given: list[str] | None) -> dict[str, str]:

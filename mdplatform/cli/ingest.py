@@ -25,6 +25,12 @@ def ingest(
         list[str] | None, typer.Option(help="OURS=THEIRS: what a file calls a column, such as price=px; repeatable.")
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Who scored or published, for sentiment.")] = None,
+    observed: Annotated[
+        str | None, typer.Option(help="When macro values without vintages were seen: YYYY-MM-DD (its end) or a time.")
+    ] = None,
+    lag_days: Annotated[
+        int | None, typer.Option(min=0, max=3650, help="How long after its date such a value is published, in days.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Take market data into the lake, as Dagster runs; the same data twice changes nothing.
@@ -56,6 +62,8 @@ def ingest(
         last_day=arguments.day(last),
         columns=arguments.columns(column),
         provider=provider,
+        observed=arguments.instant(observed),
+        lag_days=lag_days,
     )
     with progress() as bars:
         read = bars.add_task("Reading", total=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mdplatform.market.time import day_range, month_range
 from mdplatform.market.timeframe import Timeframe
@@ -16,7 +17,7 @@ class Wanted:
 
     `taken_as` is `bars` or one of the kinds of `sources.table_registry`; remotes of one kind say theirs. `first_day`
     and `last_day` (`YYYY-MM-DD`, both included) are for tables, which take the months where there are no days;
-    `columns` maps our names to a file's.
+    `columns` maps our names to a file's. `observed` and `lag_days` are for macro values without vintages.
     """
 
     symbol: str | None = None
@@ -28,6 +29,8 @@ class Wanted:
     last_day: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     provider: str | None = None
+    observed: datetime | None = None
+    lag_days: int | None = None
 
     def span(self) -> tuple[int | None, int | None]:
         """Give the instants (µs, end exclusive) that days, or else months, bound; None where there is no bound."""

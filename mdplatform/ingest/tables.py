@@ -106,7 +106,16 @@ def _deliveries(
             value=f"{from_us(start):%Y-%m-%d} … {from_us(end - 1):%Y-%m-%d}",
             remedy="--from is not after --to",
         )
-    options = TableOptions(wanted.symbol, wanted.columns, wanted.provider, start, end, settings.max_file_bytes)
+    options = TableOptions(
+        wanted.symbol,
+        wanted.columns,
+        wanted.provider,
+        start,
+        end,
+        settings.max_file_bytes,
+        wanted.observed,
+        wanted.lag_days,
+    )
     paths = {target: kind for target, kind in kind_of.items() if not _is_remote(target, kind)}
     files = {path: kind for target, kind in paths.items() for path in find_files([target], READERS[kind].endings)}
     named = {Path(target).absolute() for target in paths}

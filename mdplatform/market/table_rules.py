@@ -16,11 +16,13 @@ from mdplatform.market.dataset import Dataset
 
 EARLIEST, LATEST = datetime(2005, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 """Rows of other times make no sense."""
+ARCHIVED_FROM = datetime(1776, 7, 4, tzinfo=UTC)
+"""Macro releases are archived from long before 2005, and what was not revised since is known from then on."""
 
 COMES_TWICE = "comes_twice"
 TABLE_RULES = {
     "time_missing": "the row has no time, or none that can be read",
-    "time_absurd": "a time before 2005, or in or after 2100",
+    "time_absurd": "a time before 2005 (of macro releases 1776), or in or after 2100",
     "key_missing": "the row lacks a part of what identifies it, such as an id or a symbol",
     "price_missing": "the price is null or no number",
     "price_not_positive": "the price is zero, negative or infinite",
@@ -81,13 +83,14 @@ def _repeats(rows: pl.DataFrame, identity: tuple[str, ...]) -> bool:
 
 def _broken(dataset: Dataset) -> dict[str, pl.Expr]:
     named = set(dataset.columns)
+    earliest = EARLIEST if dataset.period is not None else ARCHIVED_FROM
     times = list(dict.fromkeys((dataset.time, "available_at")))
     key = [name for name in (*dataset.by, *dataset.unique) if name not in _MAY_BE_NULL and name != dataset.time]
     every_time = [name for name, kind in dataset.delivered.items() if isinstance(kind, pl.Datetime)]
     tests = {
         "time_missing": pl.any_horizontal(pl.col(name).is_null() for name in times),
         "time_absurd": pl.any_horizontal(
-            (pl.col(name) < EARLIEST) | (pl.col(name) >= LATEST)
+            (pl.col(name) < earliest) | (pl.col(name) >= LATEST)
             for name in every_time
             if name not in ("ref_period", "vintage")  # observations reach back for centuries
         ),

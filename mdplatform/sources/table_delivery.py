@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -69,7 +70,8 @@ class TableDelivery:
 class TableOptions:
     """What a caller says of files: what they don't say themselves, and what of them is wanted.
 
-    `columns` maps our names to the file's; `start` and `end` (µs, end exclusive) bound the dataset's own time.
+    `columns` maps our names to the file's; `start` and `end` (µs, end exclusive) bound the dataset's own time. Of macro
+    values without vintages `observed` says when they stood so, and `lag_days` how long after its date each was public.
     """
 
     symbol: str | None = None
@@ -78,6 +80,8 @@ class TableOptions:
     start: int | None = None
     end: int | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
+    observed: datetime | None = None
+    lag_days: int | None = None
 
 
 ReadFile = Callable[[Path, TableOptions], Iterator[TableDelivery]]

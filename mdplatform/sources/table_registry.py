@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from mdplatform.errors import UnknownSource
 from mdplatform.settings import Settings
 from mdplatform.sources.files import ENDINGS
+from mdplatform.sources.fred import Fred
+from mdplatform.sources.macro_files import read_macro
 from mdplatform.sources.table_delivery import ReadFile, TableRemote
 from mdplatform.sources.trade_files import read_trades
 
@@ -21,11 +23,13 @@ class FileReader:
 
 
 READERS: dict[str, FileReader] = {
+    "macro": FileReader(read_macro),
     "trades": FileReader(read_trades),
 }
 """Readers by what files are taken as: `mdplatform ingest PATH --as trades`."""
 
 REMOTES: dict[str, dict[str, Callable[[Settings], TableRemote]]] = {
+    "macro": {Fred.name: Fred.from_settings},
     "trades": {},
 }
 """Remotes by what they are taken as, and by the word before the colon: `fred:CPIAUCSL`."""
