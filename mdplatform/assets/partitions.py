@@ -48,6 +48,16 @@ def with_history() -> dg.PartitionMapping:
     )
 
 
+def month_of_day() -> dg.PartitionMapping:
+    """Map a day × symbol to the month × symbol that it lies in."""
+    return dg.MultiPartitionMapping(
+        {
+            "day": dg.DimensionPartitionMapping("month", dg.TimeWindowPartitionMapping()),
+            "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
+        }
+    )
+
+
 def partition_key(key: str) -> str:
     """Give Dagster's key of the partition that the lake files under `key`.
 

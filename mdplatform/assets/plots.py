@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 _WIDTH, _HEIGHT, _MOST_POINTS = 640, 140, 320
+_MOST_BARS = 120
 _COLOURS = ("#3b6fd4", "#e07b39", "#4a9d5b", "#a04fb0")
 
 
@@ -28,6 +29,52 @@ def sparkline(title: str, lines: Sequence[tuple[str, pl.Series]]) -> str:
         f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#ffffff"/>'
         f'<text x="6" y="13" fill="#333">{title}</text><text x="{_WIDTH - 6}" y="13" text-anchor="end" fill="#777">'
         f"{low:.6g} … {high:.6g}</text>{paths}</svg>"
+    )
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def histogram(title: str, rows: pl.DataFrame, poc: float, low: float, high: float) -> str:
+    """Give markdown with a picture of a volume profile: price upwards, volume across, bought and sold in two colours.
+
+    `rows` are those of a `VolumeProfile`; the value area from `low` to `high` is shaded, and a line marks `poc`.
+    """
+    if rows.is_empty():
+        return f"{title}: nothing to draw"
+    together = -(-rows.height // _MOST_BARS)
+    bars = rows.group_by(pl.int_range(pl.len()) // together, maintain_order=True).agg(
+        pl.first("price_low"),
+        pl.last("price_high"),
+        pl.sum("volume"),
+        # where the sides are not told, all of it has one colour
+        pl.col("taker_buy_volume").fill_null(pl.col("volume")).sum(),
+    )
+    bottom, top = float(bars["price_low"][0]), float(bars["price_high"][-1])
+    height = 2 * _HEIGHT
+    up, across = (height - 40) / (top - bottom), (_WIDTH - 12) / float(bars["volume"].max())  # type: ignore[arg-type]
+
+    def at(price: float) -> float:
+        return height - 20 - (price - bottom) * up
+
+    def bar(begin: float, end: float, price_low: float, price_high: float, colour: str) -> str:
+        tall = max((price_high - price_low) * up * 0.9, 0.5)
+        return (
+            f'<rect x="{6 + begin * across:.1f}" y="{at(price_high):.1f}" width="{(end - begin) * across:.1f}" '
+            f'height="{tall:.1f}" fill="{colour}"/>'
+        )
+
+    drawn = "".join(
+        bar(0, bought, first, last, _COLOURS[0]) + bar(bought, volume, first, last, _COLOURS[1])
+        for first, last, volume, bought in bars.select(
+            "price_low", "price_high", "volume", "taker_buy_volume"
+        ).iter_rows()
+    )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
+        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#ffffff"/>'
+        f'<rect x="0" y="{at(high):.1f}" width="{_WIDTH}" height="{(high - low) * up:.1f}" fill="#f1efe6"/>{drawn}'
+        f'<line x1="0" x2="{_WIDTH}" y1="{at(poc):.1f}" y2="{at(poc):.1f}" stroke="#c0392b" stroke-width="1"/>'
+        f'<text x="6" y="13" fill="#333">{title}</text><text x="{_WIDTH - 6}" y="13" text-anchor="end" fill="#777">'
+        f"{bottom:.6g} … {top:.6g}, POC {poc:.6g}, value area {low:.6g} … {high:.6g}</text></svg>"
     )
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
