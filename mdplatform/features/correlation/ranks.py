@@ -1,0 +1,58 @@
+"""Spearman's correlation: Pearson's of ranks, ties at their average rank, over the rows that each pair has in common.
+
+Where nothing is missing, columns are ranked once and multiplied. Else each pair is ranked within its own common rows;
+with the columns sorted once, that takes time in proportion to pairs × rows (2,000 × 1,000 with holes: see benchmarks).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mdplatform.features.correlation.pairwise import Pairs, complete, patterns
+from mdplatform.features.talib_functions import Floats
+
+
+def spearman(values: Floats, least: int) -> Pairs:
+    """Give Spearman's correlation of each pair of columns of `values` (rows × columns, NaN where missing)."""
+    present = ~np.isnan(values)
+    first, pattern = patterns(present)
+    if len(first) == 1:
+        whole = values[present[:, first[0]]] if len(values) else values
+        ranked = average_ranks(whole)
+        if not len(whole):
+            return complete(ranked, max(least, 1), None, *(np.zeros((2, values.shape[1]))))
+        return complete(ranked, least, None, ranked.min(axis=0), ranked.max(axis=0))
+    masks = present[:, first].astype(np.float64)
+    observations = np.rint(masks.T @ masks).astype(np.int64)[pattern][:, pattern]
+    correlation = np.full(observations.shape, np.nan)
+    left, right = np.nonzero(np.triu(observations >= least))
+    if len(left):
+        from mdplatform.features.correlation.pair_kernels import rank_correlations
+
+        columns = np.ascontiguousarray(values.T)
+        orders = np.argsort(columns, axis=1)
+        found = rank_correlations(columns, orders, np.ascontiguousarray(present.T), left, right)
+        correlation[left, right] = correlation[right, left] = found
+    known = ~np.isnan(np.diagonal(correlation))
+    correlation[known, known] = 1.0
+    return Pairs(correlation, observations, np.isnan(correlation) & (observations >= least))
+
+
+def average_ranks(values: Floats) -> Floats:
+    """Give the ranks of each column, from 1; equal values share the average of theirs.
+
+    >>> average_ranks(np.array([[3.0], [1.0], [3.0]])).ravel().tolist()
+    [2.5, 1.0, 2.5]
+    """
+    rows, columns = values.shape
+    by_column = np.ascontiguousarray(values.T)
+    order = np.argsort(by_column, axis=1)
+    ordered = np.take_along_axis(by_column, order, axis=1)
+    starts = np.ones((columns, rows), np.bool_)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    edges = np.flatnonzero(starts)
+    lengths = np.diff(np.append(edges, starts.size))
+    middle = edges % max(rows, 1) + (lengths + 1) / 2
+    ranks = np.empty((columns, rows))
+    np.put_along_axis(ranks, order, np.repeat(middle, lengths).reshape(columns, rows), axis=1)
+    return np.ascontiguousarray(ranks.T)
