@@ -39,7 +39,11 @@ def read_cells(path: Path, max_bytes: int) -> Cells:
 
     Raises one of the errors of `SourceError`, always with the path.
     """
-    content = unpack(path, max_bytes)
+    return cells_of(unpack(path, max_bytes), path, max_bytes)
+
+
+def cells_of(content: Content, path: Path, max_bytes: int) -> Cells:
+    """Read what was unpacked of a file, as `read_cells` does."""
     if content.kind == "csv":
         cells = _read_csv(content.data, path)
     elif content.kind == "json":

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from mdplatform.errors import UnknownSource
 from mdplatform.settings import Settings
+from mdplatform.sources.fear_greed import FearGreed
 from mdplatform.sources.files import ENDINGS
 from mdplatform.sources.fred import Fred
 from mdplatform.sources.macro_files import read_macro
+from mdplatform.sources.recording import ENDINGS as RECORDINGS
+from mdplatform.sources.recording import read_recording
+from mdplatform.sources.sentiment_files import ENDINGS as OF_SENTIMENT
+from mdplatform.sources.sentiment_files import read_sentiment
 from mdplatform.sources.table_delivery import ReadFile, TableRemote
 from mdplatform.sources.trade_files import read_trades
 
@@ -25,11 +30,14 @@ class FileReader:
 READERS: dict[str, FileReader] = {
     "macro": FileReader(read_macro),
     "trades": FileReader(read_trades),
+    "sentiment": FileReader(read_sentiment, OF_SENTIMENT),
+    "recording": FileReader(read_recording, RECORDINGS),
 }
 """Readers by what files are taken as: `mdplatform ingest PATH --as trades`."""
 
 REMOTES: dict[str, dict[str, Callable[[Settings], TableRemote]]] = {
     "macro": {Fred.name: Fred.from_settings},
+    "sentiment": {FearGreed.name: FearGreed.from_settings},
     "trades": {},
 }
 """Remotes by what they are taken as, and by the word before the colon: `fred:CPIAUCSL`."""
