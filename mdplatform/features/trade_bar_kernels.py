@@ -34,28 +34,30 @@ def imbalance_ends(
     """Give for each bar the row after its last trade, its signed flow, and its threshold (NaN in the first bar)."""
     ends = np.empty(len(signed), np.int64)
     sums, thresholds = np.empty(len(signed)), np.empty(len(signed))
-    bars, first, total = 0, 0, 0.0
-    length, mean, threshold = expected_count, 0.0, np.nan
+    bars, first, total, squares = 0, 0, 0.0, 0.0
+    length, mean_total, mean_squares, mean_count, threshold = expected_count, 0.0, 0.0, 0.0, np.nan
     for row in range(len(signed)):
         total += signed[row]
+        squares += signed[row] ** 2
         count = row + 1 - first
         if bars == 0:
             if count < expected_count:
                 continue
-            mean = total / count
-            length = float(count)
+            mean_total, mean_squares, mean_count, length = total, squares, float(count), float(count)
         elif abs(total) < threshold * (1 - _NOISE):
             continue
         else:
-            mean += alpha * (total / count - mean)
+            mean_total += alpha * (total - mean_total)
+            mean_squares += alpha * (squares - mean_squares)
+            mean_count += alpha * (count - mean_count)
             length += alpha * (count - length)
         ends[bars] = row + 1
         sums[bars] = total
         thresholds[bars] = threshold
         bars += 1
-        first, total = row + 1, 0.0
+        first, total, squares = row + 1, 0.0, 0.0
         length = min(max(length, expected_count / most), expected_count * most)
-        threshold = length * abs(mean)
+        threshold = max(length * abs(mean_total) / mean_count, np.sqrt(length * mean_squares / mean_count))
     return ends[:bars].copy(), sums[:bars].copy(), thresholds[:bars].copy()
 
 

@@ -63,13 +63,15 @@ def imbalance_bars(
     """Give imbalance bars: each closes when the signed flow within it leaves what the bars before it let expect.
 
     With b = +1 for a taker's buy and −1 for a sell, and v = 1, the quantity or the turnover of a trade (`measure` tick,
-    volume or dollar), a bar closes at the first trade with |Σ b v| ≥ E[T] · |E[b v]|, where
+    volume or dollar), a bar closes at the first trade with |Σ b v| ≥ max(E[T] |E[b v]|, √(E[T] E[v²])), where
 
     - E[T] is the exponentially weighted mean of the lengths (in trades) of the bars before, α = 2 / (`span` + 1), kept
       within `expected_count` / `most` and `expected_count` · `most`, without which it is known to run away;
-    - E[b v] is the mean of b v of a trade, weighted likewise over the bars before, each bar by its own mean;
+    - E[b v] and E[v²] are means over the trades of the bars before, each bar weighted likewise;
     - the first bar has nothing before it: it closes after `expected_count` trades, and E[T] begins there.
 
+    The second term, which is not in the book, is how far flow of random sides strays in E[T] trades: without it, bars
+    shrink to a trade each wherever flow is balanced.
     So a bar's threshold is known at the close of the bar before: nothing looks ahead. López de Prado (2018), 2.3.2.1
     and 2.3.2.2. Columns are those of `volume_bars`, and `imbalance` (Σ b v) and `expected_imbalance` (the threshold,
     null in the first bar). Raises `InvalidTable` and `ParameterOutOfRange`.
