@@ -102,7 +102,7 @@ def _length(arguments: dict[str, ParameterValue]) -> int:
 
 @dataclass(frozen=True)
 class _Bars:
-    """Bars on a grid, and those that make profiles; `gap` tells which have no prices, `lacking` which have no volume."""
+    """Bars on a grid, and those that make profiles. `gap`: they have no prices; `lacking`: they have no volume."""
 
     items: Items
     open_time: Integers
