@@ -1,0 +1,184 @@
+"""The asset `macro_series`: every vintage of a macro series that sources delivered; one partition a series."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, SOURCE_PROBLEM, column_schema, data_version
+from mdplatform.assets.partitions import SERIES
+from mdplatform.assets.plots import sparkline
+from mdplatform.errors import PlatformError
+from mdplatform.lake import Lake
+from mdplatform.lake.tables import Merged
+from mdplatform.market.macro import MACRO
+from mdplatform.market.time import iso
+from mdplatform.resources import LakeResource, RedisResource, SettingsResource
+from mdplatform.settings import Settings
+from mdplatform.sources.fred import Fred
+from mdplatform.sources.release_clock import release_of
+
+_CHECKS = {
+    "schema": "The file has the columns of the dataset, with their types, and can be read.",
+    "known_after": "No value was available before the period began that it is of.",
+    "one_row": "Each period and vintage has one row, and its revisions are counted from 0 without a hole.",
+    "fresh": "The newest release is not older than 120 days, which no monthly or quarterly series is.",
+}
+_WARNED = ("fresh",)
+_STALE_AFTER = timedelta(days=120)
+_DESCRIPTION = """
+Macro series with all their vintages: what each observation was said to be, from which instant on.
+
+Merges what waits in the inbox (`mdplatform ingest fred:CPIAUCSL`, or files `--as macro`), and with `fetch` asks FRED
+first for series that came from there. A value that is published anew is a row of its own, with its vintage; nothing is
+overwritten, so that what was known at any instant stays readable.
+"""
+
+Told = dict[str, dg.MetadataValue | int | float | str]
+
+
+class MacroSeriesConfig(dg.Config):
+    """How macro series are materialized."""
+
+    fetch: bool = Field(default=False, description="Ask FRED for each series that came from there before merging.")
+
+
+@dg.asset(
+    partitions_def=SERIES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="market",
+    kinds={"parquet", "polars"},
+    owners=OWNERS,
+    tags={"domain": "macro"},
+    code_version="1",
+    description=_DESCRIPTION,
+    metadata={"dagster/column_schema": column_schema(MACRO.schema, MACRO.meanings)},
+    check_specs=[
+        dg.AssetCheckSpec(name, asset="macro_series", description=said, blocking=name not in _WARNED)
+        for name, said in _CHECKS.items()
+    ],
+    pool="lake",
+)
+def macro_series(
+    context: dg.AssetExecutionContext,
+    config: MacroSeriesConfig,
+    settings: SettingsResource,
+    lake: LakeResource,
+    redis: RedisResource,
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Materialize the series of the run, one at a time."""
+    versions: list[str] = []
+    unanswered = 0
+    for series in context.partition_keys:
+        problem = fetch(lake.lake, settings.settings, series, datetime.now(UTC)) if config.fetch else None
+        if problem is not None:
+            unanswered += 1
+            context.log.warning(f"{series} was not fetched. {problem}")
+            if unanswered == len(context.partition_keys):
+                raise problem
+        merged = lake.lake.table("macro").merge(series)
+        versions.append(merged.data_version)
+        told = _metadata(lake.lake, series, merged)
+        if problem is not None:
+            told[SOURCE_PROBLEM] = str(problem)
+        if merged.changed and (away := redis.announce("macro", series, context.log)):
+            told[REDIS_PROBLEM] = away
+        context.add_asset_metadata(told, partition_key=series)
+        context.log.info(f"{series}: {merged}")
+    yield dg.MaterializeResult(data_version=data_version(versions))
+    yield from check_series(lake.lake, list(context.partition_keys), datetime.now(UTC))
+
+
+def fetch(lake: Lake, settings: Settings, series: str, now: datetime) -> PlatformError | None:
+    """Ask FRED for a series that came from there, and stage its vintages; give the error if FRED did not deliver."""
+    rows = lake.table("macro").read([series])
+    newest = rows.sort("ingested_at")["source"].last() if rows.height else None
+    if newest != f"{Fred.name}:{series}":
+        return None
+    try:
+        for delivery in Fred.from_settings(settings).deliveries(series, None, None):
+            lake.table("macro").deliver(delivery.rows, delivery.source, now, delivery.set_aside)
+    except PlatformError as problem:
+        return problem
+    return None
+
+
+def check_series(lake: Lake, series: list[str], now: datetime) -> Iterator[dg.AssetCheckResult]:
+    """Read the partitions back and give one result a check."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for each in series:
+        for name, count in _broken(lake, each, now).items():
+            if count:
+                found[name][each] = count
+    for name in _CHECKS:
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=not found[name],
+            severity=dg.AssetCheckSeverity.WARN if name in _WARNED else dg.AssetCheckSeverity.ERROR,
+            metadata={"rows_broken": sum(found[name].values()), "partitions_broken": dict(found[name])},
+        )
+
+
+def _broken(lake: Lake, series: str, now: datetime) -> dict[str, int]:
+    """Give how many rows of one series break each check."""
+    try:
+        partition = lake.table("macro").partition(series)
+        rows = partition.read("rows") if partition is not None and partition.header.groups else None
+    except PlatformError:
+        return {"schema": 1}
+    if rows is None:
+        return {}
+    if rows.schema != MACRO.schema:
+        return {"schema": rows.height}
+    identity = list(MACRO.unique)
+    revisions = rows.sort(*identity, "revision").select(
+        (pl.col("revision") != pl.int_range(pl.len(), dtype=pl.Int32).over(identity)).sum()
+    )
+    newest = rows["available_at"].max()
+    assert isinstance(newest, datetime)
+    return {
+        "known_after": int(rows.select((pl.col("available_at") < pl.col("ref_period")).sum()).item()),
+        "one_row": int(revisions.item()),
+        "fresh": int(now - newest > _STALE_AFTER),
+    }
+
+
+def _metadata(lake: Lake, series: str, merged: Merged) -> Told:
+    rows = lake.table("macro").read([series])
+    release = release_of(series)
+    told: Told = {
+        "dagster/row_count": rows.height,
+        "taken": merged.taken,
+        "unchanged": merged.unchanged,
+        "corrected": merged.corrected,
+        "released": f"{release.name}, {release.at:%H:%M} {release.zone}"
+        if release
+        else "by the end of the vintage day",
+    }
+    if rows.is_empty():
+        return told | {"note": dg.MetadataValue.text("There are no observations of this series.")}
+    of_periods = (
+        rows.sort("vintage")
+        .group_by("ref_period")
+        .agg(
+            pl.col("value").n_unique().alias("values"),
+            pl.col("value").first().alias("first"),
+            pl.col("value").last().alias("last"),
+        )
+        .sort("ref_period")
+    )
+    first, last = of_periods["ref_period"][0], of_periods["ref_period"][-1]
+    available = rows["available_at"].sort()
+    lines = [("first release", of_periods["first"]), ("newest vintage", of_periods["last"])]
+    return told | {
+        "observations": of_periods.height,
+        "vintages": rows["vintage"].n_unique(),
+        "revised_observations": int((of_periods["values"] > 1).sum()),
+        "observations_without_value": of_periods["last"].null_count(),
+        "periods": dg.MetadataValue.text(f"{first:%Y-%m-%d} … {last:%Y-%m-%d}"),
+        "known": dg.MetadataValue.text(f"{iso(available[0])} … {iso(available[-1])}"),
+        "plot": dg.MetadataValue.md(sparkline(series, lines)),
+    }
