@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     fred_requests_per_minute: int = Field(
         default=100, ge=1, le=120, description="Questions that a process asks FRED in a minute; FRED allows 120."
     )
+    fear_greed_url: str = Field(
+        default="https://api.alternative.me", description="Base URL of the API of the Crypto Fear & Greed Index."
+    )
     max_file_mb: int = Field(
         default=2048, ge=1, le=100_000, description="Largest file that is taken in, unpacked, in MB."
     )
