@@ -4,6 +4,7 @@
 Importing this does not import the indicator library; the first computation does.
 """
 
+from mdplatform.features.book import book_features
 from mdplatform.features.catalogue import Catalogue, standing_catalogue
 from mdplatform.features.compute import Evaluation, compute, evaluate
 from mdplatform.features.correlation.beta import beta_to
@@ -46,6 +47,7 @@ __all__ = [
     "Values",
     "VolumeProfile",
     "beta_to",
+    "book_features",
     "clusters",
     "computations",
     "compute",
