@@ -52,7 +52,7 @@ def month_of_day() -> dg.PartitionMapping:
     """Map a day × symbol to the month × symbol that it lies in."""
     return dg.MultiPartitionMapping(
         {
-            "day": dg.DimensionPartitionMapping("month", dg.TimeWindowPartitionMapping()),
+            "month": dg.DimensionPartitionMapping("day", dg.TimeWindowPartitionMapping()),
             "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
         }
     )
