@@ -17,7 +17,8 @@ def sql(
     rows: Annotated[int, typer.Option(help="Most rows that are shown.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of rows.")] = False,
 ) -> None:
-    """Ask the lake in SQL, which reads and cannot write. Views: bars, bar_revisions, gaps, quarantine, each asset.
+    """Ask the lake in SQL, which reads and cannot write. Views: bars, bar_revisions, gaps, quarantine,
+    trades, trades_revisions and so on, and one for each asset.
 
     Example:
 

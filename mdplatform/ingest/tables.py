@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mdplatform.errors import EmptyFile, InvalidTable, PlatformError, SourceError
+from mdplatform.errors import EmptyFile, InvalidTable, MislabelledFile, PlatformError, SourceError
 from mdplatform.home import prepare_home
 from mdplatform.ingest.report import Report, Wanted
 from mdplatform.lake import Lake
@@ -26,6 +26,7 @@ from mdplatform.runs.inputs import ASSET_OF
 from mdplatform.settings import Settings
 from mdplatform.sources.files import find_files
 from mdplatform.sources.protocol import Downloads
+from mdplatform.sources.registry import ALIASES, SOURCES
 from mdplatform.sources.table_delivery import TableDelivery, TableOptions
 from mdplatform.sources.table_registry import READERS, REMOTES, remote
 
@@ -116,6 +117,8 @@ def _deliveries(
         wanted.observed,
         wanted.lag_days,
     )
+    for target, kind in kind_of.items():
+        _check_target(target, kind, wanted)
     paths = {target: kind for target, kind in kind_of.items() if not _is_remote(target, kind)}
     files = {path: kind for target, kind in paths.items() for path in find_files([target], READERS[kind].endings)}
     named = {Path(target).absolute() for target in paths}
@@ -138,6 +141,21 @@ def _deliveries(
             reading(target, 0, 1)
             yield from asked.deliveries(name, start, end)
             reading(target, 1, 1)
+
+
+def _check_target(target: str, kind: str, wanted: Wanted) -> None:
+    word, colon, name = target.partition(":")
+    if not colon or Path(target).exists():
+        return
+    words = {*SOURCES, *ALIASES, *(each for remotes in REMOTES.values() for each in remotes)}
+    if word in words and word not in REMOTES.get(kind, {}):
+        raise PlatformError(
+            f"{word} has no {kind}",
+            value=target,
+            remedy=f"Sources of {kind}: {', '.join(sorted(REMOTES.get(kind, {}))) or 'none, only files'}",
+        )
+    if word in words and wanted.symbol is not None and wanted.symbol != name.upper():
+        raise MislabelledFile("The target and --symbol differ", value=target, remedy="Leave --symbol out")
 
 
 def _is_remote(target: str, kind: str) -> bool:

@@ -17,6 +17,7 @@ import pyarrow.dataset
 import pyarrow.fs
 
 from mdplatform.errors import CorruptPartition, InvalidQuery
+from mdplatform.lake.lake import DATASETS
 from mdplatform.market.bars import QUARANTINE_SCHEMA
 
 LONGEST_SECONDS = 60.0
@@ -25,6 +26,14 @@ _NEWEST = """
 select * from bar_revisions
 qualify row_number() over (partition by symbol, timeframe, open_time order by revision desc) = 1
 """
+_NEWEST_ROWS = """
+select * from {revisions} as each anti join (
+    select {identity}, max(revision) as newest from {revisions} where revision > 0 group by all
+) as superseding on ({on}) and each.revision < superseding.newest
+"""
+_SET_ASIDE = "quarantined_rows"
+_NAMES = {"bars": "bar_revisions", "quarantine": _SET_ASIDE, **{name: f"{name}_revisions" for name in DATASETS}}
+"""What a folder of the lake is called, where that is not its own name."""
 _GAPS = """
 select symbol, timeframe, close_time as gap_start, next_open as gap_end,
        (epoch_us(next_open) - epoch_us(close_time)) // (epoch_us(close_time) - epoch_us(open_time)) as bars_missing
@@ -41,19 +50,21 @@ set lock_configuration = true
 
 
 def ask(lake: Path, query: str, most_rows: int | None = None) -> pl.DataFrame:
-    """Answer `query`, one statement that reads, over the views `bars`, `bar_revisions`, `gaps`, `quarantine` and one
-    for each asset's folder; `most_rows` cuts the answer.
+    """Answer `query`, one statement that reads, over the views `bars`, `bar_revisions`, `gaps`, `quarantine`, `trades`
+    and the other tables (`trades_revisions`: with all revisions), and one for each asset's folder; `most_rows` cuts the
+    answer.
 
     Raises `InvalidQuery`, with DuckDB's own words where it refuses, and `CorruptPartition`.
     """
     datasets = _datasets(lake)
-    views = sorted({*datasets, *(("bars", "gaps") if "bar_revisions" in datasets else ())})
+    views = _views(datasets)
+    shown = sorted({*datasets, *views} - {_SET_ASIDE})
     with duckdb.connect(":memory:") as connection:
         try:
             for name, dataset in datasets.items():
                 connection.register(name, dataset)
-            if "bar_revisions" in datasets:
-                connection.execute(f"create view bars as {_NEWEST}; create view gaps as {_GAPS}")
+            for name, said in views.items():
+                connection.execute(f"create view {name} as {said}")
             connection.execute(_WALLS)
             statements = connection.extract_statements(query)
             if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
@@ -64,6 +75,7 @@ def ask(lake: Path, query: str, most_rows: int | None = None) -> pl.DataFrame:
                 relation = connection.sql(query)
                 if relation is None:
                     return pl.DataFrame()
+                relation = _without_intervals(relation)
                 table = (relation if most_rows is None else relation.limit(most_rows)).to_arrow_table()
             finally:
                 bell.cancel()
@@ -72,11 +84,36 @@ def ask(lake: Path, query: str, most_rows: int | None = None) -> pl.DataFrame:
                 f"The query took more than {LONGEST_SECONDS:.0f} s", value=query, remedy="Ask for less at a time"
             ) from None
         except duckdb.Error as refused:
-            known = f"Views: {', '.join(views)}" if views else "The lake is empty; take data in: mdplatform ingest …"
+            known = f"Views: {', '.join(shown)}" if shown else "The lake is empty; take data in: mdplatform ingest …"
             raise InvalidQuery(" ".join(str(refused).split()), remedy=known) from None
     answer = pl.from_arrow(table)
     assert isinstance(answer, pl.DataFrame)
     return answer
+
+
+def _without_intervals(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Give spans of time as texts: polars has no type for months and days beside microseconds."""
+    if "INTERVAL" not in map(str, relation.types):
+        return relation
+    quoted = ('"' + name.replace('"', '""') + '"' for name in relation.columns)
+    both = zip(quoted, map(str, relation.types), strict=True)
+    return relation.project(", ".join(f"{name}::varchar as {name}" if of == "INTERVAL" else name for name, of in both))
+
+
+def _views(datasets: dict[str, pyarrow.dataset.Dataset]) -> dict[str, str]:
+    """Give what each view selects, in an order in which they can be made."""
+    views = {"bars": _NEWEST, "gaps": _GAPS} if "bar_revisions" in datasets else {}
+    if _SET_ASIDE in datasets:
+        views["quarantine"] = f"select coalesce(dataset, 'bars') as dataset, * exclude (dataset) from {_SET_ASIDE}"
+    for name, dataset in DATASETS.items():
+        if f"{name}_revisions" in datasets:
+            identity = (*dataset.by, *dataset.unique)
+            views[name] = _NEWEST_ROWS.format(
+                revisions=f"{name}_revisions",
+                identity=", ".join(identity),
+                on=" and ".join(f"each.{column} = superseding.{column}" for column in identity),
+            )
+    return views
 
 
 def _datasets(lake: Path) -> dict[str, pyarrow.dataset.Dataset]:
@@ -94,7 +131,15 @@ def _datasets(lake: Path) -> dict[str, pyarrow.dataset.Dataset]:
                     value=str(folder),
                     remedy="Move it away and materialize its partition again",
                 ) from broken
-            found["bar_revisions" if folder.name == "bars" else folder.name] = factory.finish(schema)
-    if found and "quarantine" not in found:
-        found["quarantine"] = ds.dataset(pl.DataFrame(schema=QUARANTINE_SCHEMA).to_arrow())
+            if folder.name == "quarantine":
+                schema = pa.unify_schemas([_quarantine().schema, schema])
+            found[_NAMES.get(folder.name, folder.name)] = factory.finish(schema)
+    if found and _SET_ASIDE not in found:
+        found[_SET_ASIDE] = ds.dataset(_quarantine())
     return found
+
+
+def _quarantine() -> pa.Table:
+    """Give an empty quarantine: rows of bars have columns, rows of other datasets are texts."""
+    schema = {"dataset": pl.String(), **QUARANTINE_SCHEMA, "row": pl.String()}
+    return pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest())

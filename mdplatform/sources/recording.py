@@ -1,9 +1,9 @@
-"""Recordings: what Binance's websocket sent, a line a message behind the instant it was received, as it was written down.
+"""Recordings: what Binance's websocket sent, one message a line, behind the instant at which it was received.
 
-1. A line is `RECEIVED JSON`: the receiver's clock (s, ms, µs or ns, one unit a file), and a message of the combined or a
-   single stream, or the body of a depth request (`lastUpdateId`, `bids`, `asks`): a snapshot.
-2. `trade` messages become trades; where a recording has none, `aggTrade` messages do. `depthUpdate` and snapshots become
-   depth, a row a price level, with `U`, `u` and `pu` as they were sent.
+1. A line is `RECEIVED JSON`: the receiver's clock (s, ms, µs or ns, one unit a file), and a message of the combined or
+   a single stream, or the body of a depth request (`lastUpdateId`, `bids`, `asks`): a snapshot.
+2. `trade` messages become trades; where a recording has none, `aggTrade` messages do. `depthUpdate` and snapshots
+   become depth, a row a price level, with `U`, `u` and `pu` as they were sent.
 3. A row's time is the venue's (`T` of a trade, `E` of depth); a snapshot without one gets the latest time known at that
    line. It is available from then, or when it was received if that is later: clocks differ, and neither is believed
    beyond that.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class _Message(msgspec.Struct):
     asks: Levels | None = None
 
 
-_LEVELS = msgspec.json.Decoder(_Message)
+_DECODER = msgspec.json.Decoder(_Message)
 
 
 @dataclass
@@ -96,7 +96,7 @@ _KINDS: dict[str, pl.DataType] = {
     "price": pl.String(), "quantity": pl.String(), "is_buyer_maker": pl.Boolean(), "first_update_id": pl.Int64(),
     "last_update_id": pl.Int64(), "previous_update_id": pl.Int64(), "is_snapshot": pl.Boolean(), "is_bid": pl.Boolean(),
 }  # fmt: skip
-_TRADE = ("symbol", "received", "event", "time", "trade_id", "price", "quantity", "is_buyer_maker")
+_TRADE = ("symbol", "received", "event", "time", "trade_id", "price", "quantity", "is_buyer_maker", "is_snapshot")
 _DEPTH = (
     "symbol", "received", "event", "time", "first_update_id", "last_update_id", "previous_update_id", "is_snapshot",
     "is_bid", "price", "quantity",
@@ -143,12 +143,12 @@ def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]
         )
     symbol = _only_symbol(read, path, options)
     notes = _notes(read, path, is_cut)
-    aside = pl.DataFrame(read.broken, schema=SET_ASIDE, orient="row")
+    aside: pl.DataFrame | None = pl.DataFrame(read.broken, schema=SET_ASIDE, orient="row")
     source = f"recording:{path.name}"
     for dataset, frame in ((TRADES, trades), (DEPTH, depth)):
         if frame.height:
             rows = _typed(frame, symbol, path)
-            rows = _within(rows, options).select(list(dataset.delivered)).cast(dict(dataset.delivered))
+            rows = _within(rows, options).select(list(dataset.delivered)).cast(dataset.delivered)
             yield TableDelivery.of(dataset, source, rows, set_aside=aside, notes=notes)
             aside, notes = None, ()  # they are told once
 
@@ -190,7 +190,7 @@ def _content(path: Path, max_bytes: int) -> tuple[bytes, bool]:
 
 def _parse(line: bytes) -> tuple[int, _Message]:
     instant, _, text = line.strip().partition(b" ")
-    message = _LEVELS.decode(text)
+    message = _DECODER.decode(text)
     return int(instant), message.data or message
 
 
@@ -209,16 +209,17 @@ def _take(read: _Read, received: int, message: _Message) -> None:
     elif message.e in ("trade", "aggTrade"):
         read.symbols.add(message.s or "")
         number = message.t if message.e == "trade" else message.a
+        identified = number if isinstance(number, int) else None
         maker = message.m if isinstance(message.m, bool) else None
         price, quantity = (each if isinstance(each, str) else None for each in (message.p, message.q))
         read.trades[message.e].add(
-            message.s, received, message.E, message.T, number if isinstance(number, int) else None, price, quantity, maker
+            message.s, received, message.E, message.T, identified, price, quantity, maker, False
         )  # fmt: skip
     else:
         read.others[message.e or ("bookTicker" if message.u is not None and message.s else "other")] += 1
 
 
-def _levels(read: _Read, head: tuple[object, ...], bids: list[object], asks: list[object]) -> None:
+def _levels(read: _Read, head: tuple[object, ...], bids: Sequence[object], asks: Sequence[object]) -> None:
     for is_bid, levels in ((True, bids), (False, asks)):
         for level in levels:
             price, quantity = level[:2] if isinstance(level, list | tuple) and len(level) >= 2 else (None, None)
@@ -259,7 +260,7 @@ def _typed(frame: pl.DataFrame, symbol: str | None, path: Path) -> pl.DataFrame:
         received.alias("received"),
     ).with_columns(
         pl.max_horizontal("time", "event", "received").alias("available_at"),
-        pl.coalesce("time", "received").alias("time"),
+        pl.coalesce("time", pl.when("is_snapshot").then("received")).alias("time"),
     )
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from mdplatform.errors import UnknownSource
 from mdplatform.settings import Settings
+from mdplatform.sources.binance_trades import BinanceTrades
 from mdplatform.sources.fear_greed import FearGreed
 from mdplatform.sources.files import ENDINGS
 from mdplatform.sources.fred import Fred
 from mdplatform.sources.macro_files import read_macro
 from mdplatform.sources.recording import ENDINGS as RECORDINGS
 from mdplatform.sources.recording import read_recording
+from mdplatform.sources.registry import ALIASES, SOURCES
 from mdplatform.sources.sentiment_files import ENDINGS as OF_SENTIMENT
 from mdplatform.sources.sentiment_files import read_sentiment
 from mdplatform.sources.table_delivery import ReadFile, TableRemote
@@ -38,16 +40,17 @@ READERS: dict[str, FileReader] = {
 REMOTES: dict[str, dict[str, Callable[[Settings], TableRemote]]] = {
     "macro": {Fred.name: Fred.from_settings},
     "sentiment": {FearGreed.name: FearGreed.from_settings},
-    "trades": {},
+    "trades": {"binance": BinanceTrades.from_settings, "binance_archive": BinanceTrades.from_settings},
 }
 """Remotes by what they are taken as, and by the word before the colon: `fred:CPIAUCSL`."""
 
 
 def kind_of_remote(target: str) -> str | None:
-    """Give what a target such as `fred:CPIAUCSL` is taken as where only one kind has that word; None for others."""
+    """Give what a target such as `fred:CPIAUCSL` is taken as; None for paths and for sources of bars."""
     name, colon, _ = target.partition(":")
-    kinds = [kind for kind, remotes in REMOTES.items() if colon and name in remotes]
-    return kinds[0] if len(kinds) == 1 else None
+    if not colon or name in {*SOURCES, *ALIASES}:
+        return None
+    return next((kind for kind, remotes in REMOTES.items() if name in remotes), None)
 
 
 def remote(kind: str, name: str, settings: Settings) -> TableRemote:
