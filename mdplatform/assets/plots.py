@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT, _MOST_POINTS = 640, 140, 320
 _MOST_BARS = 120
 _COLOURS = ("#3b6fd4", "#e07b39", "#4a9d5b", "#a04fb0")
+_MOST_CELLS, _MOST_NAMES = 60, 30
 
 
 def sparkline(title: str, lines: Sequence[tuple[str, pl.Series]]) -> str:
@@ -77,6 +80,47 @@ def histogram(title: str, rows: pl.DataFrame, poc: float, low: float, high: floa
         f"{bottom:.6g} … {top:.6g}, POC {poc:.6g}, value area {low:.6g} … {high:.6g}</text></svg>"
     )
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def heat_map(title: str, names: Sequence[str], matrix: NDArray[np.float64]) -> str:
+    """Give markdown with a picture of a matrix of correlations: −1 blue, 0 white, 1 red, null grey.
+
+    More than 60 names are drawn as squares of their means; up to 30 are named.
+    """
+    count = len(names)
+    if not count:
+        return f"{title}: nothing to draw"
+    edges = np.linspace(0, count, min(count, _MOST_CELLS) + 1).astype(int)
+    cells = len(edges) - 1
+    side = max(4, 420 // cells)
+    margin = 7 * max(map(len, names)) + 8 if count <= _MOST_NAMES else 6
+    drawn = []
+    for row in range(cells):
+        for column in range(cells):
+            part = matrix[edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
+            known = part[~np.isnan(part)]
+            at = f'x="{margin + column * side}" y="{20 + row * side}"'
+            drawn.append(f'<rect {at} width="{side}" height="{side}" fill="{_heat(known)}"/>')
+    labels = [
+        f'<text x="{margin - 4}" y="{20 + row * side + side // 2 + 4}" text-anchor="end" fill="#555">{name}</text>'
+        for row, name in enumerate(names)
+        if count <= _MOST_NAMES
+    ]
+    width, height = margin + cells * side + 6, 26 + cells * side
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#ffffff"/>'
+        f'<text x="6" y="13" fill="#333">{title}</text>{"".join(drawn)}{"".join(labels)}</svg>'
+    )
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def _heat(known: NDArray[np.float64]) -> str:
+    if not len(known):
+        return "#cccccc"
+    value = float(known.mean())
+    strong = (59, 111, 212) if value < 0 else (208, 56, 48)
+    return "#" + "".join(f"{round(255 + (each - 255) * min(1.0, abs(value))):02x}" for each in strong)
 
 
 def _path(series: pl.Series, low: float, high: float) -> str:

@@ -18,8 +18,8 @@ def beta_to(
 ) -> pl.DataFrame:
     """Give the beta of each symbol to `reference` (its own is 1): `symbol`, `beta`, `observations`, `reason`.
 
-    Beta is null with `insufficient_history` where there are fewer than `min_periods` common rows, and `degenerate` where
-    the reference is constant on them. Raises `InvalidTable` and `ParameterOutOfRange`.
+    It is null with `insufficient_history` where there are fewer than `min_periods` common rows, and with `degenerate`
+    where the reference is constant on them. Raises `InvalidTable` and `ParameterOutOfRange`.
     """
     check_least(min_periods)
     panel = panel_of(returns, symbols)

@@ -1,8 +1,8 @@
-"""Which series moves first: the correlation of each pair with one of them shifted, and the shift at which it is largest.
+"""Which series moves first: the correlation of each pair with one of them shifted, and the shift where it is largest.
 
-A lag of k bars pairs a series at t with the other at t − k: above 0 the other one leads. At −k they change places, so the
-table of −k is that of k, transposed. The best lag has the largest absolute correlation; of several within 1e-12 of it,
-the one nearest 0, then the one above 0.
+A lag of k bars pairs a series at t with the other at t − k: above 0 the other one leads. At −k they change places, so
+the table of −k is that of k, transposed. The best lag has the largest absolute correlation; of several within 1e-12 of
+it, the one nearest 0, then the one above 0.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TIE = 1e-12
 class LeadLag:
     """For each pair of `symbols`: the best lag in bars, and the correlation at it.
 
-    `lags[i, j] = k > 0` says that `symbols[j]` leads `symbols[i]` by k bars; `lags[j, i]` is then −k (or, where k and −k
-    are equally good, k as well). `correlations` is NaN (and the lag 0) where there is none. `profile[k + max_lag]` is
-    the table of lag k.
+    `lags[i, j] = k > 0` says that `symbols[j]` leads `symbols[i]` by k bars; `lags[j, i]` is then −k (or, where k and
+    −k are equally good, k as well). `correlations` is NaN (and the lag 0) where there is none. `profile[k + max_lag]`
+    is the table of lag k.
     """
 
     symbols: tuple[str, ...]
@@ -41,7 +41,7 @@ class LeadLag:
     observations: NDArray[np.int64]
 
     def pairs(self) -> pl.DataFrame:
-        """Give each pair once: `symbol`, `reference`, `lag` (above 0: the reference leads), `correlation`, `at_zero`."""
+        """Give each pair once: `symbol`, `reference`, `lag` (above 0: the reference leads), correlation, `at_zero`."""
         left, right = np.triu_indices(len(self.symbols), 1)
         names = pl.Series(self.symbols, dtype=pl.String)
         known = ~np.isnan(self.correlations[left, right])

@@ -58,8 +58,9 @@ def correlation_matrix(
     What was done is named in the answer's `estimator`. Raises `InvalidTable` for what is no panel, and
     `ParameterOutOfRange` for an option that is unknown or does not go with another.
 
-    >>> correlation_matrix(np.array([[1.0, 2.0], [2.0, 4.1], [3.0, 5.9]]), symbols=["A", "B"]).value("A", "B").__round__(4)
-    0.9995
+    >>> answer = correlation_matrix(np.array([[1.0, 2.0], [2.0, 4.1], [3.0, 5.9]]), symbols=["A", "B"])
+    >>> answer.matrix.round(4).tolist(), answer.estimator
+    ([[1.0, 0.999], [0.999, 1.0]], 'pearson, pairwise')
     """
     _check_options(method, half_life, sample, min_periods, shrinkage, repair)
     panel = panel_of(returns, symbols)
@@ -67,10 +68,8 @@ def correlation_matrix(
     if sample == "common":
         values = _common(values, half_life is not None)
     intensity = None
-    if method == "spearman":
-        pairs = spearman(values, min_periods)
-    else:
-        pairs = pairwise.pearson(values, min_periods, half_life)
+    is_ranked = method == "spearman"
+    pairs = spearman(values, min_periods) if is_ranked else pairwise.pearson(values, min_periods, half_life)
     matrix = pairs.correlation
     if shrinkage is not None:
         matrix, intensity = _shrunk(values, pairs, shrinkage)
@@ -91,7 +90,10 @@ def correlation_matrix(
 
 
 def repaired(answer: Correlations) -> Correlations:
-    """Give the nearest matrix that is positive semi-definite, or the same one where it is. Raises where pairs are null."""
+    """Give the nearest matrix that is positive semi-definite, or the same one where it is.
+
+    Raises `ParameterOutOfRange` where a pair is null of symbols that are not null throughout.
+    """
     if answer.is_psd:
         return answer
     known = np.flatnonzero(~np.isnan(np.diagonal(answer.matrix)))

@@ -13,6 +13,7 @@ A product of a matrix with its own transpose is symmetric to the last bit, and s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from mdplatform.features.talib_functions import Floats
 _CANCELLED = 1e-2
 _STRAY = 1e-14
 _TINY = 1e-100
+_BLOCK = 1 << 16
 _CONSTANT = 8 * np.finfo(np.float64).eps
 
 
@@ -96,44 +98,77 @@ def _incomplete(
     scale = np.where(scale > 0, scale, 1.0)
     centred = np.where(present, (filled - centre) / scale, 0.0)
     masks = present[:, first].astype(np.float64)
-    counts = np.rint(masks.T @ masks).astype(np.int64)
+    counts = masks.T @ masks
     if half_life is None:
-        weighed, weighty, common = centred, centred, counts.astype(np.float64)
+        weighed, weighty, common = centred, centred, counts
     else:
         root = np.sqrt(weights)[:, None]
         weighed, weighty = centred * root, centred * weights[:, None]
         common = (masks * root).T @ (masks * root)
-    products = weighed.T @ weighed
-    sums = weighty.T @ masks
-    squares = (weighed * weighed).T @ masks
-    common_of = common[pattern]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variances = squares - sums * sums / common_of
-        level = np.maximum(np.abs(low), np.abs(high)) / scale
-        sound = (variances > _CANCELLED * squares) & (variances > common_of * (_STRAY * level[:, None]) ** 2)
-        sound &= common_of > _TINY
-        deviations = np.sqrt(variances, where=sound, out=np.ones_like(variances))
-        shifts = np.where(sound, sums / np.sqrt(common_of), 0.0)
-    if len(first) < columns:
-        shifts, deviations, sound = shifts[:, pattern], deviations[:, pattern], sound[:, pattern]
-    products -= shifts * shifts.T
-    products /= deviations * deviations.T
-    observations = counts[pattern][:, pattern]
-    few = observations < least
+    correlation = weighed.T @ weighed
+    shifts, deviations = weighty.T @ masks, (weighed * weighed).T @ masks
+    level = np.maximum(np.abs(low), np.abs(high)) / scale
+    sound = np.empty(shifts.shape, np.bool_)
+    for part in _blocks(columns):
+        sound[part] = _moments(shifts[part], deviations[part], common[pattern[part]], level[part])
+    for part in _blocks(columns):
+        ours, theirs = (shifts[part], deviations[part]), (shifts[:, pattern[part]].T, deviations[:, pattern[part]].T)
+        if len(first) < columns:
+            ours = ours[0][:, pattern], ours[1][:, pattern]
+        correlation[part] -= ours[0] * theirs[0]
+        correlation[part] /= ours[1] * theirs[1]
+        np.clip(correlation[part], -1.0, 1.0, out=correlation[part])
+    np.fill_diagonal(correlation, 1.0)
+
+    observations = _spread(counts.astype(np.int64), pattern)
+    nothing = np.broadcast_to(np.zeros((), np.bool_), (columns, columns))
     constant = is_constant(low, high)
+    if sound.all() and not constant.any() and counts.min() >= least:
+        return Pairs(correlation, observations, nothing)
+    few = observations < least
     degenerate = (constant[:, None] | constant[None, :]) & ~few
-    unsound = ~(sound & sound.T) & ~few & ~degenerate
-    left, right = np.nonzero(np.triu(unsound))
+    sound = sound[:, pattern]
+    left, right = np.nonzero(np.triu(~(sound & sound.T) & ~few & ~degenerate))
     if len(left):
         from mdplatform.features.correlation.pair_kernels import exact_pairs
 
         exact = exact_pairs(np.ascontiguousarray(values.T), left, right, half_life or 0.0)
-        products[left, right] = products[right, left] = exact
+        exact[(left == right) & ~np.isnan(exact)] = 1.0
+        correlation[left, right] = correlation[right, left] = exact
         lost = np.isnan(exact)
         degenerate[left[lost], right[lost]] = degenerate[right[lost], left[lost]] = True
-    finish(products, np.zeros(columns, np.bool_))
-    products[few | degenerate] = np.nan
-    return Pairs(products, observations, degenerate)
+    correlation[few | degenerate] = np.nan
+    return Pairs(correlation, observations, degenerate)
+
+
+def _moments(sums: Floats, squares: Floats, common: Floats, level: Floats) -> NDArray[np.bool_]:
+    """Turn sums into shifts (sum / √n) and squares into deviations (√ of n times the variance), in place.
+
+    Tells where that cost no digits; where it did, a shift is 0 and a deviation 1.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums /= np.sqrt(common)
+        variances = squares - sums * sums
+        sound = variances > _CANCELLED * squares
+        sound &= variances > common * (_STRAY * level[:, None]) ** 2
+        sound &= common > _TINY
+    np.sqrt(variances, out=squares, where=sound)
+    if not sound.all():
+        sums[~sound], squares[~sound] = 0.0, 1.0
+    return sound
+
+
+def _blocks(columns: int) -> Iterator[slice]:
+    """Cut rows of a matrix into parts that stay in the processor's cache."""
+    size = max(1, _BLOCK // max(columns, 1))
+    return (slice(start, min(start + size, columns)) for start in range(0, columns, size))
+
+
+def _spread(of_patterns: NDArray[np.int64], pattern: NDArray[np.int64]) -> NDArray[np.int64]:
+    if len(of_patterns) == len(pattern):
+        return of_patterns
+    spread: NDArray[np.int64] = of_patterns[pattern][:, pattern]
+    return spread
 
 
 def finish(correlation: Floats, constant: NDArray[np.bool_]) -> None:

@@ -150,6 +150,17 @@ def changes(prices: Panel) -> Panel:
     return Panel(prices.symbols, values, prices.open_time)
 
 
+def on_times(panel: Panel, open_time: NDArray[np.int64]) -> Panel:
+    """Give the rows of those times (ascending), missing where the panel, whose times are known, has none."""
+    assert panel.open_time is not None
+    values = np.full((len(open_time), len(panel.symbols)), np.nan)
+    if len(panel):
+        rows = np.minimum(np.searchsorted(panel.open_time, open_time), len(panel) - 1)
+        found = panel.open_time[rows] == open_time
+        values[found] = panel.values[rows[found]]
+    return Panel(panel.symbols, values, open_time)
+
+
 def _long_prices(prices: pl.DataFrame | Mapping[str, pl.DataFrame], column: str) -> pl.DataFrame:
     if isinstance(prices, Mapping):
         parts = [_long_prices(each.with_columns(pl.lit(name).alias("symbol")), column) for name, each in prices.items()]

@@ -26,10 +26,10 @@ _WORDS = pl.Series([None, *STATUSES[1:]], dtype=pl.String)
 class Correlations:
     """The correlation of each pair of `symbols`.
 
-    `matrix` is symmetric to the last bit, within [−1, 1], 1 on its diagonal; NaN where it is null: where there are fewer
-    than `min_periods` common rows (`insufficient_history`), or a series is constant on them (`degenerate`).
+    `matrix` is symmetric to the last bit, within [−1, 1], 1 on its diagonal; NaN where it is null: where there are
+    fewer than `min_periods` common rows (`insufficient_history`), or a series is constant on them (`degenerate`).
     `observations` counts the common rows of each pair, or the rows that all have in common where `sample` is `common`.
-    `rows` is the window. `open_time` is that of its last row where times are known, and `available_at` when that closed.
+    `rows` is the window. `open_time` is that of its last row where times are known, `available_at` when that closed.
     """
 
     symbols: tuple[str, ...]
@@ -101,7 +101,7 @@ class Correlations:
         )
 
     def pairs(self) -> pl.DataFrame:
-        """Give each pair once: `symbol_a`, `symbol_b` (in the order of `symbols`), correlation, observations, reason."""
+        """Give each pair once: `symbol_a`, `symbol_b` (in the symbols' order), correlation, observations, reason."""
         left, right = np.triu_indices(len(self.symbols), 1)
         names = pl.Series(self.symbols, dtype=pl.String)
         return pl.DataFrame(

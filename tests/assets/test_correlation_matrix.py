@@ -1,0 +1,125 @@
+"""The asset `correlation_matrix`: what it writes and records, as of when, and what its checks find."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mdplatform.assets.correlation_matrix import ASSET, SCHEMA, check_months, returns_of
+from mdplatform.assets.plots import heat_map
+from mdplatform.errors import MaterializationFailed
+from mdplatform.lake import Lake
+from mdplatform.lake.partition import write_partition
+from mdplatform.market.time import month_range
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.runs import Runs
+from mdplatform.settings import Settings
+
+FOUR_WEEKS = timedelta(days=28)
+
+
+@pytest.fixture
+def made(runs: Runs, market: Settings) -> Lake:
+    """A lake with the panels and matrices of two months."""
+    runs.materialize(["returns_panel", ASSET], {"BTCUSDT": ["2025-01", "2025-02"]})
+    return Lake(market.lake_dir)
+
+
+def test_each_day_has_the_correlation_of_the_four_weeks_that_end_with_it(made: Lake) -> None:
+    partition = made.frames(ASSET).partition("2025-02")
+    assert partition is not None
+    assert set(partition.header.groups) == {"15m", "1h", "4h", "1d"}
+    rows = partition.read("1h")
+    assert rows.schema == pl.Schema(SCHEMA)
+    assert rows["available_at"].to_list() == [datetime(2025, 2, 2, tzinfo=UTC) + timedelta(days=n) for n in range(28)]
+    returns = []
+    for symbol in ("ADAUSDT", "BTCUSDT"):
+        bars = made.bars.read(symbol, Timeframe.H1)
+        returns.append(dict(zip(bars["open_time"], np.diff(np.log(bars["close"]), prepend=np.nan), strict=True)))
+    for row in rows.iter_rows(named=True):
+        end = row["available_at"]
+        assert row["open_time"] == end - timedelta(hours=1)
+        both = [
+            (value, returns[1][at])
+            for at, value in returns[0].items()
+            if end - FOUR_WEEKS <= at < end and not np.isnan(value) and not np.isnan(returns[1][at])
+        ]
+        assert row["observations"] == len(both)
+        assert row["correlation"] == pytest.approx(np.corrcoef(np.array(both).T)[0, 1], abs=1e-12)
+        assert (row["symbol_a"], row["symbol_b"], row["reason"]) == ("ADAUSDT", "BTCUSDT", None)
+
+
+def test_history_that_is_too_short_says_so(made: Lake) -> None:
+    partition = made.frames(ASSET).partition("2025-01")
+    assert partition is not None
+    days = partition.read("1d")
+    assert days["reason"].to_list()[:13] == ["insufficient_history"] * 13
+    assert days.filter(pl.col("observations") >= 14)["correlation"].null_count() == 0
+    assert days["correlation"].is_null().equals(days["reason"].is_not_null())
+
+
+def test_a_materialization_records_eigenvalues_the_order_of_clusters_and_a_heat_map(
+    runs: Runs, market: Settings
+) -> None:
+    done = runs.materialize(["returns_panel", ASSET], {"BTCUSDT": ["2025-02"]})
+    ours = next(each for each in done if "plot" in each.metadata and "clusters_order" in each.metadata)
+    assert ours.metadata["clusters_order"] == "ADAUSDT BTCUSDT"
+    svg = base64.b64decode(re.search(r"base64,([^)]*)", ours.metadata["plot"]).group(1)).decode()  # type: ignore[union-attr]
+    assert svg.count("<rect") == 1 + 4
+    partition = Lake(market.lake_dir).frames(ASSET).partition("2025-02")
+    assert partition is not None
+    assert partition.header.notes["is_psd"] == dict.fromkeys(("15m", "1h", "4h", "1d"), True)
+
+
+def test_the_same_month_again_is_the_same_version(made: Lake, runs: Runs) -> None:
+    before = made.frames(ASSET).partition("2025-02")
+    runs.materialize([ASSET], {"BTCUSDT": ["2025-02"]})
+    after = made.frames(ASSET).partition("2025-02")
+    assert before is not None
+    assert after is not None
+    assert after.header.data_version == before.header.data_version
+
+
+def test_a_month_without_returns_fails_and_says_what_to_do(runs: Runs) -> None:
+    with pytest.raises(MaterializationFailed, match=r"No returns of any symbol in 2024-03.*returns_panel"):
+        runs.materialize([ASSET], {"BTCUSDT": ["2024-03"]})
+
+
+def test_a_month_depends_on_its_panel_and_the_one_before_alone(made: Lake) -> None:
+    found = returns_of(made, "2025-02", Timeframe.H4)
+    assert found is not None
+    panel, ends = found
+    assert panel.open_time is not None
+    start, end = month_range("2025-02")
+    assert int(panel.open_time[0]) == start - 28 * 86_400_000_000
+    assert int(panel.open_time[ends[-1]]) == end - 4 * 3_600_000_000
+
+
+def test_checks_find_what_is_out_of_bounds_doubled_or_not_positive_semi_definite(made: Lake) -> None:
+    at = datetime(2025, 2, 1, tzinfo=UTC)
+    pairs = [("A", "B", 0.9), ("A", "C", 0.9), ("B", "C", -0.9)]
+
+    def write(rows: list[tuple[str, str, float | None]]) -> dict[str, bool]:
+        frame = pl.DataFrame(
+            [(a, b, "1h", at, at, value, 50, None, "pearson") for a, b, value in rows], schema=SCHEMA, orient="row"
+        )
+        write_partition(made.frames(ASSET).path("2025-02"), {"1h": frame})
+        return {each.check_name: each.passed for each in check_months(made, ["2025-02"]) if each.check_name}
+
+    assert write(pairs) == {"bounds": True, "symmetric": True, "psd": False}
+    assert write([("A", "B", 1.5)])["bounds"] is False
+    assert write([("A", "B", None)])["bounds"] is False
+    assert write([("A", "B", 0.5), ("A", "B", 0.5)])["symmetric"] is False
+    assert write([("B", "A", 0.5)])["symmetric"] is False
+    assert write([("A", "B", 0.5)]) == {"bounds": True, "symmetric": True, "psd": True}
+
+
+def test_a_heat_map_of_many_symbols_stays_small() -> None:
+    picture = heat_map("many", [f"S{each}" for each in range(500)], np.eye(500))
+    assert len(picture) < 600_000
+    assert "nothing to draw" in heat_map("none", [], np.empty((0, 0)))
