@@ -26,7 +26,7 @@ def exact_row(price: Decimal, size: Decimal) -> int:
     return math.floor(Fraction(price) / Fraction(size))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(PRICES, SIZES)
 def test_a_price_of_fourteen_digits_gets_the_row_of_exact_arithmetic(price: Decimal, size: Decimal) -> None:
     last_place = Decimal(1).scaleb(min(price.as_tuple().exponent, size.as_tuple().exponent))  # type: ignore[type-var]
@@ -34,7 +34,7 @@ def test_a_price_of_fourteen_digits_gets_the_row_of_exact_arithmetic(price: Deci
     assert to_rows([float(price)], float(size))[0] == exact_row(price, size)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 10**9), SIZES, st.integers(-3, 3))
 def test_a_price_on_an_edge_is_in_the_row_above_it_with_or_without_float_noise(
     row: int, size: Decimal, ulps: int
@@ -44,7 +44,7 @@ def test_a_price_on_an_edge_is_in_the_row_above_it_with_or_without_float_noise(
     assert to_rows([price, noisy], float(size)).tolist() == [row, row]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**9), SIZES)
 def test_a_row_and_back_is_the_same_row_and_the_decimal_itself(row: int, size: Decimal) -> None:
     price = to_prices([row], float(size))[0]
