@@ -86,6 +86,7 @@ def releases(vintages: pl.DataFrame, mode: str = "as_of") -> Releases:
             pl.col("vintage", "value").sort_by(pl.col("vintage"), maintain_order=True).last(),
         )
         rows = newest.select(rows.columns).sort("available_at", "vintage", "ref_period")
+    rows = rows.unique(["available_at", "ref_period"], keep="last", maintain_order=True)
     periods = rows["ref_period"].unique().sort()
     order = rows["ref_period"].to_physical().to_numpy()
     of_periods = periods.to_physical().to_numpy()
@@ -231,7 +232,8 @@ class _Known:
             return np.nan, INSUFFICIENT_HISTORY
         if window.min() == window.max():
             return np.nan, DEGENERATE
-        return (value - float(window.mean())) / float(window.std()), SETTLED
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (value - float(window.mean())) / float(window.std()), SETTLED
 
     def _pair(self, periods: int) -> tuple[float, float, int]:
         """Give the newest value, that of `periods` observations before, and a status."""
