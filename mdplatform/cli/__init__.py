@@ -7,12 +7,13 @@ from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
 from mdplatform.cli.frame import app, main
 from mdplatform.cli.ingest import ingest
+from mdplatform.cli.lookahead import check_lookahead
 from mdplatform.cli.materialize import materialize
 from mdplatform.cli.read import read
 from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
 
-for _command in (ingest, materialize, read, features, sql, ui, doctor, demo):
+for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, doctor, demo):
     app.command()(_command)
 
 __all__ = ["main"]

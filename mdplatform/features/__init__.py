@@ -18,6 +18,7 @@ from mdplatform.features.correlation.rolling import RollingCorrelations, rolling
 from mdplatform.features.data import Data, Grid, TableData, Truncated, Values
 from mdplatform.features.footprint import Footprint, footprint
 from mdplatform.features.graph import computations, extra_rows, inputs_of, load_from
+from mdplatform.features.lookahead import LookaheadReport, check_lookahead
 from mdplatform.features.order_flow import OrderFlow, order_flow
 from mdplatform.features.panel import evaluate_on, frame
 from mdplatform.features.parse import FeatureLike, parse_feature
@@ -38,6 +39,7 @@ __all__ = [
     "Footprint",
     "Grid",
     "LeadLag",
+    "LookaheadReport",
     "OrderFlow",
     "Panel",
     "RollingCorrelations",
@@ -48,6 +50,7 @@ __all__ = [
     "VolumeProfile",
     "beta_to",
     "book_features",
+    "check_lookahead",
     "clusters",
     "computations",
     "compute",

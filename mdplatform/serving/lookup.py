@@ -231,19 +231,13 @@ class Library:
 
 
 def _target(feature: FeatureLike, timeframe: str | None) -> Target:
-    if isinstance(feature, str) and (timeframe is None or isinstance(timeframe, str)):
-        return _target_of_text(feature, timeframe)
-    return _agree(parse_feature(feature), timeframe)
+    return _agree(parse_feature(feature), None if timeframe is None else Timeframe.parse(timeframe))
 
 
 @lru_cache(maxsize=4096)
-def _target_of_text(feature: str, timeframe: str | None) -> Target:
-    return _agree(parse_feature(feature), timeframe)
-
-
-def _agree(spec: FeatureSpec, timeframe: str | None) -> Target:
-    told = None if timeframe is None else Timeframe.parse(timeframe)
-    rows = told or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME)
+def _agree(spec: FeatureSpec, timeframe: Timeframe | None) -> Target:
+    """Give the target; by the spec, since what a text means may change: a composite's newest version."""
+    rows = timeframe or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME)
     return Target(spec.at(None) if spec.timeframe is rows else spec, rows)
 
 

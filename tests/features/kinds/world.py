@@ -73,6 +73,17 @@ GIVEN: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 """Parameters with which a function is tried, by the function's name, where its defaults do not do or do too little."""
 
 
+FORMULAS = (
+    "(RSI - 50) * 0.6 + (MACD_HISTOGRAM / PRICE_STD) * 0.4",
+    "EMA(close, 20) / EMA(close, 50) - 1",
+    "RSI@1h - RSI",
+    "close / close@ETHUSDT",
+    "zscore(log(close / lag(close, 3)), 20)",
+    "where(DELTA > 0, SENTIMENT(provider=news), MACRO(series=CPIAUCSL) / 300)",
+)
+"""What the kind of formulas is tried with."""
+
+
 def is_hindsight(feature: FeatureSpec) -> bool:
     """Tell of a feature that shows on purpose what was known later: it is held to all laws but that of time."""
     return feature.arguments.get("mode") == "latest"
@@ -84,6 +95,9 @@ def features() -> list[FeatureSpec]:
 
 
 def _tried(definition: Definition) -> Iterator[FeatureSpec]:
+    if definition.name == "FORMULA":
+        yield from map(parse_feature, FORMULAS)
+        return
     tried = [{**_required(definition), **given} for given in GIVEN.get(definition.name, ({},))]
     for given in tried:
         yield parse_feature({"name": definition.name, "parameters": given})
