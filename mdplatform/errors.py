@@ -123,12 +123,23 @@ class InvalidTable(PlatformError):
     """A table of trades, depth, sentiment or macro observations that lacks columns, or whose rows make no sense."""
 
 
-class InvalidFormula(PlatformError):
-    """A formula that is refused; the cause says at which column, and the value shows it with a caret."""
-
-
 class InvalidFeature(PlatformError):
     """A feature's text or form that cannot be read."""
+
+
+class InvalidFormula(InvalidFeature):
+    """A formula that is refused: the cause says at which `column` (from 1), and the value shows it with a caret."""
+
+    def __init__(self, cause: str, *, value: object = None, remedy: str = "", column: int = 0) -> None:
+        super().__init__(cause, value=value, remedy=remedy)
+        self.column = column
+
+    def __str__(self) -> str:
+        told = f"{self.cause}. {self.remedy}" if self.remedy else self.cause
+        return told if self.value is None else f"{told}\n{self.value}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"column": self.column})
 
 
 class ParameterOutOfRange(PlatformError):

@@ -4,6 +4,9 @@
 2. `graph.py` groups the features that share a computation, so that each is made once.
 3. `guard.py` cuts the rows into segments without a hole; `talib_functions.py` computes each segment.
 4. `degenerate.py` finds the values that the library makes up; every row gets a status, and a value or none.
+
+Where features of other kinds are among them, formulas say, all are computed by their kinds (`panel.py`) from the bars,
+as long as those are all that they need (`bars_alone.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +22,12 @@ from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidFeature, UnknownFeature
 from mdplatform.features.bar_arrays import BarsLike, read_bars
+from mdplatform.features.bars_alone import bars_alone
 from mdplatform.features.graph import computations, inputs_of
 from mdplatform.features.guard import STATUSES, UNSETTLED
 from mdplatform.features.indicators import evaluate_one
+from mdplatform.features.kinds import INDICATORS
+from mdplatform.features.panel import evaluate_on
 from mdplatform.features.parse import FeatureLike, parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
@@ -36,28 +42,30 @@ class Evaluation:
     """What features are worth in each row of the bars, and why not where they are worth nothing.
 
     `values` holds each output column by its name (float64; NaN stands for null), `statuses` the status of each row by
-    the feature's canonical text (int8, an index in `STATUSES`). The arrays are not to be written to.
+    the feature's canonical text (int8, an index in `STATUSES`); `@` and its place follow, where a feature is of another
+    timeframe than the bars. The arrays are not to be written to.
     """
 
     open_time: NDArray[np.int64]
     features: tuple[FeatureSpec, ...]
     values: dict[str, Floats]
     statuses: dict[str, NDArray[np.int8]]
+    feature_of: dict[str, str]
 
     def status(self, feature: FeatureLike) -> pl.Series:
         """Give the status of each row (String): `settled`, `unsettled`, or the reason why there is no value."""
         spec = parse_feature(feature)
-        if spec.canonical not in self.statuses:
+        name = next((each for each in (f"{spec}{spec.place}", spec.canonical) if each in self.statuses), None)
+        if name is None:
             raise UnknownFeature(spec.canonical, self.statuses)
-        return _WORDS.gather(self.statuses[spec.canonical]).alias(spec.canonical)
+        return _WORDS.gather(self.statuses[name]).alias(name)
 
     def table(self) -> pa.Table:
         """Give `open_time` and a float64 column for each output; what has no value is null, never NaN."""
         columns: list[Any] = [self._times().to_arrow()]
         valid: dict[int, pa.Buffer] = {}  # by the array of statuses, which features of the same lengths share
-        feature_of = {column: spec.canonical for spec in self.features for column in spec.columns}
         for name, values in self.values.items():
-            statuses = self.statuses[feature_of[name]]
+            statuses = self.statuses[self.feature_of[name]]
             if id(statuses) not in valid:
                 valid[id(statuses)] = pa.py_buffer(np.packbits(statuses <= UNSETTLED, bitorder="little").data)
             buffers: list[pa.Buffer | None] = [valid[id(statuses)], pa.py_buffer(values.data)]
@@ -106,10 +114,13 @@ def evaluate(
     are not written to. The timeframe is the one given, or that of the features, or of the column; without any of
     them the smallest step between rows is taken for it.
 
-    Raises InvalidBars for bars that cannot be computed on, and what `parse_feature` raises, before any work.
+    Raises InvalidBars for bars that cannot be computed on, InvalidFeature for a feature that needs more than these
+    bars, and what `parse_feature` raises, before any work.
     """
     given = [features] if isinstance(features, str | Mapping | FeatureSpec) else features
     specs = tuple(dict.fromkeys(parse_feature(each) for each in given))
+    if any(spec.symbol is not None or spec.definition.kind != INDICATORS for spec in specs):
+        return _evaluate_any(bars, specs, timeframe)
     arrays = read_bars(bars, _timeframe(specs, timeframe), inputs_of(specs))
     values: dict[str, Floats] = {}
     statuses: dict[str, NDArray[np.int8]] = {}
@@ -119,7 +130,28 @@ def evaluate(
         places = [spec.definition.outputs.index(each) for each in spec.outputs]
         values.update(zip(spec.columns, (outputs[place] for place in places), strict=True))
         statuses[spec.canonical] = status
-    return Evaluation(arrays.open_time, specs, values, statuses)
+    feature_of = {column: spec.canonical for spec in specs for column in spec.columns}
+    return Evaluation(arrays.open_time, specs, values, statuses, feature_of)
+
+
+def _evaluate_any(bars: BarsLike, specs: tuple[FeatureSpec, ...], timeframe: Timeframe | str | None) -> Evaluation:
+    """Evaluate features of every kind, from the bars alone."""
+    own = bars_alone(bars, specs, timeframe)
+    answers = evaluate_on(own.grid, specs, own.data)
+    values: dict[str, Floats] = {}
+    statuses: dict[str, NDArray[np.int8]] = {}
+    feature_of: dict[str, str] = {}
+    for spec, found in answers.items():
+        place = spec.placed(
+            None if spec.symbol == own.grid.symbol else spec.symbol,
+            None if spec.timeframe is own.grid.timeframe else spec.timeframe,
+        ).place
+        name = f"{spec}{place}"
+        columns = [f"{column}{place}" for column in spec.columns]
+        values.update(zip(columns, (each[own.rows] for each in found.outputs), strict=True))
+        statuses[name] = found.statuses[own.rows]
+        feature_of.update(dict.fromkeys(columns, name))
+    return Evaluation(own.grid.open_time[own.rows], specs, values, statuses, feature_of)
 
 
 def _timeframe(specs: Iterable[FeatureSpec], given: Timeframe | str | None) -> Timeframe | None:

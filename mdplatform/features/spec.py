@@ -12,6 +12,8 @@ from mdplatform.features import lengths, registry
 from mdplatform.features.definition import Definition, ParameterValue
 from mdplatform.market.timeframe import Timeframe
 
+FORMULA = "FORMULA"
+"""The name of features that are formulas; their canonical text is the formula, resolved in full."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -99,6 +101,10 @@ class FeatureSpec:
             return self
         return replace(self, output=None, timeframe=None, symbol=None)
 
+    def placed(self, symbol: str | None, timeframe: Timeframe | None) -> FeatureSpec:
+        """Give the same feature of that symbol and timeframe, None where they are told elsewhere."""
+        return replace(self, symbol=symbol, timeframe=timeframe)
+
     def at(self, timeframe: Timeframe | str | None) -> FeatureSpec:
         """Give the same feature in that timeframe."""
         return replace(self, timeframe=None if timeframe is None else Timeframe.parse(timeframe))
@@ -110,15 +116,25 @@ class FeatureSpec:
         told = json.dumps(
             [self._call, self.inputs, self.output, timeframe, self.definition.engine]
             + ([self.symbol] if self.symbol else [])
+            + ([[each.id for each in formula_parts(self._call)]] if self.name == FORMULA else [])
         )
         return blake2b(told.encode(), digest_size=8).hexdigest()
 
     @cached_property
     def _call(self) -> str:
+        if self.name == FORMULA:
+            return str(self.arguments["text"])
         named = () if self.inputs == self.definition.columns else self.inputs[: _free_count(self.definition)]
         given = (f"{name}={value_text(value)}" for name, value in self.parameters)
         told = ",".join((*named, *given))
         return f"{self.name}({told})" if told else self.name
+
+
+def formula_parts(text: str) -> tuple[FeatureSpec, ...]:
+    """Give the features that a formula is made of."""
+    from mdplatform.features.formula.program import compiled  # which is made of specs itself
+
+    return compiled(text).features
 
 
 def _free_count(definition: Definition) -> int:

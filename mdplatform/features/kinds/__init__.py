@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mdplatform.market.timeframe import Timeframe
 
 INDICATORS = "indicators"
-KINDS: tuple[str, ...] = (INDICATORS, "sentiment", "macro", "flow", "profile", "correlation", "book")
+KINDS: tuple[str, ...] = (INDICATORS, "sentiment", "macro", "flow", "profile", "correlation", "book", "composite")
 """The modules; that of the indicators declares none, for theirs are in the frozen registry."""
 
 
