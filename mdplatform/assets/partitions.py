@@ -58,6 +58,17 @@ def month_of_day() -> dg.PartitionMapping:
     )
 
 
+def with_day_before() -> dg.PartitionMapping:
+    """Map a day × symbol to the same symbol's day and the day before it."""
+    days = dg.TimeWindowPartitionMapping(start_offset=-1, allow_nonexistent_upstream_partitions=True)
+    return dg.MultiPartitionMapping(
+        {
+            "day": dg.DimensionPartitionMapping("day", days),
+            "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
+        }
+    )
+
+
 def partition_key(key: str) -> str:
     """Give Dagster's key of the partition that the lake files under `key`.
 

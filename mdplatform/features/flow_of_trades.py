@@ -18,7 +18,6 @@ from mdplatform.features.flow_rows import FlowRows, join_rows, sum_rows
 from mdplatform.features.footprint import imbalances, stacks, to_cells
 from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, INSUFFICIENT_HISTORY, UNSETTLED
 from mdplatform.features.known_trades import KnownTrades, by_day
-from mdplatform.features.order_flow import size_quantiles
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
 from mdplatform.features.trade_arrays import TradeArrays
@@ -31,14 +30,14 @@ METHOD = "trades"
 def evaluate_trades(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[FeatureSpec, Values]:
     """Give the values of `specs` in each row of the grid."""
     values = {}
+    trades = KnownTrades(grid, data)
     summed = [spec for spec in specs if spec.name in FUNCTIONS]
     if summed:
-        trades = KnownTrades(grid, data)
         rows = _flow(trades, min(_first_open(spec, grid) for spec in summed))
         values = {spec: _of_rows(spec, trades, rows) for spec in summed}
     for spec in specs:
         if spec not in values:
-            values[spec] = _ONE_BY_ONE[spec.name](spec, KnownTrades(grid, data))
+            values[spec] = _ONE_BY_ONE[spec.name](spec, trades)
     return values
 
 
@@ -75,6 +74,8 @@ def _values(statuses: NDArray[np.int8], outputs: tuple[Floats, ...], reasons: ND
 
 def _size_quantile(spec: FeatureSpec, trades: KnownTrades) -> Values:
     """The quantile of the sizes of the last rows' trades; none to rank is degenerate."""
+    from mdplatform.features.flow_kernels import size_quantiles
+
     grid = trades.grid
     windows = grid.open_time - spec.lookback * grid.timeframe.microseconds
     values = np.full(len(grid), np.nan)

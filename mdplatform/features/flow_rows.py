@@ -50,27 +50,16 @@ class FlowRows:
 
 def sum_rows(trades: TradeArrays, edges: NDArray[np.int64]) -> FlowRows:
     """Sum trades by row: row i has those with `edges[i] <= time < edges[i + 1]` (microseconds, ascending)."""
+    from mdplatform.features.flow_kernels import sum_sides
+
     counts = np.searchsorted(trades.time, edges)
-    inside = trades[int(counts[0]) : int(counts[-1])]
+    bought, sold, quote = sum_sides(counts, trades.price, trades.quantity, trades.is_buy)
     count = np.diff(counts)
-    row = np.repeat(np.arange(len(count)), count)
-    starts, ends = counts[:-1] - counts[0], counts[1:] - counts[0]
     traded = count > 0
     first, last = np.full(len(count), np.nan), np.full(len(count), np.nan)
-    first[traded] = inside.price[starts[traded]]
-    last[traded] = inside.price[ends[traded] - 1]
-
-    def summed(amounts: Floats) -> Floats:
-        return np.bincount(row, amounts, minlength=len(count)).astype(np.float64, copy=False)
-
-    return FlowRows(
-        buy=summed(np.where(inside.is_buy, inside.quantity, 0.0)),
-        sell=summed(np.where(inside.is_buy, 0.0, inside.quantity)),
-        quote=summed(inside.price * inside.quantity),
-        count=count,
-        first=first,
-        last=last,
-    )
+    first[traded] = trades.price[counts[:-1][traded]]
+    last[traded] = trades.price[counts[1:][traded] - 1]
+    return FlowRows(bought, sold, quote, count, first, last)
 
 
 def join_rows(parts: Iterable[FlowRows]) -> FlowRows:

@@ -33,6 +33,8 @@ from mdplatform.market.timeframe import DAY_US
 LATEST = 3_600_000_000
 """How long after its execution (microseconds) a trade may become known and still count: one hour."""
 
+_MOST_HELD = 3  # stretches of trades, such as a day, that several features ask for one after the other
+
 
 @dataclass
 class KnownTrades:
@@ -41,16 +43,15 @@ class KnownTrades:
     grid: Grid
     data: Data
     _unsided: list[NDArray[np.int64]] = field(default_factory=list)
+    _held: dict[tuple[int, int], TradeArrays] = field(default_factory=dict)
 
     def between(self, start: int, end: int) -> TradeArrays:
         """Give the trades that became known in `[start, end)` (microseconds), in that order."""
-        rows = self.data.trades(self.grid.symbol, start - LATEST, end)
-        delay = (pl.col("available_at") - pl.col("time")).dt.total_microseconds()
-        rows = rows.filter(delay.fill_null(0) <= LATEST)
-        if rows["is_buyer_maker"].null_count():
-            unsided = rows.filter(pl.col("is_buyer_maker").is_null())
-            self._unsided.append(known_at(unsided).to_physical().to_numpy())
-        return as_known(rows.with_columns(pl.col("is_buyer_maker").fill_null(True))).between(start, end)
+        if (start, end) not in self._held:
+            while len(self._held) >= _MOST_HELD:
+                del self._held[next(iter(self._held))]
+            self._held[start, end] = self._read(start, end)
+        return self._held[start, end]
 
     def statuses(
         self, windows: NDArray[np.int64], sided: NDArray[np.int64] | None = None, *, is_running: bool = False
@@ -76,6 +77,15 @@ class KnownTrades:
             statuses[unsided & (statuses <= UNSETTLED)] = MISSING_VOLUME
         statuses[~held(own)] = NOT_AVAILABLE_YET
         return statuses
+
+    def _read(self, start: int, end: int) -> TradeArrays:
+        rows = self.data.trades(self.grid.symbol, start - LATEST, end)
+        delay = (pl.col("available_at") - pl.col("time")).dt.total_microseconds()
+        rows = rows.filter(delay.fill_null(0) <= LATEST)
+        if rows["is_buyer_maker"].null_count():
+            unsided = rows.filter(pl.col("is_buyer_maker").is_null())
+            self._unsided.append(known_at(unsided).to_physical().to_numpy())
+        return as_known(rows.with_columns(pl.col("is_buyer_maker").fill_null(True))).between(start, end)
 
     @cached_property
     def _days(self) -> NDArray[np.int64]:

@@ -159,14 +159,6 @@ def anchor_starts(instants: NDArray[np.int64], anchor: str) -> NDArray[np.int64]
     return instants - (instants - length.floor(0)) % length.microseconds
 
 
-def size_quantiles(quantity: Floats, first: NDArray[np.int64], after: NDArray[np.int64], part: float) -> Floats:
-    """Give the quantile of `quantity[first[i]:after[i]]` for each i, linear between trades; NaN of none."""
-    values = np.full(len(first), np.nan)
-    for row in np.flatnonzero(after > first).tolist():
-        values[row] = np.quantile(quantity[first[row] : after[row]], part)
-    return values
-
-
 def _vpin(trades: TradeArrays, counts: NDArray[np.int64], bucket_volume: float, buckets: int) -> Floats:
     from mdplatform.features.vpin import vpin_after
 
@@ -179,7 +171,8 @@ def _costs(trades: TradeArrays, step: Timeframe) -> dict[str, tuple[float, int]]
     """Give Kyle's lambda, Amihud's illiquidity and Roll's spread, each with the reason that counts if it is NaN."""
     from mdplatform.features.liquidity import amihud, kyle_lambda, roll_spread
 
-    starts = np.unique(trades.time - (trades.time - step.floor(0)) % step.microseconds)
+    opens = trades.time - (trades.time - step.floor(0)) % step.microseconds
+    starts = opens[np.append(True, opens[1:] != opens[:-1])[: len(opens)]]
     rows = sum_rows(trades, np.append(starts, _EVER[1]))
     given = {
         "kyle_lambda": (1, kyle_lambda, (rows.change, rows.delta, rows.volume)),
@@ -206,6 +199,8 @@ def _frame(
     bucket: float,
     buckets: int,
 ) -> pl.DataFrame:
+    from mdplatform.features.flow_kernels import size_quantiles
+
     edges = _grid(trades, length)
     rows = sum_rows(trades, edges)
     counts = np.searchsorted(trades.time, edges)

@@ -32,6 +32,7 @@ def _define(
     outputs: tuple[str, ...] = (),
     rows_before: int | None = None,
     is_cumulative: bool = False,
+    required: tuple[str, ...] = (),
 ) -> Definition:
     """Define a function; `rows_before` says how many rows beside its `timeperiod` a value needs, None for no period."""
     return Definition(
@@ -45,6 +46,7 @@ def _define(
         kind="flow",
         engine=VERSION,
         lengths=lambda given: (0 if rows_before is None else given["timeperiod"] + rows_before, 0),
+        required=required,
     )
 
 
@@ -62,6 +64,7 @@ DEFINITIONS = (
         "Price rows with a diagonal imbalance in the bar, and the longest stack of them",
         (Parameter("row_size", "real", 1.0, 1e-12, 1e12), Parameter("ratio", "real", 3.0, 1, 1e6)),
         ("buy_imbalances", "sell_imbalances", "buy_stack", "sell_stack"),
+        required=("row_size",),
     ),
     _define(
         "KYLE_LAMBDA",

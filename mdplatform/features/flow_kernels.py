@@ -1,0 +1,41 @@
+"""The loops over trades that order flow's sums are made by."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdplatform.features.compiled import compiled
+from mdplatform.features.talib_functions import Floats
+
+
+@compiled
+def sum_sides(
+    counts: NDArray[np.int64], price: Floats, quantity: Floats, is_buy: NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats]:
+    """Give for each i what was bought, sold and turned over in the trades `[counts[i], counts[i + 1])`."""
+    rows = len(counts) - 1
+    bought, sold, quote = np.zeros(rows), np.zeros(rows), np.zeros(rows)
+    for row in range(rows):
+        for trade in range(counts[row], counts[row + 1]):
+            if is_buy[trade]:
+                bought[row] += quantity[trade]
+            else:
+                sold[row] += quantity[trade]
+            quote[row] += price[trade] * quantity[trade]
+    return bought, sold, quote
+
+
+@compiled
+def size_quantiles(quantity: Floats, first: NDArray[np.int64], after: NDArray[np.int64], part: float) -> Floats:
+    """Give the quantile of `quantity[first[i]:after[i]]` for each i, linear between trades; NaN of none."""
+    values = np.full(len(first), np.nan)
+    for row in range(len(first)):
+        count = after[row] - first[row]
+        if count > 0:
+            ranked = np.sort(quantity[first[row] : after[row]])
+            place = part * (count - 1)
+            low = int(place)
+            high = min(low + 1, count - 1)
+            values[row] = ranked[low] + (ranked[high] - ranked[low]) * (place - low)
+    return values
