@@ -72,7 +72,7 @@ def expect(profile: VolumeProfile, rows: Rows, wanted: Levels, size: Fraction) -
     assert profile.vah == float((wanted.high + 1) * size)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TRADES, PLACES, ROWS_HIGH, SHARES, st.sampled_from(ALGORITHMS))
 def test_a_profile_of_trades_is_the_one_found_by_hand(
     trades: list[Trade], places: int, high: int, share: str, algorithm: str
@@ -89,7 +89,7 @@ def test_a_profile_of_trades_is_the_one_found_by_hand(
     assert both.to_list() == pytest.approx(profile.rows["volume"].to_list(), rel=1e-12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(BARS, PLACES, ROWS_HIGH, SHARES, st.sampled_from(ALGORITHMS))
 def test_a_profile_of_bars_is_the_one_found_by_hand(
     bars: list[Bar], places: int, high: int, share: str, algorithm: str
