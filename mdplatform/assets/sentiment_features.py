@@ -59,7 +59,7 @@ _DESCRIBED = {
     "symbol": "the symbol that the documents speak of; empty: the market as a whole",
     "score": "the newest score, at most 48 hours old",
     "mean": "mean score of the last 24 hours",
-    "decayed": "mean score, weighted by half for every 24 hours of age",
+    "decayed": "mean score, weighted by half for every 24 hours of age; the newest at most a week old",
     "count": "documents of the last 24 hours",
     "dispersion": "standard deviation of the scores of the last 24 hours",
     "age_hours": "hours since the newest document",

@@ -3,8 +3,8 @@
 1. `counted` takes the documents of one provider that speak of a symbol, or of the market, and leaves out copies: a
    document whose text (or, without one, whose id) became available already within the `COPY_WINDOW` before. So the
    first that was available counts, and what comes later never changes what counted.
-2. `Windows` finds for each instant T the documents with `T − length < available_at ≤ T`. Instants between two documents
-   mostly see the same ones: what is equal is computed once.
+2. `Windows` finds for each instant T the documents with `T − length < available_at ≤ T`, or for a decayed mean those of
+   a time before the newest. Instants between two documents mostly see the same ones: what is equal is computed once.
 3. `mean`, `decayed_mean` and `dispersion` sum each window by itself. A value thus depends on the documents in its
    window alone, to the last bit, not on which others were loaded.
 4. `rolling_correlation` is Pearson's, over a window of rows, of the pairs in which both are known.
@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mdplatform.features.asof import newest_rows
 from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, SETTLED
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.timeframe import DAY_US
@@ -28,7 +29,7 @@ KERNEL_VERSION = "1"
 COPY_WINDOW = 30 * DAY_US
 """How long (microseconds) a text is remembered: one that comes again within it is a copy, and does not count."""
 DECAY_HALF_LIVES = 40
-"""How far back an exponentially decayed mean looks, in half-lives: the rest weighs less than 2⁻⁴⁰ ≈ 9e-13."""
+"""How far back from the newest document a decayed mean looks, in half-lives: what is older weighs less than 1e-12."""
 
 _CHUNK = 1 << 21
 Ints = NDArray[np.int64]
@@ -87,9 +88,21 @@ class Windows:
     @classmethod
     def of(cls, documents: Documents, at: Ints, length: int) -> Windows:
         """Find the documents with `T − length < available_at ≤ T` for each T of `at` (microseconds, ascending)."""
-        low = np.searchsorted(documents.available_at, at - length, side="right")
-        high = np.searchsorted(documents.available_at, at, side="right")
-        changes = np.ones(len(at), np.bool_)
+        return cls._between(documents, at - length, at)
+
+    @classmethod
+    def behind_newest(cls, documents: Documents, at: Ints, length: int) -> Windows:
+        """Find the newest document at each T, and those that became available less than `length` before it did."""
+        newest = newest_rows(documents.available_at, at)
+        if not len(documents):
+            return cls._between(documents, at, at)
+        return cls._between(documents, np.where(newest < 0, at, documents.available_at[newest]) - length, at)
+
+    @classmethod
+    def _between(cls, documents: Documents, after: Ints, upto: Ints) -> Windows:
+        low = np.searchsorted(documents.available_at, after, side="right")
+        high = np.searchsorted(documents.available_at, upto, side="right")
+        changes = np.ones(len(upto), np.bool_)
         changes[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
         return cls(documents, low[changes], high[changes], np.cumsum(changes) - 1)
 

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, SETTLED
-from mdplatform.features.sentiment import COPY_WINDOW, Documents, Windows, counted, rolling_correlation
+from mdplatform.features.sentiment import (
+    COPY_WINDOW,
+    DECAY_HALF_LIVES,
+    Documents,
+    Windows,
+    counted,
+    rolling_correlation,
+)
 
 from .documents import BEGIN, HOUR, Document, counting, documents, table
 
@@ -49,7 +56,8 @@ def test_aggregates_are_what_a_loop_over_each_window_says(given_ones: list[Docum
     found = counted(table(given_ones), "news", None)
     at = BEGIN + np.arange(0, 100 * 24, 7) * HOUR
     windows = Windows.of(found, at, hours * HOUR)
-    mean, decayed, spread = windows.mean(), windows.decayed_mean(half * HOUR), windows.dispersion()
+    mean, spread = windows.mean(), windows.dispersion()
+    decayed = windows.decayed_mean(half * HOUR)
     for row, instant in enumerate(at.tolist()):
         inside = [(t, x) for t, x in counting(given_ones, None) if instant - hours * HOUR < t <= instant]
         assert windows.count[row] == len(inside)
@@ -68,6 +76,23 @@ def test_aggregates_are_what_a_loop_over_each_window_says(given_ones: list[Docum
         else:
             variance = math.fsum((x - average) ** 2 for _, x in inside) / len(inside)
             assert spread[row] == pytest.approx(math.sqrt(variance), rel=1e-9, abs=1e-14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents(), st.integers(1, 24 * 5))
+def test_the_decayed_mean_is_that_of_all_documents_to_1e_12(given_ones: list[Document], half: int) -> None:
+    found = counted(table(given_ones), "news", None)
+    at = BEGIN + np.arange(0, 120 * 24, 11) * HOUR
+    decayed = Windows.behind_newest(found, at, DECAY_HALF_LIVES * half * HOUR).decayed_mean(half * HOUR)
+    for row, instant in enumerate(at.tolist()):
+        before = [(t, x) for t, x in counting(given_ones, None) if t <= instant]
+        if not before:
+            assert math.isnan(decayed[row])
+            continue
+        weights = [2.0 ** ((t - instant) / (half * HOUR)) for t, _ in before]
+        if math.fsum(weights) > 1e-250:
+            expected = math.fsum(w * x for w, (_, x) in zip(weights, before, strict=True)) / math.fsum(weights)
+            assert decayed[row] == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
 
 def test_many_windows_are_summed_in_parts_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ _PROVIDER = Parameter(
 )
 _SCOPE = Parameter("scope", "choice", "market", choices=("market", "symbol"))
 _STALENESS = Parameter("max_staleness_hours", "real", 48.0, 0.25, 10 * _YEAR_HOURS)
+_WEEK = Parameter("max_staleness_hours", "real", 168.0, 0.25, 10 * _YEAR_HOURS)
 _HOURS = Parameter("hours", "real", 24.0, 0.25, _YEAR_HOURS)
 _HALF_LIFE = Parameter("half_life_hours", "real", 24.0, 0.25, _YEAR_HOURS)
 
@@ -69,7 +70,7 @@ def _definition(name: str, title: str, *own: Parameter) -> Definition:
 DEFINITIONS = (
     _definition("SENTIMENT", "Newest score", _STALENESS),
     _definition("SENTIMENT_MEAN", "Mean score of a window", _HOURS),
-    _definition("SENTIMENT_DECAYED", "Exponentially decayed mean score", _HALF_LIFE),
+    _definition("SENTIMENT_DECAYED", "Exponentially decayed mean score", _HALF_LIFE, _WEEK),
     _definition("SENTIMENT_COUNT", "Number of documents in a window", _HOURS),
     _definition("SENTIMENT_DISPERSION", "Standard deviation of the scores of a window", _HOURS),
     _definition("SENTIMENT_AGE", "Hours since the newest document"),
@@ -112,10 +113,8 @@ def reach(spec: FeatureSpec, timeframe: Timeframe) -> int:
     Where there are none since then, `stale` and an age follow from all that there are.
     """
     given = spec.arguments
-    hours = {
-        "SENTIMENT_DECAYED": DECAY_HALF_LIVES * float(given.get("half_life_hours", 0)),
-        "SENTIMENT_AGE": float(_STALENESS.default),
-    }.get(spec.name, float(given.get("hours", given.get("max_staleness_hours", 0))))
+    hours = float(given.get("hours", given.get("max_staleness_hours", _STALENESS.default)))
+    hours += DECAY_HALF_LIVES * float(given.get("half_life_hours", 0))
     rows = int(given["window"]) + int(given["lag"]) if spec.name == CORRELATION else 0
     return _microseconds(hours) + rows * timeframe.microseconds
 
@@ -151,23 +150,24 @@ class _Library:
 
 def _of_documents(spec: FeatureSpec, documents: Documents, at: Ints) -> Values:
     given = spec.arguments
-    limit = _microseconds(float(given["max_staleness_hours"])) if spec.name == "SENTIMENT" else None
-    newest = as_of(documents.available_at, at, limit)
+    limit = given.get("max_staleness_hours")
+    newest = as_of(documents.available_at, at, None if limit is None else _microseconds(float(limit)))
     statuses = newest.statuses
     if spec.name == "SENTIMENT":
         values = newest.take(documents.scores)
     elif spec.name == "SENTIMENT_AGE":
         values = newest.ages / HOUR_US
+    elif spec.name == "SENTIMENT_DECAYED":
+        half_life = _microseconds(float(given["half_life_hours"]))
+        values = Windows.behind_newest(documents, at, DECAY_HALF_LIVES * half_life).decayed_mean(half_life)
     else:
-        windows = Windows.of(documents, at, reach(spec, Timeframe.H1))
+        windows = Windows.of(documents, at, _microseconds(float(given["hours"])))
         if spec.name == "SENTIMENT_COUNT":
             values = windows.count.astype(np.float64)
         else:
             statuses[(statuses == SETTLED) & (windows.count == 0)] = STALE
             if spec.name == "SENTIMENT_MEAN":
                 values = windows.mean()
-            elif spec.name == "SENTIMENT_DECAYED":
-                values = windows.decayed_mean(_microseconds(float(given["half_life_hours"])))
             else:
                 values = windows.dispersion()
                 statuses[windows.count == 1] = INSUFFICIENT_HISTORY

@@ -107,7 +107,9 @@ def value(feature: str, documents_given: list[Document], hour: int) -> tuple[flo
         ("SENTIMENT_AGE(provider=news)", 2000, (1988, "settled", 1988)),
         ("SENTIMENT_DECAYED(provider=news,half_life_hours=2)", 12, (-1 / 6, "settled", 0)),
         ("SENTIMENT_DECAYED(provider=news,half_life_hours=2)", 30, (-1 / 6, "settled", 18)),
-        ("SENTIMENT_DECAYED(provider=news,half_life_hours=2)", 92, (None, "stale", 80)),
+        ("SENTIMENT_DECAYED(provider=news,half_life_hours=2)", 180, (-1 / 6, "settled", 168)),
+        ("SENTIMENT_DECAYED(provider=news,half_life_hours=2)", 181, (None, "stale", 169)),
+        ("SENTIMENT_DECAYED(provider=news,max_staleness_hours=5)", 18, (None, "stale", 6)),
     ],
 )
 def test_values_ages_and_reasons(feature: str, hour: int, expected: tuple[float | None, str, float | None]) -> None:
