@@ -10,25 +10,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import polars as pl
 
 from mdplatform.errors import EmptyFile, InvalidTable, MislabelledFile, PlatformError, SourceError
 from mdplatform.home import prepare_home
 from mdplatform.ingest.report import Report, Wanted
 from mdplatform.lake import Lake
 from mdplatform.lake.tables import Staged
-from mdplatform.market.dataset import Dataset
-from mdplatform.market.time import from_us, month_range, to_us
+from mdplatform.market.time import from_us, iso, month_range
 from mdplatform.runs import Progress, Runs, silent
 from mdplatform.runs.inputs import ASSET_OF
 from mdplatform.settings import Settings
 from mdplatform.sources.files import find_files
 from mdplatform.sources.protocol import Downloads
 from mdplatform.sources.registry import ALIASES, SOURCES
-from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions, set_aside_rows
 from mdplatform.sources.table_registry import READERS, REMOTES, remote
+
+TIME_OUTSIDE = "time_outside"
+"""The rule that a row breaks whose time is in the future, or before the platform's first month."""
+_AHEAD = timedelta(days=2)  # what is known at the end of a day is filed there before
 
 
 @dataclass
@@ -52,8 +57,7 @@ def take_tables(
     lake, now, report, taken = Lake(settings.lake_dir), datetime.now(UTC), Report(), _Taken()
     try:
         for delivery in _deliveries(kind_of, wanted, settings, reading, report):
-            _check(delivery, settings, now)
-            _stage(lake, delivery, now, taken, report)
+            _stage(lake, _checked(delivery, settings, now), now, taken, report)
     except BaseException:
         for name, staged in taken.staged.items():
             for each in staged:
@@ -69,8 +73,12 @@ def take_tables(
 def _run(
     runs: Runs, asset: str, lake: Lake, name: str, staged: list[Staged], report: Report, progress: Progress
 ) -> None:
-    keys = list(dict.fromkeys(each.key for each in staged if each.waits))
     report.unchanged += sum(each.rows for each in staged if not each.waits)
+    period, today = lake.table(name).dataset.period, f"{datetime.now(UTC):%Y-%m-%d}"
+    waiting = list(dict.fromkeys(each.key for each in staged if each.waits))
+    keys = [key for key in waiting if period is None or key.rpartition("/")[2] <= today]
+    if ahead := sum(each.rows for each in staged if each.waits and each.key not in keys):
+        report.notes.append(f"{ahead:,} rows of {name} wait for a {period} that has not begun")
     if not keys:
         return
     report.assets.append(asset)
@@ -86,7 +94,7 @@ def _run(
 def _stage(lake: Lake, delivery: TableDelivery, now: datetime, taken: _Taken, report: Report) -> None:
     dataset = delivery.dataset
     store, staged = lake.table(dataset.name), taken.staged.setdefault(dataset.name, [])
-    for each in store.deliver(delivery.rows, delivery.source, now, delivery.set_aside):
+    for each in store.deliver(delivery.rows, delivery.source, now, delivery.set_aside, delivery.form):
         staged.append(each)
     rules = Counter(delivery.set_aside["rule"].to_list())
     report.quarantined.update(rules)
@@ -163,28 +171,29 @@ def _is_remote(target: str, kind: str) -> bool:
     return bool(colon) and word in REMOTES.get(kind, {})
 
 
-def _check(delivery: TableDelivery, settings: Settings, now: datetime) -> None:
-    """Refuse a delivery none of whose rows make sense, and times that the platform keeps no partitions for."""
+def _checked(delivery: TableDelivery, settings: Settings, now: datetime) -> TableDelivery:
+    """Set aside what lies outside the platform's time; refuse a delivery none of whose rows make sense."""
+    dataset, rows = delivery.dataset, delivery.rows
+    if dataset.period is not None and rows.height:
+        ahead = _AHEAD if dataset.time == "available_at" else timedelta()
+        first = from_us(month_range(settings.first_month)[0])
+        inside = rows.select(pl.col(dataset.time).is_between(first, now + ahead).alias("inside")).to_series()
+        if not inside.any():
+            times = rows[dataset.time].dt.epoch("us").sort()
+            raise SourceError(
+                f"{dataset.name} from {iso(from_us(times[0]))} to {iso(from_us(times[-1]))} lie outside what is kept",
+                value=delivery.source,
+                remedy=f"Allowed: {settings.first_month} (MDPLATFORM_FIRST_MONTH) to now",
+            )
+        if not inside.all():
+            aside = pl.concat([delivery.set_aside, set_aside_rows(rows.filter(~inside), TIME_OUTSIDE)])
+            delivery = replace(delivery, rows=rows.filter(inside), set_aside=aside)
     if delivery.rows.is_empty() and delivery.set_aside.height:
         rules = Counter(delivery.set_aside["rule"].to_list())
         raise InvalidTable(
-            f"All {delivery.set_aside.height:,} rows of {delivery.dataset.name} break a rule",
+            f"All {delivery.set_aside.height:,} rows of {dataset.name} break a rule",
             value=delivery.source,
             remedy="Are its columns what they are called? Broken: "
             + ", ".join(f"{rule} {count:,}" for rule, count in rules.items()),
         )
-    if delivery.rows.is_empty() or delivery.dataset.period is None:
-        return
-    _check_period(delivery.dataset, delivery, settings, now)
-
-
-def _check_period(dataset: Dataset, delivery: TableDelivery, settings: Settings, now: datetime) -> None:
-    first, last = delivery.rows[dataset.time].min(), delivery.rows[dataset.time].max()
-    assert isinstance(first, datetime)
-    assert isinstance(last, datetime)
-    if to_us(first) < month_range(settings.first_month)[0] or to_us(last) > to_us(now):
-        raise SourceError(
-            f"Rows of {dataset.name} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC lie outside what is kept",
-            value=delivery.source,
-            remedy=f"Allowed: {settings.first_month} (MDPLATFORM_FIRST_MONTH) to now",
-        )
+    return delivery

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mdplatform.lake.bars import BarStore
+from mdplatform.lake.composites import CompositeStore
 from mdplatform.lake.frames import FrameStore
 from mdplatform.lake.inbox import Inbox
 from mdplatform.lake.tables import TableStore
@@ -26,6 +27,7 @@ class Lake:
         self.inbox = Inbox(folder / "inbox")
         self.bars = BarStore(folder / "bars", folder / "quarantine", folder / "locks")
         self.universe = Universe(folder / "universe.json", folder / "locks")
+        self.composites = CompositeStore(folder / "composites.json", folder / "locks")
 
     def table(self, name: str) -> TableStore:
         """Give the store of one of `DATASETS`: `trades`, `depth`, `sentiment` or `macro`."""

@@ -11,7 +11,7 @@ A run that dies between the two leaves what waits as it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,11 +83,17 @@ class TableStore:
         return [staged.key for staged in self.deliver(rows, source, staged_at)]
 
     def deliver(
-        self, rows: pl.DataFrame, source: str, staged_at: datetime, set_aside: pl.DataFrame | None = None
+        self,
+        rows: pl.DataFrame,
+        source: str,
+        staged_at: datetime,
+        set_aside: pl.DataFrame | None = None,
+        form: str = "",
     ) -> list[Staged]:
         """Let a delivery wait, a part for each partition; what was merged before is told and not staged again.
 
-        `set_aside` (columns `rule`, `row`) goes to the quarantine. Raises `InvalidTable`.
+        `set_aside` (columns `rule`, `row`) goes to the quarantine. A partition has rows of one `form` (or of none that
+        is stated). Raises `InvalidTable`, before anything is written.
         """
         if rows.schema != self.dataset.delivered:
             raise InvalidTable(f"Not a table of {self.dataset.name}", value=dict(rows.schema))
@@ -97,11 +103,24 @@ class TableStore:
             rows = rows.sort(self.dataset.time, maintain_order=True)
         parts = self.dataset.split(rows)
         for key in parts:
-            self.path(key)
-        staged = [self._set_aside(set_aside, source)] if set_aside is not None and set_aside.height else []
-        return staged + [self._deliver(key, part, source, staged_at) for key, part in parts.items()]
+            self._check_form(key, form, source)
+        staged = [self._set_aside(set_aside, source, staged_at)] if set_aside is not None and set_aside.height else []
+        notes = {"source": source, "form": form}
+        return staged + [self._deliver(key, part, notes, staged_at) for key, part in parts.items()]
 
-    def _deliver(self, key: str, part: pl.DataFrame, source: str, staged_at: datetime) -> Staged:
+    def _check_form(self, key: str, form: str, source: str) -> None:
+        there = self.partition(key)
+        waiting = (Partition.open(path) for path in (self._inbox / key).glob("*.parquet")) if form else ()
+        for held in (there, *waiting) if form else ():
+            before = str(held.header.notes.get("form", "")) if held else ""
+            if before and before != form:
+                raise InvalidTable(
+                    f"{self.dataset.name} of {key} are {before}, and would be counted twice with {form} ones",
+                    value=source,
+                    remedy="Take them into another home, or give them a symbol of their own with --symbol",
+                )
+
+    def _deliver(self, key: str, part: pl.DataFrame, notes: Mapping[str, str], staged_at: datetime) -> Staged:
         content = content_hash({"": part})
         there = self.partition(key)
         if there is not None and content in there.header.notes.get("merged", []):
@@ -110,17 +129,18 @@ class TableStore:
         if waiting := next(iter(folder.glob(f"*-{content}.parquet")), None):
             return Staged(key, part.height, waiting)
         path = folder / f"{to_us(staged_at):020d}-{content}.parquet"
-        write_partition(path, {"rows": part}, {"source": source}, self.dataset.time)
+        write_partition(path, {"rows": part}, notes, self.dataset.time)
         return Staged(key, part.height, path, is_new=True)
 
-    def _set_aside(self, rows: pl.DataFrame, source: str) -> Staged:
+    def _set_aside(self, rows: pl.DataFrame, source: str, staged_at: datetime) -> Staged:
         raw = rows.select(
             pl.lit(self.dataset.name).alias("dataset"), pl.lit(source).alias("source"), pl.col("rule", "row")
         )
         path = self._quarantine / f"{content_hash({'': raw})}.parquet"
         is_new = not path.exists()
         if is_new:
-            write_partition(path, {"rows": raw})
+            at = pl.lit(staged_at).cast(self.dataset.schema["ingested_at"]).alias("set_aside_at")
+            write_partition(path, {"rows": raw.with_columns(at)}, time_column="set_aside_at")
         return Staged("", 0, path, is_new=is_new, waits=False)
 
     def waiting(self) -> list[str]:
@@ -142,9 +162,11 @@ class TableStore:
             if not staged:
                 return Merged(data_version=version)
             before = there.read("rows").cast(self.dataset.schema) if there else pl.DataFrame(schema=self.dataset.schema)
+            form = str(there.header.notes.get("form", "")) if there else ""
             held, taken, unchanged, corrected = before, 0, 0, 0
             for path in staged:
-                rows = self._read_staged(path)
+                rows, form_of_rows = self._read_staged(path)
+                form = form or form_of_rows
                 content = path.stem.partition("-")[2]
                 if content in done:
                     unchanged += rows.height
@@ -159,13 +181,13 @@ class TableStore:
             if held.height > before.height and not self._is_ordered(held):
                 ordered = held.sort(self.dataset.time, *self.dataset.unique, "revision")
             version = write_partition(
-                self.path(key), {"rows": ordered}, {"key": key, "merged": done}, self.dataset.time
+                self.path(key), {"rows": ordered}, {"key": key, "form": form, "merged": done}, self.dataset.time
             ).data_version
             for path in staged:
                 path.unlink(missing_ok=True)
             return Merged(taken, unchanged, corrected, held.height > before.height, version)
 
-    def _read_staged(self, path: Path) -> pl.DataFrame:
+    def _read_staged(self, path: Path) -> tuple[pl.DataFrame, str]:
         partition = Partition.open(path)
         if partition is None:
             raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take it in again")
@@ -179,7 +201,9 @@ class TableStore:
             )
             .select(list(self.dataset.schema))
         )
-        return rows if self._is_ordered(rows) else rows.unique(self.dataset.unique, keep="last", maintain_order=True)
+        if not self._is_ordered(rows):
+            rows = rows.unique(self.dataset.unique, keep="last", maintain_order=True)
+        return rows, str(partition.header.notes.get("form", ""))
 
     def _is_ordered(self, rows: pl.DataFrame) -> bool:
         """Tell at a glance whether rows ascend by time and by one number that identifies them, each once."""

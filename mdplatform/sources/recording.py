@@ -28,6 +28,7 @@ from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.trades import TRADES
 from mdplatform.sources.cells import instants
 from mdplatform.sources.table_delivery import SET_ASIDE, TableDelivery, TableOptions
+from mdplatform.sources.trade_files import AGGREGATED, SINGLE
 from mdplatform.sources.unpack import verify_checksum
 
 ENDINGS = (".gz", ".dat", ".txt", ".log", ".jsonl")
@@ -131,9 +132,9 @@ def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]
             read.broken.append((CUT_LINE if last else UNREADABLE_LINE, line[:_MOST_SHOWN].decode(errors="replace")))
             continue
         _take(read, received, message)
-    trades = read.trades["trade"].frame()
+    trades, form = read.trades["trade"].frame(), SINGLE
     if trades.is_empty():
-        trades = read.trades["aggTrade"].frame()
+        trades, form = read.trades["aggTrade"].frame(), AGGREGATED
     depth = read.depth.frame()
     if trades.is_empty() and depth.is_empty():
         raise UnknownFormat(
@@ -149,7 +150,8 @@ def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]
         if frame.height:
             rows = _typed(frame, symbol, path)
             rows = _within(rows, options).select(list(dataset.delivered)).cast(dataset.delivered)
-            yield TableDelivery.of(dataset, source, rows, set_aside=aside, notes=notes)
+            of_rows = form if dataset is TRADES else ""
+            yield TableDelivery.of(dataset, source, rows, set_aside=aside, notes=notes, form=of_rows)
             aside, notes = None, ()  # they are told once
 
 

@@ -29,7 +29,8 @@ class TableDelivery:
 
     `source` says where they come from, such as `file:BTCUSDT-aggTrades-2025-01-31.zip`; `set_aside` (`SET_ASIDE`) are
     those that did not; `repeated` counts exact repetitions, which are left out; `notes` say in words what the source
-    lacks and what is lost by that.
+    lacks and what is lost by that. Rows of two `form`s tell the same events twice, such as single and aggregated
+    trades, and are not let into one partition; an empty one goes with any.
     """
 
     dataset: Dataset
@@ -38,6 +39,7 @@ class TableDelivery:
     set_aside: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SET_ASIDE))
     repeated: int = 0
     notes: tuple[str, ...] = ()
+    form: str = ""
 
     @classmethod
     def of(
@@ -49,6 +51,7 @@ class TableDelivery:
         raw: pl.DataFrame | None = None,
         set_aside: pl.DataFrame | None = None,
         notes: tuple[str, ...] = (),
+        form: str = "",
     ) -> TableDelivery:
         """Sift `rows` by the rules, and make a delivery.
 
@@ -61,9 +64,14 @@ class TableDelivery:
         aside = set_aside if set_aside is not None else pl.DataFrame(schema=SET_ASIDE)
         if sifted.broken.height:
             told = (rows if raw is None else raw)[sifted.broken["number"]]
-            texts = told.select(pl.struct(pl.all()).struct.json_encode().alias("row"))
-            aside = pl.concat([aside, pl.concat([sifted.broken.select("rule"), texts], how="horizontal")])
-        return cls(dataset, source, sifted.kept, aside, sifted.repeated, notes)
+            aside = pl.concat([aside, set_aside_rows(told, sifted.broken["rule"])])
+        return cls(dataset, source, sifted.kept, aside, sifted.repeated, notes, form)
+
+
+def set_aside_rows(raw: pl.DataFrame, rule: str | pl.Series) -> pl.DataFrame:
+    """Give rows as what is set aside (`SET_ASIDE`) under a rule's name, or each under its own."""
+    texts = raw.select(pl.struct(pl.all()).struct.json_encode().alias("row"))
+    return texts.with_columns((pl.lit(rule) if isinstance(rule, str) else rule).alias("rule")).select(list(SET_ASIDE))
 
 
 @dataclass(frozen=True)

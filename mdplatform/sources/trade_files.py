@@ -22,12 +22,16 @@ from mdplatform.errors import InvalidSymbol, MislabelledFile, UnknownColumns
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.trades import TRADES
 from mdplatform.sources.cells import Cells, choose, instants, numbers, read_cells, texts, truths
+from mdplatform.sources.columns import fold
 from mdplatform.sources.labels import labels_of, stem_of
-from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions, set_aside_rows
 
 NUMBERED_FROM = 10**18
 """Ids from here on are not the venue's: microseconds since the epoch × 1,000 + order within the microsecond."""
 _PER_INSTANT = 1_000
+SINGLE, AGGREGATED, NUMBERED = "single trades", "aggregated trades", "trades without numbers of the venue"
+SIDE_UNKNOWN = "side_unknown"
+"""The rule that a row breaks whose side is a word for neither."""
 
 SPELLINGS = {
     "trade_id": "trade_id agg_trade_id agg_id aggregate_trade_id id tid",
@@ -49,7 +53,8 @@ _WITHOUT_HEADER = {
     3: ("time", "price", "quantity"),  # Kraken's
 }
 _SPOT_TRADES = ("trade_id", "price", "quantity", "", "time", "is_buyer_maker", "")
-_KIND = re.compile(r"[-_.](agg_?trades|trades)(?=$|[-_.])", re.IGNORECASE)
+_KIND = re.compile(r"(?:^|[-_.])(agg_?trades|trades)(?=$|[-_.])", re.IGNORECASE)
+_DATES = re.compile(r"[-_.]\d{8}(-\d+)?$")
 _COUNTED_IN_CONTRACTS = re.compile(r"[A-Z0-9]+USD_(PERP|\d{6})")
 _NO_SIDE = "it does not say which side took: delta, taker ratios and all that follows from them are null"
 _NO_ID = "its trades have no numbers: they are numbered by time and order, so don't mix it with files that have them"
@@ -59,6 +64,7 @@ def read_trades(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
     """Give the trades of one file, one delivery a symbol. Raises errors of `SourceError`, and `InvalidSymbol`."""
     cells = read_cells(path, options.max_bytes)
     frame, found = cells.frame, _find(cells, options, path)
+    form = _form(cells, found, path)
     for symbol, part in _by_symbol(frame, found, path, cells, options):
         if _COUNTED_IN_CONTRACTS.fullmatch(symbol):
             raise UnknownColumns(
@@ -66,7 +72,7 @@ def read_trades(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
                 value=symbol,
                 remedy="Take spot or USD-margined trades",
             )
-        yield _deliver(symbol, part, found, path, options)
+        yield _deliver(symbol, part, found, path, options, form)
 
 
 def _find(cells: Cells, options: TableOptions, path: Path) -> dict[str, str]:
@@ -121,14 +127,13 @@ def symbol_of(path: PurePath) -> str | None:
     >>> symbol_of(PurePath("binance_spot_aggtrades_XRPETH_20191011-13.parquet"))
     'XRPETH'
     """
-    stem = stem_of(path.name)
+    stem = _DATES.sub("", stem_of(path.name))
     kind = _KIND.search(stem)
-    before = stem[: kind.start()] if kind else stem
-    if kind and re.fullmatch(r"[a-z0-9_]+", before) and not re.search(r"[A-Z]", stem[kind.end() :]):
-        before = before.upper()
-    elif kind and re.search(r"[A-Z]", stem[kind.end() :]):
-        before = stem
-    said = before if kind and before != stem else labels_of(PurePath(re.sub(r"_\d{8}-\d+$", "", before)))[0]
+    if kind is None:
+        said = labels_of(PurePath(stem))[0]
+    else:
+        before, after = stem[: kind.start()], stem[kind.end() :].strip("-_.")
+        said = after if re.fullmatch(r"[A-Z0-9_]*[A-Z][A-Z0-9_]*", after) else before.upper()
     try:
         return parse_symbol(said) if said else None
     except InvalidSymbol:
@@ -136,11 +141,11 @@ def symbol_of(path: PurePath) -> str | None:
 
 
 def _deliver(
-    symbol: str, cells: pl.DataFrame, found: dict[str, str], path: Path, options: TableOptions
+    symbol: str, cells: pl.DataFrame, found: dict[str, str], path: Path, options: TableOptions, form: str
 ) -> TableDelivery:
     notes: list[str] = []
     time = instants(cells[found["time"]], path)
-    maker = _is_buyer_maker(cells, found)
+    maker, unclear = _is_buyer_maker(cells, found)
     if maker is None or maker.null_count() == len(maker):
         notes.append(f"{path.name}: {_NO_SIDE}")
     received = instants(cells[found["received_at"]], path) if "received_at" in found else time
@@ -155,22 +160,41 @@ def _deliver(
         }
     ).with_columns(pl.max_horizontal("time", "available_at").alias("available_at"))
     ids = numbers(cells[found["trade_id"]], pl.Int64) if "trade_id" in found else None
-    if ids is None or ids.null_count() == len(ids):
+    if ids is None or 2 * (ids.null_count() - cells[found["trade_id"]].null_count()) > len(ids):
         notes.append(f"{path.name}: {_NO_ID}")
-        ids = _numbered(rows, path)
+        ids, form = _numbered(rows, path), NUMBERED
     rows = rows.with_columns(ids.alias("trade_id")).select(list(TRADES.delivered)).cast(TRADES.delivered)
     if options.start is not None or options.end is not None:
         within = _within(rows, options)
-        rows, cells = rows.filter(within), cells.filter(within)
-    return TableDelivery.of(TRADES, f"file:{path.name}", rows, raw=cells, notes=tuple(notes))
+        rows, cells, unclear = rows.filter(within), cells.filter(within), unclear.filter(within)
+    aside = set_aside_rows(cells.filter(unclear), SIDE_UNKNOWN)
+    rows, cells = rows.filter(~unclear), cells.filter(~unclear)
+    source = f"file:{path.name}"
+    return TableDelivery.of(TRADES, source, rows, raw=cells, set_aside=aside, notes=tuple(notes), form=form)
 
 
-def _is_buyer_maker(cells: pl.DataFrame, found: dict[str, str]) -> pl.Series | None:
+def _form(cells: Cells, found: dict[str, str], path: Path) -> str:
+    """Tell single from aggregated trades, whose numbers are not of one kind; empty where that cannot be told."""
+    if not cells.named and "trade_id" in found:
+        return SINGLE if found["time"] == "4" else AGGREGATED
+    names = {fold(name) for name in cells.frame.columns}
+    kind = _KIND.search(stem_of(path.name))
+    if names & {"aggtradeid", "aggid", "firsttradeid"} or (kind and "agg" in kind[1].lower()):
+        return AGGREGATED
+    return SINGLE if {"id", "quoteqty"} <= names else ""
+
+
+def _is_buyer_maker(cells: pl.DataFrame, found: dict[str, str]) -> tuple[pl.Series | None, pl.Series]:
+    """Give whether the buyer's order rested, and which rows say something else than a side."""
     if "is_buyer_maker" in found:
-        return truths(cells[found["is_buyer_maker"]])
-    if "side" in found:
-        return truths(texts(cells[found["side"]]), true=("sell", "s", "ask"), false=("buy", "b", "bid"))
-    return None
+        said = cells[found["is_buyer_maker"]]
+        told = truths(said)
+    elif "side" in found:
+        said = texts(cells[found["side"]])
+        told = truths(said, true=("sell", "s", "ask"), false=("buy", "b", "bid"))
+    else:
+        return None, pl.Series([False], dtype=pl.Boolean).new_from_index(0, len(cells))
+    return told, told.is_null() & said.is_not_null()
 
 
 def _numbered(rows: pl.DataFrame, path: Path) -> pl.Series:
@@ -178,7 +202,7 @@ def _numbered(rows: pl.DataFrame, path: Path) -> pl.Series:
         pl.int_range(pl.len()).over("time").alias("order"),
         pl.col("time").dt.epoch("us").alias("at"),
     )
-    most = told["order"].max()
+    most = told.filter(pl.col("at").is_not_null())["order"].max()
     if isinstance(most, int) and most >= _PER_INSTANT:
         raise UnknownColumns(
             f"{path} has no ids, and over {_PER_INSTANT} trades at one instant", value=str(rows["time"].mode()[0]),
