@@ -5,6 +5,7 @@ from __future__ import annotations
 from mdplatform.cli.demo import demo
 from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
+from mdplatform.cli.formula import formula
 from mdplatform.cli.frame import app, main
 from mdplatform.cli.ingest import ingest
 from mdplatform.cli.lookahead import check_lookahead
@@ -15,5 +16,6 @@ from mdplatform.cli.ui import ui
 
 for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, doctor, demo):
     app.command()(_command)
+app.add_typer(formula, name="formula")
 
 __all__ = ["main"]

@@ -96,10 +96,13 @@ def check_composite(
     return check_all([{**declared, "version": version, "title": title}])[0]
 
 
-def check_all(declared: Iterable[Mapping[str, Any]]) -> list[Composite]:
-    """Give the composites that would be registered of these, in their order, or raise why one would not."""
-    batch = _Batch([_declaration(each) for each in declared])
-    return [batch.composite(each) for each in batch.keys]
+def check_all(declared: Iterable[Mapping[str, Any]], kept: Iterable[Composite] = ()) -> list[Composite]:
+    """Give the composites that would be registered of these, in their order, or raise why one would not.
+
+    `kept` are others that are known, beside those that `composites` gives.
+    """
+    known = {(each.name, each.version): each for each in (*kept, *composites())}
+    return _Batch([_declaration(each) for each in declared], list(known.values())).all()
 
 
 def lookup(name: str, version: int | None) -> FeatureSpec | None:
@@ -139,7 +142,7 @@ def names() -> list[str]:
 def standing_composites() -> tuple[Composite, ...]:
     """Give the composites that come with the package."""
     text = resources.files("mdplatform.features").joinpath("composites.yaml").read_text(encoding="utf-8")
-    return tuple(_Batch([_declaration(each) for each in read_declarations(text, "composites.yaml")], alone=True).all())
+    return tuple(_Batch([_declaration(each) for each in read_declarations(text, "composites.yaml")], []).all())
 
 
 def read_file(path: Path | str) -> list[Mapping[str, Any]]:
@@ -167,13 +170,13 @@ def read_declarations(text: str, name: str) -> list[Mapping[str, Any]]:
 class _Batch:
     """Composites being registered together: one that another uses comes first, and none may wait for itself."""
 
-    def __init__(self, declared: Sequence[Mapping[str, Any]], *, alone: bool = False) -> None:
+    def __init__(self, declared: Sequence[Mapping[str, Any]], known: Sequence[Composite]) -> None:
         self.keys = list(dict.fromkeys((each["name"], each["version"]) for each in declared))
         self._declared: dict[tuple[str, int], Mapping[str, Any]] = {}
         for each in declared:
             if self._declared.setdefault((each["name"], each["version"]), each) != each:
                 raise InvalidFeature("A composite is given twice", value=f"{each['name']}:{each['version']}")
-        self._known = [] if alone else composites()
+        self._known = known
         self._made: Register = {}
         self._path: list[tuple[str, int]] = []
 
@@ -283,8 +286,14 @@ def _is_taken(name: str) -> bool:
 
 
 def _of_home() -> list[Composite]:
-    """Give those that the platform's home keeps, if it is installed (see `data.default_data`) and keeps any."""
-    for provider in entry_points(group=_PROVIDERS):
-        keeps: Callable[[], list[Composite]] | None = getattr(provider.load()(None), "composites", None)
-        return keeps() if keeps is not None else []
-    return []
+    """Give those that the platform's home keeps, where it is installed (see `data.default_data`)."""
+    provider = _provider()
+    return [] if provider is None else provider(None).composites()
+
+
+@cache
+def _provider() -> Callable[[None], Any] | None:
+    for found in entry_points(group=_PROVIDERS):
+        provider: Callable[[None], Any] = found.load()
+        return provider
+    return None

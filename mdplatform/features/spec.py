@@ -123,7 +123,8 @@ class FeatureSpec:
     @cached_property
     def _call(self) -> str:
         if self.name == FORMULA:
-            return str(self.arguments["text"])
+            text = str(self.arguments["text"])
+            return text if self.place == "" or _is_one_part(text) else f"({text})"
         named = () if self.inputs == self.definition.columns else self.inputs[: _free_count(self.definition)]
         given = (f"{name}={value_text(value)}" for name, value in self.parameters)
         told = ",".join((*named, *given))
@@ -135,6 +136,20 @@ def formula_parts(text: str) -> tuple[FeatureSpec, ...]:
     from mdplatform.features.formula.program import compiled  # which is made of specs itself
 
     return compiled(text).features
+
+
+def _is_one_part(text: str) -> bool:
+    """Tell whether a place after a formula's text would be the whole formula's: a name, a call, or in parentheses.
+
+    >>> _is_one_part("log(close)"), _is_one_part("(close)*(open)")
+    (True, False)
+    """
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and not (character.islower() or character == "_"):
+            return character == ")" and place == len(text) - 1
+    return True
 
 
 def _free_count(definition: Definition) -> int:

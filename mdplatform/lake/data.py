@@ -6,6 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
+from mdplatform.features.composites import Composite
 from mdplatform.lake.lake import Lake
 from mdplatform.lake.tables import TableStore
 from mdplatform.market.time import from_us, month_of
@@ -51,6 +52,10 @@ class LakeData:
     def symbols(self) -> list[str]:
         """Give the symbols of which there are bars."""
         return self.lake.bars.symbols()
+
+    def composites(self) -> list[Composite]:
+        """Give the composites that the home keeps."""
+        return self.lake.composites.all()
 
     def _by_day(self, store: TableStore, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         if start is None or end is None:

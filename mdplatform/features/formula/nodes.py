@@ -242,8 +242,7 @@ def _call(kind: str, arguments: Sequence[Node], rows: int, *more: str) -> Node:
 def _name(spec: FeatureSpec) -> str:
     """Write a feature as a call, `MACD_MACDHIST(…)` where it is one output of several, or a formula in parentheses."""
     if spec.name == FORMULA:
-        text = str(spec)
-        return text if re.fullmatch(r"[a-z_]+|\(.*\)", text) else f"({text})"
+        return str(spec)  # in parentheses where it needs them, since it is placed
     name = f"{spec.name}_{spec.output.upper()}" if spec.output else spec.name
     inside = str(replace(spec, output=None)).partition("(")[2].removesuffix(")")
     return f"{name}({inside})"
