@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import redis
 import redis.asyncio
@@ -21,6 +21,11 @@ from mdplatform.serving.lookup import Library, Lookup
 from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, sign
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mdplatform.features import Correlations
 
 
 class AsyncReader:
@@ -59,6 +64,35 @@ class AsyncReader:
     ) -> FeatureResult:
         """Give the rows with `start <= open_time < end` as they were known at `as_of`, as `Reader.between` does."""
         return await asyncio.to_thread(self._library.history, symbol, feature, timeframe, start, end, as_of)
+
+    async def frame(
+        self,
+        symbols: Iterable[str] | str,
+        features: Iterable[FeatureLike] | FeatureLike,
+        timeframe: str,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        *,
+        ages: bool = False,
+        statuses: bool = False,
+    ) -> pl.DataFrame:
+        """Give one aligned frame of features of any kind from the lake, as `Reader.frame` does."""
+        more = {"ages": ages, "statuses": statuses}
+        return await asyncio.to_thread(self._library.frame, symbols, features, timeframe, start, end, as_of, **more)
+
+    async def correlation_matrix(
+        self,
+        symbols: Sequence[str],
+        window: int,
+        timeframe: str,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        **options: Any,
+    ) -> Correlations:
+        """Give the correlations of symbols over the last `window` bars, as `Reader.correlation_matrix` does."""
+        ask = self._library.correlation_matrix
+        return await asyncio.to_thread(ask, symbols, window, timeframe, end, as_of, options)
 
     async def close(self) -> None:
         """Close the connections; the embedded server ends if nobody else uses it."""

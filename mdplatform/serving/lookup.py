@@ -14,16 +14,18 @@ A read goes in these steps; the readers do 2 and 5, each in its way:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
 from mdplatform.features import FeatureLike, FeatureSpec, parse_feature
-from mdplatform.features.panel import as_instant
+from mdplatform.features.panel import as_instant, frame
 from mdplatform.lake import Lake
+from mdplatform.lake.data import LakeData
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
@@ -35,6 +37,11 @@ from mdplatform.serving.result import FeatureResult, make_result, output_names
 from mdplatform.serving.timings import Timings
 from mdplatform.serving.window import feature_blobs, feature_history
 from mdplatform.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mdplatform.features import Correlations
 
 DEFAULT_TIMEFRAME = "15m"
 MOST_ROWS = 1_000_000
@@ -218,6 +225,38 @@ class Library:
         lookup.timings.mark("compute")
         timings = lookup.timings.finish()
         return make_result(blob, target.feature, target.outputs, None, cached=False, timings=timings)
+
+    def frame(
+        self,
+        symbols: Iterable[str] | str,
+        features: Iterable[FeatureLike] | FeatureLike,
+        timeframe: str,
+        start: datetime | str | None,
+        end: datetime | str | None,
+        as_of: datetime | str | None,
+        *,
+        ages: bool,
+        statuses: bool,
+    ) -> pl.DataFrame:
+        """Give one aligned frame of features, as `features.frame` does, from the lake."""
+        return frame(symbols, features, timeframe, start, end, ages=ages, statuses=statuses, data=self._data(as_of))
+
+    def correlation_matrix(
+        self,
+        symbols: Sequence[str],
+        window: int,
+        timeframe: str,
+        end: datetime | str | None,
+        as_of: datetime | str | None,
+        options: Mapping[str, Any],
+    ) -> Correlations:
+        """Give the correlations of symbols, as `features.correlation_of` does, from the lake."""
+        from mdplatform.features import correlation_of
+
+        return correlation_of(symbols, window, timeframe, end, data=self._data(as_of), **options)
+
+    def _data(self, as_of: datetime | str | None) -> LakeData:
+        return LakeData(self.lake, None if as_of is None else as_instant(as_of))
 
     def nothing(self, symbol: str, timeframe: Timeframe) -> PlatformError:
         """Give the error that says why there is nothing, and what to do."""

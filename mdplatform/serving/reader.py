@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import redis
 
@@ -24,6 +24,11 @@ from mdplatform.serving.lookup import Library, Lookup
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mdplatform.features import Correlations
 
 
 class Reader:
@@ -66,6 +71,33 @@ class Reader:
         Times are datetimes or ISO 8601 texts, UTC where they name no zone. Raises like `latest`.
         """
         return self._library.history(symbol, feature, timeframe, start, end, as_of)
+
+    def frame(
+        self,
+        symbols: Iterable[str] | str,
+        features: Iterable[FeatureLike] | FeatureLike,
+        timeframe: str,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        *,
+        ages: bool = False,
+        statuses: bool = False,
+    ) -> pl.DataFrame:
+        """Give one aligned frame of features of any kind from the lake, as `features.frame` does."""
+        return self._library.frame(symbols, features, timeframe, start, end, as_of, ages=ages, statuses=statuses)
+
+    def correlation_matrix(
+        self,
+        symbols: Sequence[str],
+        window: int,
+        timeframe: str,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        **options: Any,
+    ) -> Correlations:
+        """Give the correlations of symbols over the last `window` bars, as `features.correlation_of` does."""
+        return self._library.correlation_matrix(symbols, window, timeframe, end, as_of, options)
 
     def close(self) -> None:
         """Close the connection; the embedded server ends if nobody else uses it."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
-    from mdplatform.features import FeatureLike
+    import polars as pl
+
+    from mdplatform.features import Correlations, FeatureLike
     from mdplatform.serving.async_reader import AsyncReader
     from mdplatform.serving.reader import Reader
     from mdplatform.serving.result import FeatureResult
@@ -27,7 +29,7 @@ class FeatureReader:
             bands = reader.latest("ETHUSDT", "BBANDS(period=20)", timeframe="1h", n=100)
             bands.values          # numpy, shape (100, 3); a missing value is NaN
             bands.to_pandas()     # index open_time (UTC); upperband, middleband, lowerband, available_at, status
-            bands.source          # "cache" or "computed"
+            bands.source          # "cache" or "computed"; also .method and .ages, for the kinds that have them
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -36,8 +38,9 @@ class FeatureReader:
     def latest(self, symbol: str, feature: FeatureLike, timeframe: str | None = None, n: int = 1) -> FeatureResult:
         """Give the newest `n` rows of a feature, oldest first; fewer where history is shorter.
 
-        `feature` is a text such as `RSI(timeperiod=14)` or a mapping `{"name": "RSI", "parameters": {"period": 14}}`;
-        `timeframe` is the feature's own, else `15m`; `n` is 1 to 1,000,000.
+        `feature` is a text such as `RSI(timeperiod=14)` or a mapping `{"name": "RSI", "parameters": {"period": 14}}`,
+        of any kind; `timeframe` is that of the rows: by default the feature's own, else `15m`; `n` is 1 to 1,000,000.
+        A feature of another symbol or timeframe (`{"name": "RSI", "symbol": "ETHUSDT"}`) is joined as of each close.
 
         Raises `InvalidSymbol`, `UnknownSymbol`, `UnknownFeature`, `UnknownParameter`, `ParameterOutOfRange`,
         `UnknownTimeframe` or `NoData`, all of them `mdplatform.errors.PlatformError`, which say what to do.
@@ -71,6 +74,46 @@ class FeatureReader:
             reader.between("BTCUSDT", "RSI", "1d", start="2024-01-01", end="2024-04-01")
         """
         return self._reader.between(symbol, feature, timeframe, start, end, as_of)
+
+    def frame(
+        self,
+        symbols: Iterable[str] | str,
+        features: Iterable[FeatureLike] | FeatureLike,
+        timeframe: str,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        *,
+        ages: bool = False,
+        statuses: bool = False,
+    ) -> pl.DataFrame:
+        """Give one aligned polars frame of features of any kind from the lake, such as a training set.
+
+        A row for each bar with `start <= open_time < end` of each symbol: `symbol, open_time, close_time`, then each
+        output by its canonical text, each cell made of what was available at its row's close; with `statuses` also
+        `<feature>.status`, with `ages` also `<feature>.age`. `as_of` leaves out what became known later than that. The
+        values are those that `latest` gives for the same rows.
+
+            reader.frame(["BTCUSDT", "ETHUSDT"], ["RSI", "MACRO(series=CPIAUCSL)"], "1h", start="2025-01-01")
+        """
+        return self._reader.frame(symbols, features, timeframe, start, end, as_of, ages=ages, statuses=statuses)
+
+    def correlation_matrix(
+        self,
+        symbols: Sequence[str],
+        window: int,
+        timeframe: str,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        **options: Any,
+    ) -> Correlations:
+        """Give the correlations of the log returns of `symbols` over the last `window` bars known at `end`.
+
+        `options` are those of `features.correlation_matrix`, such as `method="spearman"`.
+
+            reader.correlation_matrix(["BTCUSDT", "ETHUSDT", "ADAUSDT"], 96, "15m").to_pandas()
+        """
+        return self._reader.correlation_matrix(symbols, window, timeframe, end, as_of, **options)
 
     def close(self) -> None:
         """Let go of Redis; the embedded server ends when nobody uses it."""
@@ -120,6 +163,33 @@ class AsyncFeatureReader:
     ) -> FeatureResult:
         """Give the rows of a range, as `FeatureReader.between` does."""
         return await self._reader.between(symbol, feature, timeframe, start, end, as_of)
+
+    async def frame(
+        self,
+        symbols: Iterable[str] | str,
+        features: Iterable[FeatureLike] | FeatureLike,
+        timeframe: str,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        *,
+        ages: bool = False,
+        statuses: bool = False,
+    ) -> pl.DataFrame:
+        """Give one aligned frame of features, as `FeatureReader.frame` does."""
+        return await self._reader.frame(symbols, features, timeframe, start, end, as_of, ages=ages, statuses=statuses)
+
+    async def correlation_matrix(
+        self,
+        symbols: Sequence[str],
+        window: int,
+        timeframe: str,
+        end: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+        **options: Any,
+    ) -> Correlations:
+        """Give the correlations of symbols, as `FeatureReader.correlation_matrix` does."""
+        return await self._reader.correlation_matrix(symbols, window, timeframe, end, as_of, **options)
 
     async def close(self) -> None:
         """Let go of Redis; the embedded server ends when nobody uses it."""
