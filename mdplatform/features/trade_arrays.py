@@ -129,7 +129,7 @@ def numbers(series: pl.Series, above_zero: bool) -> Floats:
     values = np.ascontiguousarray(cast.to_numpy())
     if not len(values) or _are_good(values, above_zero):
         return values
-    good = cast.is_finite() & ((cast > 0) if above_zero else (cast >= 0))
+    good = (cast < _LARGEST) & ((cast > 0) if above_zero else (cast >= 0))
     bound = "above 0" if above_zero else "0 or more"
     _refuse(~good.fill_null(False), f"{series.name} is not a finite number {bound}", series)
     return values
@@ -138,7 +138,7 @@ def numbers(series: pl.Series, above_zero: bool) -> Floats:
 def _are_good(values: Floats, above_zero: bool) -> bool:
     """Tell it by two extremes, which are NaN where one value is: much quicker than to look at each."""
     low = values.min()
-    return bool((low > 0 if above_zero else low >= 0) and values.max() < np.inf)
+    return bool((low > 0 if above_zero else low >= 0) and values.max() < _LARGEST)
 
 
 def sides(series: pl.Series) -> NDArray[np.bool_]:
