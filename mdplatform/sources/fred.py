@@ -118,7 +118,7 @@ class Fred:
             raise SourceUnavailable("No name of a FRED series", value=series[:80], remedy=_LOOK_UP)
         questions = _Questions(self, series, self._key())
         try:
-            return rows_of_intervals(series, self._intervals(questions, series))
+            return rows_of_intervals(series, self._intervals(questions, series), OPEN_END)
         finally:
             questions.close()
 

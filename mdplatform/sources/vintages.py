@@ -60,19 +60,22 @@ def _refuse_cell(column: pl.Series, broken: pl.Series, what: str, where: str) ->
         raise UnknownFormat(f"{where}, row {row + 1}: {column.name} {what}", value=str(column[row])[:80])
 
 
-def rows_of_intervals(series: str, intervals: pl.DataFrame) -> pl.DataFrame:
+def rows_of_intervals(series: str, intervals: pl.DataFrame, until: date | None = None) -> pl.DataFrame:
     """Give the rows (`MACRO.delivered`) of one series from `INTERVALS`, ascending by `available_at`.
+
+    What ends on the day `until` was cut off there; without it that is the newest of all ends.
 
     Raises `InvalidTable` where an observation has two values at one time, or an interval ends before it starts.
     """
     held = intervals.unique().sort("date", "realtime_start", "realtime_end")
+    edge = held["realtime_end"].max() if until is None else until
     start, end, value = pl.col("realtime_start"), pl.col("realtime_end"), pl.col("value")
     end_before, value_before = end.shift().over("date"), value.shift().over("date")
     is_repeat = end_before.is_not_null() & value_before.eq_missing(value)
     told = held.with_columns(
         (is_repeat & (start <= _day_after(end_before))).fill_null(False).alias("goes_on"),
         (~is_repeat & (start <= end_before)).fill_null(False).alias("overlaps"),
-        (start.shift(-1).over("date") <= _day_after(end)).fill_null(end == end.max()).alias("is_followed"),
+        (start.shift(-1).over("date") <= _day_after(end)).fill_null(end == edge).alias("is_followed"),
     )
     _refuse(series, told.filter(end < start), "ends before it starts")
     _refuse(series, told.filter("overlaps"), "has two values at one time")
