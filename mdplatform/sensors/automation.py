@@ -13,7 +13,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mdplatform.assets import returns_panel, technical_indicators
+from mdplatform.assets import (
+    macro_features,
+    order_flow,
+    returns_panel,
+    sentiment_features,
+    technical_indicators,
+    volume_profile,
+)
 from mdplatform.assets.following import Following, watch
 from mdplatform.assets.partitions import partition_key
 from mdplatform.settings import Settings
@@ -21,6 +28,10 @@ from mdplatform.settings import Settings
 FOLLOWED: Mapping[str, Following] = {
     "technical_indicators": technical_indicators.FOLLOWING,
     "returns_panel": returns_panel.FOLLOWING,
+    "volume_profile": volume_profile.FOLLOWING,
+    "order_flow": order_flow.FOLLOWING,
+    "sentiment_features": sentiment_features.FOLLOWING,
+    "macro_features": macro_features.FOLLOWING,
 }
 """The assets that are materialized again by themselves; a new one is one line here."""
 
