@@ -40,7 +40,7 @@ def test_each_day_has_the_correlation_of_the_four_weeks_that_end_with_it(made: L
     returns = []
     for symbol in ("ADAUSDT", "BTCUSDT"):
         bars = made.bars.read(symbol, Timeframe.H1)
-        returns.append(dict(zip(bars["open_time"], np.diff(np.log(bars["close"]), prepend=np.nan), strict=True)))
+        returns.append(dict(zip(bars["open_time"], np.diff(np.log(bars["close"].to_numpy()), prepend=np.nan), strict=True)))
     for row in rows.iter_rows(named=True):
         end = row["available_at"]
         assert row["open_time"] == end - timedelta(hours=1)

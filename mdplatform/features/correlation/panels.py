@@ -88,7 +88,7 @@ def panel_of(given: PanelLike, symbols: Sequence[str] | None = None) -> Panel:
         raise InvalidTable("Not a panel of returns", value=type(given).__name__, remedy=f"Give {_WIDE}, or {_LONG}")
     if symbols is not None:
         columns = [panel.index(each) for each in symbols]
-        panel = Panel(tuple(symbols), panel.values[:, columns], panel.open_time)
+        panel = Panel(tuple(symbols), np.ascontiguousarray(panel.values[:, columns]), panel.open_time)
     return panel if panel is given else _checked(panel)
 
 
@@ -207,8 +207,8 @@ def _of_wide(given: pl.DataFrame) -> Panel:
 def _of_long(given: pl.DataFrame) -> Panel:
     if "timeframe" in given.columns and given["timeframe"].n_unique() > 1:
         raise InvalidTable("More than one timeframe", value=given["timeframe"].unique().to_list(), remedy="Choose one")
-    if given["open_time"].null_count() or given["symbol"].null_count():
-        raise InvalidTable("A row without symbol or open time", remedy=f"Give {_LONG}")
+    if given["symbol"].null_count():
+        raise InvalidTable("A row without symbol", remedy=f"Give {_LONG}")
     if not given["log_return"].dtype.is_numeric():
         raise InvalidTable("Column log_return has no numbers", value=str(given["log_return"].dtype))
     rows = given.select(pl.col("symbol").cast(pl.String), _instants(given["open_time"]), "log_return")
@@ -239,6 +239,8 @@ def _of_pandas(given: Any) -> Panel:
 
 def _instants(times: pl.Series) -> pl.Series:
     """Give times as microseconds: datetimes of any unit, dates, or integers that are microseconds already."""
+    if times.null_count():
+        raise InvalidTable("A row without open time", remedy="Give each row its own")
     if times.dtype == pl.Date or isinstance(times.dtype, pl.Datetime):
         return times.cast(pl.Datetime("us")).to_physical() if times.dtype == pl.Date else times.dt.epoch("us")
     if times.dtype.is_integer():
@@ -247,7 +249,7 @@ def _instants(times: pl.Series) -> pl.Series:
 
 
 def _checked(panel: Panel) -> Panel:
-    names, values = panel.symbols, panel.values
+    names, values = panel.symbols, np.ascontiguousarray(panel.values)
     if not names:
         raise InvalidTable("A panel without symbols", remedy=f"Give {_WIDE}, or {_LONG}")
     if len(set(names)) < len(names):
@@ -265,7 +267,7 @@ def _checked(panel: Panel) -> Panel:
         raise InvalidTable(
             "Times do not ascend", value=str(panel.time(row)), remedy="Sort by open_time, each time once"
         )
-    return panel
+    return Panel(names, values, panel.open_time)
 
 
 def _some(names: Sequence[str]) -> str:
