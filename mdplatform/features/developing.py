@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mdplatform.features.profile import (
     BAR_SLACK,
+    MOST_ROWS,
     TRADE_SLACK,
     as_units,
     automatic_row_size,
@@ -86,8 +87,8 @@ def rolling_windows(closes: Integers, microseconds: int) -> Windows:
 def profiles(items: Items, windows: Windows, row_size: float, share: float, step: int) -> Floats:
     """Give `OUTPUTS` (rows) of the profile of each window (columns); NaN where it has no volume.
 
-    A `row_size` of 0 is worked out for each window from its first price. Raises `ParameterOutOfRange` where a row size
-    is too small for the prices.
+    A `row_size` of 0 is worked out for each window from its first price; where that makes too many rows, since prices
+    went thousands of times as high, it is NaN too. Raises `ParameterOutOfRange` where a given one does.
     """
     found = np.full((len(OUTPUTS), len(windows)), np.nan)
     begins, ends = windows.places(items.time)
@@ -98,16 +99,25 @@ def profiles(items: Items, windows: Windows, row_size: float, share: float, step
     sizes = np.array([row_size or automatic_row_size(price) for price in prices.tolist()])[which]
     for size in np.unique(sizes).tolist():
         of_size = some[sizes == size]
-        first = int(begins[of_size[0]])
-        part = items[slice(first, int(ends[of_size[-1]]))]
-        found[:, of_size] = _of_size(part, begins[of_size] - first, ends[of_size] - first, size, share, step)
+        together = [of_size] if _fits(items, begins[of_size], ends[of_size], size) else of_size[:, np.newaxis]
+        for group in together:
+            if row_size or _fits(items, begins[group], ends[group], size):
+                found[:, group] = _of_size(items, begins[group], ends[group], size, share, step)
     return found
 
 
+def _fits(items: Items, begins: Integers, ends: Integers, size: float) -> bool:
+    part = slice(int(begins[0]), int(ends[-1]))
+    return bool(items.high[part].max() - items.low[part].min() < (MOST_ROWS - 1) * size)
+
+
 def _of_size(items: Items, begins: Integers, ends: Integers, size: float, share: float, step: int) -> Floats:
+    """Give `OUTPUTS` of windows from the items `begins` to `ends`, all of them of one row size."""
     from mdplatform.features import value_area
 
     found = np.full((len(OUTPUTS), len(begins)), np.nan)
+    first = int(begins[0])
+    items, begins, ends = items[slice(first, int(ends[-1]))], begins - first, ends - first
     scale = units_of(float(items.volume.sum()), float(items.volume.max()) if items.are_trades else None)
     units = as_units(items.volume, scale)
     low = to_rows(items.low, size)

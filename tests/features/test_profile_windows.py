@@ -67,3 +67,13 @@ def test_a_row_size_that_makes_too_many_rows_is_refused() -> None:
     items = made([(0, 1000, 0, 1), (1, 1100, 0, 1)], spread=False)
     with pytest.raises(ParameterOutOfRange, match="rows of these prices"):
         profiles(items, Windows(np.array([0]), np.array([5])), 1e-6, 0.7, 2)
+
+
+def test_prices_thousands_of_times_as_high_cost_no_other_window_its_profile() -> None:
+    items = made([(0, 1, 0, 1), (1, 10_000_000, 0, 1), (1, 1, 0, 1)], spread=False)
+    windows = Windows(np.array([0, 0, 2]), np.array([1, 2, 3]))
+    found = profiles(items, windows, 0, 0.7, 2)
+    assert np.isnan(found[0]).tolist() == [False, True, False]
+    assert found[0, 0] == found[0, 2]
+    with pytest.raises(ParameterOutOfRange, match="rows of these prices"):
+        profiles(items, windows, 0.0001, 0.7, 2)
