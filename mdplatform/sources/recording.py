@@ -3,7 +3,8 @@
 1. A line is `RECEIVED JSON`: the receiver's clock (s, ms, µs or ns, one unit a file), and a message of the combined or
    a single stream, or the body of a depth request (`lastUpdateId`, `bids`, `asks`): a snapshot.
 2. `trade` messages become trades; where a recording has none, `aggTrade` messages do. `depthUpdate` and snapshots
-   become depth, a row a price level, with `U`, `u` and `pu` as they were sent.
+   become depth, a row a price level, with `U`, `u` and `pu` as they were sent. A message without a level makes no row:
+   the one that follows it takes over where it began.
 3. A row's time is the venue's (`T` of a trade, `E` of depth); a snapshot without one gets the latest time known at that
    line. It is available from then, or when it was received if that is later: clocks differ, and neither is believed
    beyond that.
@@ -71,9 +72,11 @@ class _Table:
     columns: tuple[str, ...]
     pieces: list[pl.DataFrame] = field(default_factory=list)
     rows: list[tuple[object, ...]] = field(default_factory=list)
+    count: int = 0
 
     def add(self, *row: object) -> None:
         self.rows.append(row)
+        self.count += 1
         if len(self.rows) >= _ROWS_A_PIECE:
             self.flush()
 
@@ -115,6 +118,7 @@ class _Read:
     symbols: set[str] = field(default_factory=set)
     snapshots: set[int] = field(default_factory=set)
     latest: int = 0
+    empty: dict[str, tuple[int | None, int | None, int | None]] = field(default_factory=dict)
 
 
 def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
@@ -206,8 +210,12 @@ def _take(read: _Read, received: int, message: _Message) -> None:
             _levels(read, (message.s, received, at, at, *ids), message.bids, message.asks)
     elif message.e == "depthUpdate" and isinstance(message.b, list) and isinstance(message.a, list):
         read.symbols.add(message.s or "")
-        ids_of_diff = (message.U, message.u, message.pu, False)
-        _levels(read, (message.s, received, message.E, message.E, *ids_of_diff), message.b, message.a)
+        first, before = _with_empty(read, message)
+        if message.b or message.a:
+            ids_of_diff = (first, message.u, before, False)
+            _levels(read, (message.s, received, message.E, message.E, *ids_of_diff), message.b, message.a)
+        else:
+            read.empty[message.s or ""] = (first, message.u, before)
     elif message.e in ("trade", "aggTrade"):
         read.symbols.add(message.s or "")
         number = message.t if message.e == "trade" else message.a
@@ -219,6 +227,13 @@ def _take(read: _Read, received: int, message: _Message) -> None:
         )  # fmt: skip
     else:
         read.others[message.e or ("bookTicker" if message.u is not None and message.s else "other")] += 1
+
+
+def _with_empty(read: _Read, message: _Message) -> tuple[int | None, int | None]:
+    """Give `U` and `pu` of a message, or of those without levels that it follows: the sequence has no hole for them."""
+    first, last, before = read.empty.pop(message.s or "", (None, None, None))
+    follows = message.pu == last if message.pu is not None else message.U is not None and last == message.U - 1
+    return (first, before) if last is not None and follows else (message.U, message.pu)
 
 
 def _levels(read: _Read, head: tuple[object, ...], bids: Sequence[object], asks: Sequence[object]) -> None:
@@ -279,7 +294,7 @@ def _notes(read: _Read, path: Path, is_cut: bool) -> tuple[str, ...]:
     notes = []
     if is_cut:
         notes.append(f"{path.name}: the file is cut; it was read as far as it goes")
-    if read.trades["trade"].pieces and read.trades["aggTrade"].pieces:
+    if read.trades["trade"].count and read.trades["aggTrade"].count:
         notes.append(f"{path.name}: it has single and aggregated trades; the single ones were taken")
     if read.others:
         said = ", ".join(f"{name} {count:,}" for name, count in read.others.most_common(5))

@@ -133,7 +133,10 @@ def symbol_of(path: PurePath) -> str | None:
         said = labels_of(PurePath(stem))[0]
     else:
         before, after = stem[: kind.start()], stem[kind.end() :].strip("-_.")
-        said = after if re.fullmatch(r"[A-Z0-9_]*[A-Z][A-Z0-9_]*", after) else before.upper()
+        if re.fullmatch(r"[A-Z0-9_]*[A-Z][A-Z0-9_]*", after):
+            said = after
+        else:
+            said = before.upper() if before != before.lower() or not re.search(r"[a-z]", after) else None
     try:
         return parse_symbol(said) if said else None
     except InvalidSymbol:
