@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from mdplatform.errors import InvalidTable, UnknownFormat
+from mdplatform.errors import InvalidTable, ParameterOutOfRange, UnknownFormat
 from mdplatform.market.bars import INSTANT
 from mdplatform.sources.columns import as_null
 from mdplatform.sources.release_clock import published_at
@@ -68,7 +68,7 @@ def rows_of_intervals(series: str, intervals: pl.DataFrame, until: date | None =
     Raises `InvalidTable` where an observation has two values at one time, or an interval ends before it starts.
     """
     held = intervals.unique().sort("date", "realtime_start", "realtime_end")
-    edge = held["realtime_end"].max() if until is None else until
+    edge = pl.col("realtime_end").max() if until is None else pl.lit(until)
     start, end, value = pl.col("realtime_start"), pl.col("realtime_end"), pl.col("value")
     end_before, value_before = end.shift().over("date"), value.shift().over("date")
     is_repeat = end_before.is_not_null() & value_before.eq_missing(value)
@@ -97,8 +97,10 @@ def rows_as_observed(
     available at the series' clock time of that day, at the latest at `observed_at`. Revisions made since are in the
     values all the same, and `published_at` stays null.
 
-    Raises `InvalidTable` where a day has two values.
+    Raises `InvalidTable` where a day has two values, and `ParameterOutOfRange` for a negative lag.
     """
+    if lag_days is not None and lag_days < 0:
+        raise ParameterOutOfRange("Nothing is published before its date", value=lag_days, remedy="Days from 0 on")
     held = values.unique().sort("date")
     twice = held.filter(pl.col("date").is_duplicated())
     if twice.height:
