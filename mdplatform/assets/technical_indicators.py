@@ -131,7 +131,7 @@ def write_indicators(lake: Lake, of_symbol: list[Cell]) -> dict[Cell, tuple[str,
         inputs = {cell: inputs_of(lake, f"{cell.symbol}/{cell.month}") for cell in run}  # before they are read
         whole = {timeframe: _evaluate(lake, run, timeframe) for timeframe in CATALOGUE.timeframes}
         for cell in run:
-            frames = {timeframe: _of_month(frame, cell.month) for timeframe, frame in whole.items()}
+            frames = {timeframe: of_month(frame, cell.month) for timeframe, frame in whole.items()}
             frames = {timeframe: frame for timeframe, frame in frames.items() if len(frame)}
             if frames:
                 written[cell] = (_write(lake, cell, frames, inputs[cell]), frames)
@@ -171,7 +171,7 @@ def _write(lake: Lake, cell: Cell, frames: Frames, inputs: str) -> str:
     there = store.partition(key)
     if there is not None and there.header.groups.keys() == {timeframe.value for timeframe in frames}:
         held = {timeframe: there.read(timeframe) for timeframe in frames}
-        if all(_same(held[timeframe], frame) for timeframe, frame in frames.items()):
+        if all(same_but_for_rounding(held[timeframe], frame) for timeframe, frame in frames.items()):
             if there.header.notes.get(INPUTS) == inputs:
                 return there.header.data_version
             frames = held
@@ -179,7 +179,7 @@ def _write(lake: Lake, cell: Cell, frames: Frames, inputs: str) -> str:
     return store.write(key, frames, notes).data_version
 
 
-def _same(held: pl.DataFrame, frame: pl.DataFrame) -> bool:
+def same_but_for_rounding(held: pl.DataFrame, frame: pl.DataFrame) -> bool:
     """Tell whether two frames differ by rounding alone: which months a run has in common must not change a version."""
     if held.columns != frame.columns or len(held) != len(frame):
         return False
@@ -196,7 +196,8 @@ def _same(held: pl.DataFrame, frame: pl.DataFrame) -> bool:
     return not both.select(pl.any_horizontal(apart)).item()
 
 
-def _of_month(frame: pl.DataFrame, month: str) -> pl.DataFrame:
+def of_month(frame: pl.DataFrame, month: str) -> pl.DataFrame:
+    """Give the rows that open in a month."""
     start, end = month_range(month)
     opens = pl.col("open_time").dt.epoch("us")
     return frame.filter((opens >= start) & (opens < end))

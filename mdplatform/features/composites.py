@@ -133,6 +133,11 @@ def composites() -> list[Composite]:
     return [every[key] for key in sorted(every)]
 
 
+def newest(of: Iterable[Composite]) -> list[Composite]:
+    """Give the newest version of each name, by name."""
+    return list({each.name: each for each in sorted(of, key=lambda each: (each.name, each.version))}.values())
+
+
 def names() -> list[str]:
     """Give the name of every composite."""
     return sorted({each.name for each in composites()})

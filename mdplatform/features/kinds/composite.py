@@ -1,8 +1,8 @@
 """Composites: formulas of columns and of features of every kind, computed on the rows of the grid.
 
-1. Formulas are grouped by how many rows they look back, so that those of a group share the features that they use, and
-   each has the same bits alone and with others.
-2. The grid is extended by those rows; columns are read from the bars, features are computed by their own kinds, each
+1. Formulas are grouped by how far they look back, so that those of a group share the features that they use, and each
+   has the same bits alone and with others.
+2. The grid is extended by that; columns are read from the bars, features are computed by their own kinds, each
    loading what it needs for itself, and those of other symbols and timeframes are joined as of each row's close.
 3. The compiled formula runs over them, and the grid's own rows are cut out.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mdplatform.features import graph
 from mdplatform.features.bar_arrays import read_bars
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
@@ -57,7 +58,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     programs = {spec: compiled(str(spec)) for spec in specs}
     groups: dict[int, list[FeatureSpec]] = defaultdict(list)
     for spec, program in programs.items():
-        groups[program.rows].append(spec)
+        groups[program.rows + _margin(program, grid.timeframe)].append(spec)
     values: dict[FeatureSpec, Values] = {}
     for rows, group in groups.items():
         longer = _extended(grid, rows)
@@ -74,6 +75,39 @@ def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Nee
     from mdplatform.features.panel import reads as read_by
 
     return read_by(compiled(str(spec)).features, symbol, timeframe) | {Need("bars", symbol)}
+
+
+def load_from(spec: FeatureSpec, timeframe: Timeframe, start: int) -> int:
+    """Give the instant (microseconds) from which on bars matter to the values of `spec` from `start` on.
+
+    `spec` may be of any kind; of those that do not come from bars only the grid's own rows count.
+    """
+    earliest = start
+    waiting = [(spec, timeframe, start)]
+    while waiting:
+        each, own, first = waiting.pop()
+        own = each.timeframe or own
+        first = own.floor(first) - (own is not timeframe) * own.microseconds
+        if each.name == FORMULA:
+            program = compiled(str(each))
+            first -= program.rows * own.microseconds
+            waiting += [(part, own, first) for part in program.features]
+        else:
+            first = graph.load_from([each], own, first)
+        earliest = min(earliest, first)
+    return earliest
+
+
+def _margin(program: Program, timeframe: Timeframe) -> int:
+    """Give the rows by which features are loaded further back than they themselves would.
+
+    What is left of where history began (`lengths.EPSILON`) grows where a formula takes the difference of two features
+    that are nearly equal. With half as much again of their settle, less than the last bit of either is left.
+    """
+    longest = max(
+        (each.settle // 2 * (each.timeframe or timeframe).microseconds for each in program.features), default=0
+    )
+    return -(-longest // timeframe.microseconds)
 
 
 def _extended(grid: Grid, rows: int) -> Grid:
