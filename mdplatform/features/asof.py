@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +23,35 @@ from mdplatform.features.talib_functions import Floats
 class AsOf:
     """What was newest at each instant: `rows` are indices into the right side, −1 where nothing was available yet.
 
-    `ages` are microseconds since it became available, −1 where there is none. `statuses` are those of
-    `features.guard`: `settled`, `stale` or `not_available_yet`; `rows` and `ages` tell of stale ones too.
+    `statuses` are those of `features.guard`: `settled`, `stale` or `not_available_yet`; `rows` and `ages` tell of stale
+    ones too.
     """
 
+    available_at: NDArray[np.int64]
+    at: NDArray[np.int64]
     rows: NDArray[np.int64]
-    ages: NDArray[np.int64]
     statuses: NDArray[np.int8]
+
+    @cached_property
+    def ages(self) -> NDArray[np.int64]:
+        """Microseconds since what was newest became available, −1 where there is none."""
+        if not len(self.available_at):
+            return np.full(len(self.at), -1)
+        ages = self.available_at[self.rows]  # −1 takes the last one, and is blotted out
+        np.subtract(self.at, ages, out=ages)
+        none = self.rows < 0
+        if none.any():
+            ages[none] = -1
+        return ages
 
     def take(self, values: Floats) -> Floats:
         """Give the value of the right side at each instant, NaN where it is stale or not available yet."""
-        known = self.statuses == SETTLED
         if not len(values):
             return np.full(len(self.rows), np.nan)
-        taken: Floats = values[np.maximum(self.rows, 0)]
-        taken[~known] = np.nan
+        taken: Floats = values[self.rows]  # −1 takes the last one, and is blotted out like what is stale
+        unknown = self.statuses != SETTLED
+        if unknown.any():
+            taken[unknown] = np.nan
         return taken
 
 
@@ -65,14 +80,8 @@ def as_of(available_at: NDArray[np.int64], at: NDArray[np.int64], max_staleness:
     ([-1, 0, 1], [-1, 2, 6], [nan, 0.5, nan])
     """
     rows = newest_rows(available_at, at)
-    statuses = np.zeros(len(at), np.int8)
-    if not len(available_at):
-        statuses[:] = NOT_AVAILABLE_YET
-        return AsOf(rows, np.full(len(at), -1), statuses)
-    ages = at - available_at[np.maximum(rows, 0)]
+    joined = AsOf(available_at, at, rows, np.zeros(len(at), np.int8))
     if max_staleness is not None:
-        statuses[ages > max_staleness] = STALE
-    none = rows < 0
-    ages[none] = -1
-    statuses[none] = NOT_AVAILABLE_YET
-    return AsOf(rows, ages, statuses)
+        joined.statuses[joined.ages > max_staleness] = STALE
+    joined.statuses[rows < 0] = NOT_AVAILABLE_YET
+    return joined

@@ -139,9 +139,13 @@ class Windows:
         return self._spread(np.sqrt(_divided(squares, np.where(counts < 2, 0.0, counts))))
 
     def _means(self) -> Floats:
-        scores = self.documents.scores
-        totals = self._sums(lambda documents, windows: scores[documents])
-        return _divided(totals, (self.high - self.low).astype(np.float64))
+        sizes = self.high - self.low
+        totals, filled = np.zeros(len(sizes)), np.flatnonzero(sizes)
+        if len(filled):
+            # from low to high, and from there to the next low, which is left out
+            edges = np.column_stack([self.low[filled], self.high[filled]]).ravel()
+            totals[filled] = np.add.reduceat(np.append(self.documents.scores, 0.0), edges)[::2]
+        return _divided(totals, sizes.astype(np.float64))
 
     def _spread(self, of_windows: Floats) -> Floats:
         spread: Floats = of_windows[self.of_instant]
