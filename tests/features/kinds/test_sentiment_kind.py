@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ from mdplatform.features.guard import STATUSES
 from mdplatform.features.kinds import Need
 from mdplatform.features.panel import evaluate_on, frame, reads
 from mdplatform.market.bars import BAR_SCHEMA
+from mdplatform.market.sentiment import SENTIMENT
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.sources.sentiment_files import read_sentiment
+from mdplatform.sources.table_delivery import TableOptions
 
 from ..documents import BEGIN, HOUR, Document, counting, documents, table
 
@@ -278,3 +282,50 @@ def test_what_a_feature_reads() -> None:
     mean, correlation = parse_feature(FEATURES[2]), parse_feature(FEATURES[-1])
     assert reads([mean], "BTCUSDT", Timeframe.H1) == {Need("sentiment", "")}
     assert reads([correlation], "BTCUSDT", Timeframe.H1) == {Need("sentiment", ""), Need("bars", "BTCUSDT")}
+
+
+@pytest.fixture(scope="module")
+def real(shared_data: Path) -> TableData:
+    """The real index and news, as they are taken in."""
+    folder = shared_data / "sentiment"
+    (index,) = read_sentiment(folder / "Katiehey__Crypto-Bot/data/fear_greed_index.csv.gz", TableOptions())
+    options = TableOptions(provider="news", columns={"score": "Accurate Sentiments"})
+    path = folder / "Shriniwas21__CryptoPricePrediction/data/news_sentiment_transformer.csv.gz"
+    (news,) = read_sentiment(path, options)
+    rows = pl.concat([index.rows, news.rows]).sort("available_at")
+    lacking = [
+        pl.lit(None, dtype=kind).alias(name) for name, kind in SENTIMENT.schema.items() if name not in rows.columns
+    ]
+    return TableData(sentiment_rows=rows.with_columns(lacking).select(list(SENTIMENT.schema)))
+
+
+def daily(first: str, days: int) -> Grid:
+    begin = int(datetime.fromisoformat(first).replace(tzinfo=UTC).timestamp()) * 1_000_000
+    return Grid("BTCUSDT", Timeframe.D1, begin + np.arange(days) * Timeframe.D1.microseconds)
+
+
+def test_each_real_text_is_counted_in_one_day(real: TableData) -> None:
+    spec = parse_feature("SENTIMENT_COUNT(provider=news,hours=24)")
+    found = evaluate_on(daily("2021-11-05", 1043), [spec], real)[spec]
+    assert found.outputs[0].sum() == 11_295 - 172
+    assert STATUSES[evaluate_on(daily("2021-11-01", 3), [spec], real)[spec].statuses[-1]] == "not_available_yet"
+
+
+def test_the_real_index_is_known_at_midnight_and_stale_after_three_missing_days(real: TableData) -> None:
+    spec = parse_feature("SENTIMENT(provider=fear_greed)")
+    found = evaluate_on(daily("2018-04-11", 8), [spec], real)[spec]
+    # rows close at the midnights from 04-12 on; 04-14, 04-15 and 04-16 were never published
+    assert [STATUSES[each] for each in found.statuses] == ["settled"] * 4 + ["stale"] + ["settled"] * 3
+    assert found.ages is not None
+    assert (found.ages // (24 * HOUR)).tolist() == [0, 0, 1, 2, 3, 0, 0, 0]
+
+
+@pytest.mark.parametrize("cut", [100, 731, 1000])
+def test_real_values_do_not_know_the_future_nor_where_the_grid_begins(real: TableData, cut: int) -> None:
+    features = [each for each in FEATURES if "RETURN" not in each]
+    specs = [parse_feature(each) for each in (*features, *(each.replace("news", "fear_greed") for each in features))]
+    whole = evaluate_on(daily("2021-10-25", 1050), specs, real)
+    rows = daily("2021-10-25", cut)
+    early = evaluate_on(Grid("BTCUSDT", Timeframe.D1, rows.open_time[-7:]), specs, Truncated(real, int(rows.end)))
+    for spec in specs:
+        _same(early[spec], _part(whole[spec], slice(cut - 7, cut)))
