@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT, _MOST_POINTS = 640, 140, 320
-_MOST_BARS = 120
+_MOST_BARS = 240
 _COLOURS = ("#3b6fd4", "#e07b39", "#4a9d5b", "#a04fb0")
 _MOST_CELLS, _MOST_NAMES = 60, 30
 
@@ -71,13 +71,17 @@ def histogram(title: str, rows: pl.DataFrame, poc: float, low: float, high: floa
             "price_low", "price_high", "volume", "taker_buy_volume"
         ).iter_rows()
     )
+    legend = "".join(
+        f'<text x="{6 + 150 * place}" y="{height - 5}" fill="{_COLOURS[place]}">{name}</text>'
+        for place, name in enumerate(("bought", "sold") if rows["taker_buy_volume"].null_count() == 0 else ("volume",))
+    )
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
         f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#ffffff"/>'
         f'<rect x="0" y="{at(high):.1f}" width="{_WIDTH}" height="{(high - low) * up:.1f}" fill="#f1efe6"/>{drawn}'
         f'<line x1="0" x2="{_WIDTH}" y1="{at(poc):.1f}" y2="{at(poc):.1f}" stroke="#c0392b" stroke-width="1"/>'
         f'<text x="6" y="13" fill="#333">{title}</text><text x="{_WIDTH - 6}" y="13" text-anchor="end" fill="#777">'
-        f"{bottom:.6g} … {top:.6g}, POC {poc:.6g}, value area {low:.6g} … {high:.6g}</text></svg>"
+        f"{bottom:.6g} … {top:.6g}, POC {poc:.6g}, value area {low:.6g} … {high:.6g}</text>{legend}</svg>"
     )
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 

@@ -41,7 +41,7 @@ _WHOLE = 2.0**50  # a product below is the decimal's integer, for all that doubl
 _MOST_UNITS = 2.0**60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VolumeProfile:
     """A volume profile. Prices are in the quote asset, volumes in the base asset.
 
