@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -41,22 +39,10 @@ CPI = "MACRO(series=CPIAUCSL)"
 NEWS = "SENTIMENT_MEAN(provider=news)"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose lake holds the world; tests that change it copy what they change back."""
-    folder = tmp_path_factory.mktemp("world")
-    world.fill(Lake(Settings(home=folder).lake_dir))
-    return folder
-
-
 @pytest.fixture
-def lake(home: Path, settings: Settings) -> Lake:
-    """The world's lake, as the test's own: files are shared and replaced whole, never written to."""
-    for path in Settings(home=home).lake_dir.rglob("*.parquet"):
-        target = settings.lake_dir / path.relative_to(Settings(home=home).lake_dir)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(path, target)
-    return Lake(settings.lake_dir)
+def lake(settings: Settings) -> Lake:
+    """The world's lake, in the test's home."""
+    return world.lake_in(settings.lake_dir)
 
 
 @pytest.fixture

@@ -14,10 +14,15 @@ are required, or that has no value in this world by its defaults, must be told t
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,24 +170,36 @@ def since(instant: int) -> TableData:
     )
 
 
-def fill(lake: Lake, of: TableData | None = None) -> None:
-    """Take the world into a lake."""
-    world, staged_at = of or data(), from_us(END)
-    for symbol, bars in world.bars_of.items():
+def lake_in(folder: Path) -> Lake:
+    """Give a lake in `folder` that holds the world (of the trades, those of one symbol).
+
+    It is written once in a process; files are shared by hard links, which is safe since the lake replaces them whole.
+    """
+    first = _written()
+    for path in first.rglob("*.parquet"):
+        target = folder / path.relative_to(first)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+    return Lake(folder)
+
+
+@cache
+def _written() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="mdplatform-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    lake, staged_at = Lake(folder), from_us(END)
+    for symbol, bars in data().bars_of.items():
         rows = bars.filter(pl.col("state") != "gap").select(list(RAW_SCHEMA))
         for batch in lake.inbox.stage(symbol, Timeframe.M5, "world", "0" * 64, rows, staged_at):
             lake.bars.merge(symbol, batch.month, [batch])
-    tables = {
-        "trades": [*world.trades_of.values()],
-        "depth": [*world.depth_of.values()],
-        "macro": [*world.macro_of.values()],
-        "sentiment": [] if world.sentiment_rows is None else [world.sentiment_rows],
-    }
+    tables = {"trades": [data().trades_of[SYMBOL]], "depth": [*data().depth_of.values()]}
+    tables |= {"macro": [*data().macro_of.values()], "sentiment": [data().sentiment(None, None)]}
     for name, parts in tables.items():
         store = lake.table(name)
         for part in parts:
             for key in store.stage(part.select(list(store.dataset.delivered)), "world", staged_at):
                 store.merge(key)
+    return folder
 
 
 def _trades(seed: int, symbol: str) -> pl.DataFrame:
