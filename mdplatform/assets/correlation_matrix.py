@@ -57,7 +57,7 @@ CHECKS = {
     "psd": "The newest matrix of each timeframe is positive semi-definite, which pairwise samples need not be.",
 }
 _WARNED = ("psd",)
-_RETURNS = {"symbol": pl.String, "timeframe": pl.String, "open_time": INSTANT, "log_return": pl.Float64}
+_RETURNS = {"symbol": pl.String(), "timeframe": pl.String(), "open_time": INSTANT, "log_return": pl.Float64()}
 _DESCRIPTION = f"""
 Pearson's correlation of the log returns of every pair of symbols over four weeks, pairwise-complete ({ENGINE}).
 
