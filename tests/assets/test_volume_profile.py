@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str, 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MDPLATFORM_HOME", str(tmp_path_factory.mktemp("made") / "home"))
         opened = Settings.load()
-        world.fill(Lake(opened.lake_dir))
+        world.lake_in(opened.lake_dir)
         with Runs(opened) as runs:
             runs.register(["BTCUSDT", "NOPE"])
             done = runs.materialize(["volume_profile"], {"BTCUSDT": DAYS})
