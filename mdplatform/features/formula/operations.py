@@ -48,6 +48,13 @@ class Operation:
     tells: bool = True
 
 
+def _extreme(ufunc: Any) -> Columns:
+    def columns(left: Any, right: Any, out: Floats) -> None:
+        ufunc(left, right, out=out)
+
+    return columns
+
+
 def _compare(ufunc: Any) -> Columns:
     def columns(left: Any, right: Any, out: Floats) -> None:
         np.copyto(out, ufunc(left, right))
@@ -107,8 +114,8 @@ OPERATIONS = {
     "or": Operation(2, _connect(np.logical_or), lambda a, b: float(a != 0 or b != 0), " or ", OR, commutes=True),
     "not": Operation(1, _not, lambda a: float(a == 0), "not ", NOT),
     "where": Operation(3, _where, lambda c, a, b: a if c != 0 else b),
-    "min": Operation(2, np.minimum, min, commutes=True),
-    "max": Operation(2, np.maximum, max, commutes=True),
+    "min": Operation(2, _extreme(np.minimum), min, commutes=True),
+    "max": Operation(2, _extreme(np.maximum), max, commutes=True),
     "clip": Operation(3, _clip, lambda x, low, high: min(max(x, low), high)),
     "abs": Operation(1, np.abs, abs),
     "sign": Operation(1, np.sign, _sign),

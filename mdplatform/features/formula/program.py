@@ -169,8 +169,9 @@ def _column(name: str, inputs: Mapping[str, Given]) -> Column:
     codes = None
     if statuses is not None:
         codes = CODES[statuses] if np.any(statuses) else None
-    elif not np.isfinite(values.sum()):
+    elif not np.isfinite(values).all():
         codes = np.where(np.isfinite(values), np.int8(SETTLED), CODES[GAP])
+        values = np.where(codes == SETTLED, values, np.nan)
     return Column(values, codes)
 
 
