@@ -188,6 +188,11 @@ def truths(column: pl.Series, true: Sequence[str] = ("true", "1"), false: Sequen
 
 def texts(column: pl.Series) -> pl.Series:
     """Give a column as trimmed texts; null for the usual words for nothing."""
+    if column.dtype == pl.Binary:  # what older writers of Parquet make of texts
+        decoded = [None if each is None else each.decode("utf-8", "replace") for each in column.to_list()]
+        column = pl.Series(column.name, decoded, pl.String)
+    if column.dtype.is_nested():
+        column = pl.Series(column.name, [None if each is None else str(each) for each in column.to_list()], pl.String)
     return as_null(column.cast(pl.String, strict=False))
 
 

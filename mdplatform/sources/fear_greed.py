@@ -29,10 +29,9 @@ from mdplatform.sources.sentiment_rows import (
     available_at,
     delivered,
     provider_of,
-    put_aside,
     within_options,
 )
-from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions, set_aside_rows
 
 PROVIDER = "fear_greed"
 MODEL = "alternative.me"
@@ -86,7 +85,7 @@ def from_table(frame: pl.DataFrame, source: str, options: TableOptions) -> Table
         source,
         delivered(rows.filter(wanted), provider_of(options, PROVIDER, source)),
         raw=frame.filter(wanted),
-        set_aside=put_aside(frame, missing, NO_SCORE),
+        set_aside=set_aside_rows(frame.filter(missing), NO_SCORE),
     )
 
 

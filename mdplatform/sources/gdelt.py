@@ -30,11 +30,10 @@ from mdplatform.sources.sentiment_rows import (
     NO_SCORE,
     delivered,
     provider_of,
-    put_aside,
     text_hashes,
     within_options,
 )
-from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions, set_aside_rows
 
 PROVIDER = "gdelt"
 MODEL = "gdelt tone"
@@ -51,14 +50,13 @@ def is_gkg(data: bytes) -> bool:
 
 def from_gkg(data: bytes, source: str, options: TableOptions) -> TableDelivery:
     """Give a document for each record. Raises `UnknownFormat`."""
-    schema = {f"field {number}": pl.String() for number in range(1, _FIELDS + 1)}
+    header = "\t".join(f"field {number}" for number in range(1, _FIELDS + 1))
     try:
         frame = pl.read_csv(
-            io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")),
+            io.BytesIO(header.encode() + b"\n" + data.removeprefix(b"\xef\xbb\xbf")),
             separator="\t",
             quote_char=None,
-            has_header=False,
-            schema=schema,
+            infer_schema=False,
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
         )
@@ -144,7 +142,7 @@ def _deliver(rows: pl.DataFrame, raw: pl.DataFrame, source: str, options: TableO
         source,
         delivered(rows.filter(wanted), provider_of(options, PROVIDER, source)),
         raw=raw.filter(wanted),
-        set_aside=put_aside(raw, missing, NO_SCORE),
+        set_aside=set_aside_rows(raw.filter(missing), NO_SCORE),
     )
 
 

@@ -31,12 +31,11 @@ from mdplatform.sources.sentiment_rows import (
     delivered,
     is_date_only,
     provider_of,
-    put_aside,
     symbols_in,
     text_hashes,
     within_options,
 )
-from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions, row_texts, set_aside_rows
 from mdplatform.sources.unpack import Content, unpack
 
 ENDINGS = (*BARS_ENDINGS, ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
@@ -118,12 +117,16 @@ def scored(frame: pl.DataFrame, path: Path, options: TableOptions, score_with: S
     missing = rows["score"].is_null() | rows["score"].is_nan()
     no_symbols = symbols.is_null() & ~missing
     wanted = rows.select(within_options(rows, options).alias("wanted"))["wanted"] & ~missing & ~no_symbols
+    aside = [
+        set_aside_rows(frame.filter(missing), NO_SCORE),
+        set_aside_rows(frame.filter(no_symbols), "symbol_invalid"),
+    ]
     return TableDelivery.of(
         SENTIMENT,
         f"file:{path.name}",
         delivered(rows.filter(wanted), provider),
         raw=frame.filter(wanted),
-        set_aside=pl.concat([put_aside(frame, missing, NO_SCORE), put_aside(frame, no_symbols, "symbol_invalid")]),
+        set_aside=pl.concat(aside),
         notes=notes,
     )
 
@@ -179,7 +182,7 @@ def _with_times(rows: pl.DataFrame) -> pl.DataFrame:
 def _ids(rows: pl.DataFrame, given: pl.Series, by_symbol: bool, frame: pl.DataFrame) -> pl.Series:
     """Give each row an id: its own (with the symbols, where files have a row for each), else a hash of what it says."""
     at, hashes, symbols = (rows[name].to_list() for name in ("published_at", "text_hash", "symbols"))
-    whole = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series().to_list() if None in hashes else hashes
+    whole = row_texts(frame).to_list() if None in hashes else hashes
     ids = []
     for own, instant, text, names, row in zip(given.to_list(), at, hashes, symbols, whole, strict=True):
         if own is not None:

@@ -19,7 +19,7 @@ from mdplatform.errors import InvalidSymbol, MislabelledFile
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.sentiment import SENTIMENT
 from mdplatform.market.symbol import parse_symbol
-from mdplatform.sources.table_delivery import SET_ASIDE, TableOptions
+from mdplatform.sources.table_delivery import TableOptions
 
 PROVIDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 """What can be the name of a provider, since features name it."""
@@ -105,11 +105,3 @@ def within_options(frame: pl.DataFrame, options: TableOptions) -> pl.Expr:
     if options.end is not None:
         inside = inside & (at < options.end)
     return inside | at.is_null()
-
-
-def put_aside(raw: pl.DataFrame, broken: pl.Series, rule: str) -> pl.DataFrame:
-    """Give those of the rows as delivered that broke a rule (`SET_ASIDE`)."""
-    told = raw.filter(broken)
-    if told.is_empty():
-        return pl.DataFrame(schema=SET_ASIDE)
-    return told.select(pl.lit(rule).alias("rule"), pl.struct(pl.all()).struct.json_encode().alias("row"))

@@ -70,8 +70,22 @@ class TableDelivery:
 
 def set_aside_rows(raw: pl.DataFrame, rule: str | pl.Series) -> pl.DataFrame:
     """Give rows as what is set aside (`SET_ASIDE`) under a rule's name, or each under its own."""
-    texts = raw.select(pl.struct(pl.all()).struct.json_encode().alias("row"))
+    texts = row_texts(raw).to_frame()
     return texts.with_columns((pl.lit(rule) if isinstance(rule, str) else rule).alias("rule")).select(list(SET_ASIDE))
+
+
+def row_texts(rows: pl.DataFrame) -> pl.Series:
+    """Give each row as the text of a JSON object; bytes, which JSON does not have, as hexadecimal digits."""
+    safe = pl.DataFrame([_without_bytes(column) for column in rows.iter_columns()])
+    return safe.select(pl.struct(pl.all()).struct.json_encode().alias("row")).to_series()
+
+
+def _without_bytes(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.Binary:
+        return column.bin.encode("hex")
+    if column.dtype.is_nested() and "Binary" in str(column.dtype):
+        return pl.Series(column.name, [None if each is None else str(each) for each in column.to_list()], pl.String)
+    return column
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ def test_records_without_a_tone_are_set_aside_and_quotes_mean_nothing(tmp_path: 
     assert sorted(delivery.set_aside["rule"]) == ["score_missing", "time_missing"]
 
 
+def test_a_batch_may_begin_with_a_short_record(tmp_path: Path) -> None:
+    delivery = gkg(tmp_path, "20250301101500-11\t20250301101500", "", record())
+    assert delivery.rows["doc_id"].to_list() == ["20250301101500-12"]
+
+
 def test_a_short_record_and_one_that_is_no_utf_8_do_not_lose_the_others(tmp_path: Path) -> None:
     path = tmp_path / "batch.csv"
     path.write_bytes(

@@ -171,6 +171,30 @@ def test_every_format_says_the_same(tmp_path: Path, ending: str) -> None:
     assert found["text_hash"].to_list() == [text_hash("It's up"), text_hash('It\'s, "down"')]
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pl.Series([b"\xff", b"x"]),
+        pl.Series([["a"], ["b"]]),
+        pl.Series([[b"a"], [b"b"]]),
+        pl.Series([{"a": 1}, {"a": 2}]),
+        pl.Series(["a", "b"]).cast(pl.Categorical),
+        pl.Series([1, 2]),
+        pl.Series([True, False]),
+    ],
+    ids=lambda cells: str(cells.dtype),
+)
+@pytest.mark.parametrize("name", ["title", "label", "id", "unused"])
+def test_cells_of_any_type_are_read_or_set_aside(tmp_path: Path, cells: pl.Series, name: str) -> None:
+    path = tmp_path / "news.parquet"
+    pl.DataFrame({"time": [at(2024, 3, 1, 10)] * 2, "score": [0.5, None], name: cells}).write_parquet(path)
+    delivery = take(path)
+    assert delivery.rows["score"].to_list() + delivery.set_aside["rule"].to_list() in (
+        [0.5, "score_missing"],
+        ["score_missing", "key_missing"],  # an id that is no text
+    )
+
+
 def test_one_line_of_json_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text('{"time": 1709287200, "score": 0.5, "title": "x"}\n')
