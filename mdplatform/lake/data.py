@@ -6,6 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
+from mdplatform.errors import UnknownSeries
 from mdplatform.features.composites import Composite
 from mdplatform.lake.lake import Lake
 from mdplatform.lake.tables import TableStore
@@ -46,8 +47,13 @@ class LakeData:
         return store.read(months, start, end, self.as_of)
 
     def macro(self, series: str) -> pl.DataFrame:
-        """Give every vintage of a series."""
-        return self.lake.table("macro").read([series], as_of=self.as_of)
+        """Give every vintage of a series. Raises `UnknownSeries` for one of which there never was anything."""
+        store = self.lake.table("macro")
+        if store.partition(series) is None:
+            unknown = UnknownSeries(series, store.keys())
+            unknown.remedy += f". Take it in: mdplatform ingest fred:{series}"
+            raise unknown
+        return store.read([series], as_of=self.as_of)
 
     def symbols(self) -> list[str]:
         """Give the symbols of which there are bars."""
