@@ -22,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
-from mdplatform.features.data import Data, Grid, Values, default_data, grid_of
+from mdplatform.features.data import Data, Grid, Values, default_data, grid_of, within
 from mdplatform.features.guard import NOT_AVAILABLE_YET, STALE, STATUSES, UNSETTLED
 from mdplatform.features.kinds import Need, kind
 from mdplatform.features.parse import FeatureLike, parse_feature
@@ -33,6 +33,7 @@ from mdplatform.market.time import from_us, iso, to_us
 from mdplatform.market.timeframe import Timeframe
 
 _WORDS = pl.Series(STATUSES)
+_NO_BARS_BEFORE = to_us(datetime(2005, 1, 1, tzinfo=UTC))
 
 
 def evaluate_on(grid: Grid, specs: Iterable[FeatureSpec], data: Data) -> dict[FeatureSpec, Values]:
@@ -182,18 +183,19 @@ def _known_rows(grid: Grid, symbol: str, timeframe: Timeframe, data: Data) -> _K
     step = timeframe.microseconds
     newest = timeframe.floor(int(grid.close_time[0])) - step
     rows = 1
-    while True:
+    while True:  # the newest known one may be older: where bars come late, or where they have ended
         first = newest - rows * step
         bars = data.bars(symbol, timeframe, first, grid.end)
-        bars = bars.head(bars["open_time"].dt.epoch("us").search_sorted(grid.end - step, side="right"))
-        if bars.is_empty():
+        bars = within(bars, "open_time", None, grid.end - step + 1)
+        if bars.height:
+            there = grid_of(bars)
+            known_at = bars.select(pl.coalesce("available_at", "close_time")).to_series().to_physical().to_numpy()
+            known_at = np.maximum.accumulate(np.maximum(known_at, there.close_time))
+            if known_at[0] <= grid.close_time[0] or there.start > first:
+                return _Known(there, known_at)
+        elif first < _NO_BARS_BEFORE:
             return None
-        there = grid_of(bars)
-        known_at = bars.select(pl.coalesce("available_at", "close_time")).to_series().to_physical().to_numpy()
-        known_at = np.maximum.accumulate(np.maximum(known_at, there.close_time))
-        if known_at[0] <= grid.close_time[0] or there.start > first:
-            return _Known(there, known_at)
-        rows *= 8  # it comes later than the next row closes: look further back
+        rows *= 8
 
 
 def _joined(grid: Grid, there: _Known, values: Values) -> Values:
