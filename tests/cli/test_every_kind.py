@@ -123,5 +123,5 @@ def test_look_ahead_ends_with_1_and_shows_rows(run: Run, filled: None, tmp_path:
     told = run("check-lookahead", "MACRO(series=CPIAUCSL,mode=latest)", "--rows", "400", "--json")
     assert told.status == 1
     assert json.loads(told.out)["passed"] is False
-    nothing = run("check-lookahead", "MACRO(series=NONE)", "--rows", "50")
+    nothing = run("check-lookahead", "MACRO_ZSCORE(series=CPIAUCSL,periods=500)", "--rows", "50")
     assert (nothing.status, "nothing can be told" in nothing.err) == (1, True)
