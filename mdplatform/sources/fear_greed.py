@@ -184,7 +184,11 @@ class FearGreed:
                         if status != 429 and status < 500:
                             raise SourceUnavailable(f"{answer.request.url} is refused", value=f"HTTP {status}")
                         problem, delay = f"HTTP {status}", retry_after(answer.headers.get("Retry-After"))
-                except (httpx.HTTPError, httpx.InvalidURL) as failed:
+                except (httpx.UnsupportedProtocol, httpx.InvalidURL) as failed:
+                    raise SourceUnavailable(
+                        f"{self.url} is no address of an API", value=str(failed), remedy="See MDPLATFORM_FEAR_GREED_URL"
+                    ) from None
+                except httpx.HTTPError as failed:
                     problem = why(failed)
                 if delay is None:
                     delay = min(_FIRST_DELAY * 2.0**attempt, _LONGEST_DELAY) * random.uniform(0.5, 1.0)

@@ -181,3 +181,11 @@ def test_there_is_one_index_and_its_address_is_a_setting(api: ArchiveServer) -> 
 def test_nobody_listening_is_one_clear_error() -> None:
     with pytest.raises(SourceUnavailable, match="MDPLATFORM_FEAR_GREED_URL"):
         list(FearGreed("http://127.0.0.1:9", retries=0).deliveries("", None, None))
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org", "example.org", "", "http://[::1"])
+def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
+    waits: list[float] = []
+    with pytest.raises(SourceUnavailable, match="See MDPLATFORM_FEAR_GREED_URL"):
+        list(FearGreed(url, sleep=waits.append).deliveries("", None, None))
+    assert waits == []
