@@ -98,7 +98,7 @@ def _broken(dataset: Dataset, rows: pl.DataFrame, cell: DayCell) -> dict[str, in
     disordered = (time < time.shift()) | ~time.is_between(start, end, closed="left") | early
     counts = {"order": int(rows.select(disordered.fill_null(False).sum()).item()), "duplicates": 0}
     if rows["revision"].max() or rows.select(pl.struct(dataset.unique).n_unique()).item() < rows.height:
-        expected = pl.int_range(pl.len()).over(dataset.unique)
+        expected = pl.col("revision").rank("ordinal").over(dataset.unique) - 1
         counts["duplicates"] = int(rows.select((pl.col("revision") != expected).sum()).item())
     return counts
 

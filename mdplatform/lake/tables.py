@@ -180,9 +180,9 @@ class TableStore:
             ordered = held
             if held.height > before.height and not self._is_ordered(held):
                 ordered = held.sort(self.dataset.time, *self.dataset.unique, "revision")
-            version = write_partition(
-                self.path(key), {"rows": ordered}, {"key": key, "form": form, "merged": done}, self.dataset.time
-            ).data_version
+            if there is None or done != there.header.notes.get("merged"):
+                notes = {"key": key, "form": form, "merged": done}
+                version = write_partition(self.path(key), {"rows": ordered}, notes, self.dataset.time).data_version
             for path in staged:
                 path.unlink(missing_ok=True)
             return Merged(taken, unchanged, corrected, held.height > before.height, version)

@@ -23,6 +23,7 @@ COMES_TWICE = "comes_twice"
 TABLE_RULES = {
     "time_missing": "the row has no time, or none that can be read",
     "time_absurd": "a time before 2005 (of macro releases 1776), or in or after 2100",
+    "available_early": "it is said to have been known before it happened",
     "key_missing": "the row lacks a part of what identifies it, such as an id or a symbol",
     "price_missing": "the price is null or no number",
     "price_not_positive": "the price is zero, negative or infinite",
@@ -96,6 +97,8 @@ def _broken(dataset: Dataset) -> dict[str, pl.Expr]:
         ),
         "key_missing": pl.any_horizontal(pl.col(name).is_null() for name in key if name != "price"),
     }
+    if dataset.time != "available_at":
+        tests["available_early"] = pl.col("available_at") < pl.col(dataset.time)
     if "price" in named:
         tests["price_missing"] = pl.col("price").is_null()
         tests["price_not_positive"] = (pl.col("price") <= 0) | pl.col("price").is_infinite()

@@ -201,7 +201,7 @@ class Runs:
         )
         if not result.success:
             raise _failure(result)
-        return [
+        done = [
             Materialized(
                 asset=event.asset_key.to_user_string() if event.asset_key else "",
                 partition=event.partition or "",
@@ -210,6 +210,7 @@ class Runs:
             )
             for event in result.get_asset_materialization_events()
         ]
+        return sorted(done, key=lambda each: (assets.index(each.asset), each.partition))
 
 
 def _check_periods(keys: Iterable[str], settings: Settings) -> None:
