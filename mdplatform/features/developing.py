@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdplatform.features.profile import (
-    BAR_SLACK,
     MOST_ROWS,
-    TRADE_SLACK,
     as_units,
     automatic_row_size,
     check_span,
@@ -124,9 +122,8 @@ def _of_size(items: Items, begins: Integers, ends: Integers, size: float, share:
     high = low if items.are_trades else to_rows(items.high, size)
     lowest, highest = int(low.min()), int(high.max())
     check_span(lowest, highest, size)
-    slack = TRADE_SLACK if items.are_trades else BAR_SLACK
     rows = highest - lowest + 1
-    areas = value_area.moving(low - lowest, high - lowest, units, begins, ends, rows, share, step, slack)
+    areas = value_area.moving(low - lowest, high - lowest, units, begins, ends, rows, share, step, not items.are_trades)
     known = areas[:, 3] == 1
     found[0, known] = to_prices(areas[known, 0] + lowest + 0.5, size)
     found[1, known] = to_prices(areas[known, 2] + lowest + 1, size)

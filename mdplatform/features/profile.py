@@ -35,7 +35,6 @@ ALGORITHMS = ("two_row", "one_row")
 MOST_ROWS = 5_000_000
 NODE_REACH = 1
 NODE_TURN = 0.1
-TRADE_SLACK, BAR_SLACK = 0, 10**7
 
 _WHOLE = 2.0**50  # a product below is the decimal's integer, for all that doubles round
 _MOST_UNITS = 2.0**60
@@ -107,7 +106,7 @@ def volume_profile(
     check_span(lowest, highest, size)
     scale = units_of(float(quantities.sum()), float(quantities.max()))
     units = value_area.histogram(prices, quantities, sold, size, lowest, int(highest - lowest) + 1, scale)
-    return _profile(units, has_sides, int(lowest), scale, (size, share, algorithm), step, TRADE_SLACK, "trades")
+    return _profile(units, has_sides, int(lowest), scale, (size, share, algorithm), step, 0, "trades")
 
 
 def volume_profile_of_bars(
@@ -162,7 +161,9 @@ def volume_profile_of_bars(
     buy = np.minimum(as_units(bought[traded], scale), total)
     both = [value_area.spread(*at, each, highest - lowest + 1) for each in (buy, total - buy)]
     method = f"bars:{timeframes[0]}" if timeframes else "bars"
-    return _profile(np.stack(both, axis=1), has_sides, lowest, scale, (size, share, algorithm), step, BAR_SLACK, method)
+    return _profile(
+        np.stack(both, axis=1), has_sides, lowest, scale, (size, share, algorithm), step, len(total), method
+    )
 
 
 def checked(row_size: float | Decimal | str, value_area_pct: float, algorithm: str) -> tuple[float, float, int]:
@@ -232,10 +233,10 @@ def _profile(
     scale: float,
     told: tuple[float, float, str],
     step: int,
-    slack: int,
+    bars: int,
     method: str,
 ) -> VolumeProfile:
-    """Finish a profile of the units bought and sold (columns) in each row from `lowest` on."""
+    """Finish a profile of the units bought and sold (columns) by row, from `lowest` on; `bars` as for the kernel."""
     from mdplatform.features import value_area
 
     size, share, algorithm = told
@@ -246,7 +247,7 @@ def _profile(
     first, last = int(traded[0]), int(traded[-1])
     volumes, units = np.ascontiguousarray(volumes[first : last + 1]), units[first : last + 1]
     lowest += first
-    control, low, high = value_area.value_area(volumes, 0, len(volumes) - 1, share, step, slack)
+    control, low, high = value_area.value_area(volumes, 0, len(volumes) - 1, share, step, bars)
     highs, lows = value_area.nodes(volumes, NODE_REACH, NODE_TURN)
     numbered = np.arange(lowest, lowest + len(volumes) + 1)
     edges = to_prices(numbered, size)

@@ -2,7 +2,7 @@
 
 Volumes are integers here, in units so small that nothing is lost (`profile.units_of`). So sums are exact in any order,
 what leaves a rolling window leaves no trace, and ties are ties. Bars spread their volume over rows by a division that
-leaves a remainder: `slack` says up to how many units two sums count as equal.
+leaves a remainder: two sums of such rows count as equal when no more lies between them than the bars could have left.
 
 1. The point of control is the row with the most volume; of equal ones the row nearest the middle between the lowest
    and the highest row with volume, then the lower.
@@ -60,23 +60,25 @@ def spread(low: Integers, high: Integers, units: Integers, rows: int) -> Integer
 
 
 @compiled
-def value_area(volumes: Integers, first: int, last: int, share: float, step: int, slack: int) -> tuple[int, int, int]:
+def value_area(volumes: Integers, first: int, last: int, share: float, step: int, bars: int) -> tuple[int, int, int]:
     """Give the row of the point of control, and the lowest and highest row of the value area.
 
-    `volumes` are looked at from row `first` to `last`, both of which have some.
+    `volumes` are looked at from row `first` to `last`, both of which have some; so many `bars` were spread over them, 0
+    if they are of trades.
     """
     total = volumes[first]
     most = volumes[first]
     for row in range(first + 1, last + 1):
         total += volumes[row]
         most = max(most, volumes[row])
+    slack = 4 * bars + (total >> 46) if bars > 0 else 0  # an integer that was a double has 53 bits
     control, nearest = first, last - first + 1
     for row in range(first, last + 1):
         if volumes[row] >= most - slack:
             away = abs(2 * row - first - last)
             if away < nearest:
                 control, nearest = row, away
-    wanted = share if slack == 0 else share * (1 - 1e-9)
+    wanted = share if bars == 0 else share * (1 - 1e-9)
     low = high = control
     inside = volumes[control]
     while inside / total < wanted and (low > first or high < last):
@@ -106,7 +108,7 @@ def moving(
     rows: int,
     share: float,
     step: int,
-    slack: int,
+    are_bars: bool,
 ) -> Integers:
     """Give what `value_area` gives (columns), and 1, for many windows of items; four zeros for one without volume.
 
@@ -142,7 +144,8 @@ def moving(
         if first > last:
             first, last = rows, -1
             continue
-        control, lowest, highest = value_area(volumes, first, last, share, step, slack)
+        bars = end - begin if are_bars else 0
+        control, lowest, highest = value_area(volumes, first, last, share, step, bars)
         found[window, 0], found[window, 1], found[window, 2] = control, lowest, highest
         found[window, 3] = 1
     return found

@@ -14,7 +14,8 @@ from mdplatform.features.profile import automatic_row_size, volume_profile, volu
 from mdplatform.market.timeframe import DAY_US
 
 ITEMS = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(1000, 1100), st.integers(0, 30), st.integers(1, 9)), max_size=40
+    st.tuples(st.integers(0, 5), st.integers(1000, 1100), st.integers(0, 30), st.sampled_from([1, 2, 5, 10**4, 10**7])),
+    max_size=40,
 )
 STEPS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=12)
 
