@@ -15,6 +15,7 @@ Binance: How to manage a local order book correctly (spot and USD-M futures API 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +32,6 @@ from mdplatform.market.depth import DEPTH
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-VERSION = "1"
 
 MOST_LEVELS = 5000
 
@@ -112,7 +111,7 @@ def book_features(depth: pl.DataFrame | pa.Table | pd.DataFrame, levels: int = 5
     value: `gap` or `degenerate` (the best prices are told even so where the book is crossed). Messages of one instant
     are in the order of the table. Raises `InvalidTable` and `ParameterOutOfRange`.
     """
-    if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= MOST_LEVELS:
+    if isinstance(levels, bool) or not isinstance(levels, Integral) or not 1 <= levels <= MOST_LEVELS:
         raise ParameterOutOfRange(
             "levels is out of range", value=levels, remedy=f"Allowed: an integer from 1 to {MOST_LEVELS}"
         )

@@ -15,5 +15,8 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def compiled(function: Kernel) -> Kernel:
-    """Compile `function` when it is first called."""
-    return cast(Kernel, numba.njit(cache=True)(function))
+    """Compile `function` when it is first called; it runs without the lock on the interpreter."""
+    try:
+        return cast(Kernel, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # there is no place to keep machine code: a file system that cannot be written to
+        return cast(Kernel, numba.njit(nogil=True)(function))

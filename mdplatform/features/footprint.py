@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from math import inf
+from numbers import Real
 
 import numpy as np
 import polars as pl
@@ -28,8 +29,6 @@ from mdplatform.features.ticks import checked_row_size, to_prices, to_rows
 from mdplatform.features.trade_arrays import TradeArrays, TradesLike, read_trades
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
-
-VERSION = "1"
 
 _NOISE = 1e-12
 """The share by which sums may miss the ratio through rounding: 0.1 + 0.2 is three times 0.1."""
@@ -109,7 +108,7 @@ def footprint(
 
 def checked_ratio(ratio: float) -> float:
     """Give the ratio of imbalances. Raises `ParameterOutOfRange` unless it is a finite number above 1 or 1."""
-    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 <= ratio < inf:
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 1 <= ratio < inf:
         raise ParameterOutOfRange("imbalance_ratio is out of range", value=ratio, remedy="Allowed: a number from 1 on")
     return float(ratio)
 

@@ -14,8 +14,6 @@ from mdplatform.features.compiled import compiled
 from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO
 from mdplatform.features.talib_functions import Floats
 
-VERSION = "1"
-
 LEAST_INTERVALS = 3
 """Kyle's regression needs so many intervals with trades: through two points a line always fits."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
+from numbers import Integral, Real
 from types import MappingProxyType
 
 import numpy as np
@@ -104,7 +105,7 @@ def order_flow(
     parts = tuple(_quantile(each) for each in quantiles)
     least = None if large_quantity is None else _above_zero("large_quantity", large_quantity)
     bucket = None if bucket_volume is None else _above_zero("bucket_volume", bucket_volume)
-    if isinstance(buckets, bool) or not isinstance(buckets, int) or not 1 <= buckets <= 10_000:
+    if isinstance(buckets, bool) or not isinstance(buckets, Integral) or not 1 <= buckets <= 10_000:
         raise ParameterOutOfRange(
             "buckets is out of range", value=buckets, remedy="Allowed: an integer from 1 to 10000"
         )
@@ -237,12 +238,12 @@ def _grid(trades: TradeArrays, length: Timeframe) -> NDArray[np.int64]:
 
 
 def _quantile(given: float) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= given <= 1:
         raise ParameterOutOfRange("A quantile is out of range", value=given, remedy="Allowed: a number from 0 to 1")
     return float(given)
 
 
 def _above_zero(name: str, given: float) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < inf:
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 < given < inf:
         raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: a number above 0")
     return float(given)

@@ -16,6 +16,7 @@ López de Prado: Advances in Financial Machine Learning (2018), ch. 2.
 from __future__ import annotations
 
 from math import inf
+from numbers import Integral, Real
 
 import numpy as np
 import polars as pl
@@ -26,14 +27,12 @@ from mdplatform.features.talib_functions import Floats
 from mdplatform.features.trade_arrays import TradeArrays, TradesLike, read_trades, trades_frame
 from mdplatform.market.bars import INSTANT
 
-VERSION = "1"
-
 MEASURES = ("tick", "volume", "dollar")
 
 
 def tick_bars(trades: TradesLike, count: int) -> pl.DataFrame:
     """Give bars of `count` trades each; columns as `volume_bars` has them. Raises what that raises."""
-    return _threshold_bars(trades, "tick", _positive("count", count))
+    return _threshold_bars(trades, "tick", _whole("count", count))
 
 
 def volume_bars(trades: TradesLike, volume: float) -> pl.DataFrame:
@@ -78,7 +77,7 @@ def imbalance_bars(
     """
     if measure not in MEASURES:
         raise ParameterOutOfRange("Not a measure", value=measure, remedy=f"Allowed: {', '.join(MEASURES)}")
-    count = _positive("expected_count", expected_count)
+    count = _whole("expected_count", expected_count)
     if _positive("most", most) < 1:
         raise ParameterOutOfRange("most is out of range", value=most, remedy="Allowed: a number from 1 on")
     alpha = 2 / (_positive("span", span) + 1)
@@ -164,7 +163,13 @@ def _reduced(function: np.ufunc, values: NDArray[np.generic], starts: NDArray[np
     return np.asarray(function.reduceat(values, starts)) if len(starts) else values[:0]
 
 
+def _whole(name: str, given: int) -> float:
+    if not isinstance(given, Integral):
+        raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: an integer above 0")
+    return _positive(name, given)
+
+
 def _positive(name: str, given: float) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < inf:
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 < given < inf:
         raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: a number above 0")
     return float(given)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from mdplatform.features.compiled import compiled
 from mdplatform.features.talib_functions import Floats
 
-VERSION = "1"
-
 _FULL = 1e-9
 """The share of a bucket that may lack or be left over through rounding: ten trades of 0.1 fill a bucket of 1."""
 

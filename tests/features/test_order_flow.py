@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from mdplatform.errors import InvalidTable, ParameterOutOfRange, UnknownTimeframe
 from mdplatform.features import footprint, order_flow
+from mdplatform.features.compiled import compiled
 from mdplatform.features.liquidity import amihud, kyle_lambda, roll_spread
 from mdplatform.features.trade_arrays import read_trades
 from mdplatform.features.vpin import vpin_after
@@ -350,3 +351,9 @@ def test_tenths_that_do_not_add_up_in_doubles_are_three_times_a_tenth() -> None:
 def test_footprints_that_make_no_sense_are_refused(given_so: dict[str, float]) -> None:
     with pytest.raises(ParameterOutOfRange):
         footprint(GOOD, **given_so)
+
+
+def test_kernels_are_compiled_where_no_machine_code_can_be_kept() -> None:
+    made: dict[str, object] = {}
+    exec(compile("def twice(number):\n    return 2 * number\n", "nowhere", "exec"), made)
+    assert compiled(made["twice"])(21) == 42  # type: ignore[arg-type, operator]

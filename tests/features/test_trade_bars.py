@@ -170,6 +170,8 @@ def test_no_trades_make_no_bars() -> None:
         lambda trades: tick_bars(trades, 0),
         lambda trades: volume_bars(trades, -1),
         lambda trades: tick_bars(trades, True),
+        lambda trades: tick_bars(trades, 2.5),
+        lambda trades: imbalance_bars(trades, expected_count=2.5),
         lambda trades: dollar_bars(trades, math.inf), lambda trades: cusum_events(trades, math.nan),
         lambda trades: imbalance_bars(trades, "euro", expected_count=3),
         lambda trades: imbalance_bars(trades, expected_count=0),
@@ -180,6 +182,11 @@ def test_no_trades_make_no_bars() -> None:
 def test_parameters_out_of_range_are_refused(wrong: object) -> None:
     with pytest.raises(ParameterOutOfRange):
         wrong(trades_of([(START, 1.0, 1.0, True)]))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    trades = trades_of([(START + each, 1.0, 1.0, False) for each in range(4)])
+    assert tick_bars(trades, np.int64(2)).height == volume_bars(trades, np.float32(2)).height == 2
 
 
 def test_a_table_without_prices_is_refused() -> None:
