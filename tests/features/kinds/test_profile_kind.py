@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ from mdplatform.features.profile import volume_profile_of_bars
 from mdplatform.features.session_profile import session_profile
 from mdplatform.features.trade_arrays import known_at
 from mdplatform.market.bars import BAR_SCHEMA, empty_bars
-from mdplatform.market.time import to_us
+from mdplatform.market.time import from_us, to_us
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.market.trades import TRADES
 
@@ -346,3 +347,51 @@ def test_row_sizes_that_cannot_be_are_refused_as_they_are_used(size: str) -> Non
     data = TableData({"BTCUSDT": of_bars([(1.0, 1000.0, 1.0)] * 4)})
     with pytest.raises(ParameterOutOfRange, match="row size"):
         values(f"VOLUME_PROFILE(row_size={size})", rows_of(4), data)
+
+
+def test_real_trades_make_the_profiles_of_the_exchange_s_own_bars(shared_data: Path) -> None:
+    raw = pl.read_parquet(shared_data / "ready/ticks/binance_spot_aggtrades_XRPETH_20191011-13.parquet")
+    trades = raw.select(
+        pl.lit("XRPETH").alias("symbol"),
+        pl.col("agg_trade_id").alias("trade_id"),
+        (pl.col("transact_time") * 1000).alias("time"),
+        "price",
+        "quantity",
+        "is_buyer_maker",
+        pl.lit("test").alias("source"),
+        pl.lit(0).alias("revision"),
+        (pl.col("transact_time") * 1000).alias("available_at"),
+        (pl.col("transact_time") * 1000).alias("ingested_at"),
+    ).cast(dict(TRADES.schema))
+    own = pl.read_ipc(shared_data / "ticks/freqtrade__freqtrade/tests/testdata/XRP_ETH-1m.feather")
+    first = to_us(datetime(2019, 10, 11, tzinfo=UTC))
+    known = {at: (low, high, volume) for at, low, high, volume in own[["date", "low", "high", "volume"]].rows()}
+    minutes = [datetime.fromtimestamp(first // 1_000_000 + 60 * at, UTC) for at in range(2 * 1440)]
+    # a minute without trades has no bar in that file; the exchange's own would be flat, of volume 0
+    bars = of_bars([known.get(minute, (0.0014, 0.0014, 0.0)) for minute in minutes], 1, first)
+    bars = bars.with_columns(symbol=pl.lit("XRPETH"))
+    grid = Grid("XRPETH", Timeframe.M15, first + np.arange(2 * 96) * STEP)
+    from_trades = values("VOLUME_PROFILE", grid, TableData({"XRPETH": bars}, {"XRPETH": trades}))
+    from_bars = values("VOLUME_PROFILE", grid, TableData({"XRPETH": bars}))
+    assert (from_trades.method, from_bars.method) == ("trades", "bars:1m")
+    assert statuses(from_trades) == statuses(from_bars) == ["settled"] * 192
+    np.testing.assert_allclose(from_trades.outputs[3], from_bars.outputs[3], rtol=1e-12)
+    for at in (5, 95, 150, 191):
+        end = int(grid.close_time[at])
+        rows = trades.filter(
+            pl.col("time").is_between(from_us((end - 1) // DAY_US * DAY_US), from_us(end), closed="left")
+        )
+        wanted = volume_profile(rows, from_trades.outputs[4][at])
+        assert [each[at] for each in from_trades.outputs] == [getattr(wanted, name) for name in NAMES]
+
+
+def test_real_bars_make_the_same_profiles_whatever_rows_are_asked_for(shared_data: Path) -> None:
+    raw = pl.read_parquet(shared_data / "ready/klines/binance_spot_15m/BTCUSDT.parquet")[: 30 * 96]
+    first = int(raw["open_time"][0]) * 1000
+    data = TableData({"BTCUSDT": of_bars(raw[["low", "high", "volume"]].rows(), 15, first)})  # type: ignore[arg-type]
+    for text in ("VOLUME_PROFILE(session_hours=12,row_size=25)", "ROLLING_VOLUME_PROFILE(hours=36)"):
+        whole = values(text, Grid("BTCUSDT", Timeframe.M15, first + np.arange(30 * 96) * STEP), data)
+        for at, count in ((200, 1), (287, 3), (1000, 200), (2500, 380)):
+            part = values(text, Grid("BTCUSDT", Timeframe.M15, first + (at + np.arange(count)) * STEP), data)
+            for output, other in zip(part.outputs, whole.outputs, strict=True):
+                np.testing.assert_allclose(output, other[at : at + count], rtol=1e-12)
