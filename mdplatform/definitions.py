@@ -7,6 +7,7 @@ import dagster as dg
 from mdplatform import assets
 from mdplatform.resources import LakeResource, RedisResource, SettingsResource
 from mdplatform.sensors.automation import automated, automation
+from mdplatform.sensors.fred_series import fred_series, fred_series_job
 from mdplatform.sensors.left_behind import left_behind
 from mdplatform.sensors.running_month import (
     running_month,
@@ -22,8 +23,8 @@ def defs() -> dg.Definitions:
     settings = SettingsResource()
     return dg.Definitions(
         assets=dg.map_asset_specs(automated, dg.load_assets_from_package_module(assets)),  # type: ignore[arg-type]
-        jobs=[running_month_job, running_month_panel_job],
-        schedules=[running_month, running_month_panel],
+        jobs=[running_month_job, running_month_panel_job, fred_series_job],
+        schedules=[running_month, running_month_panel, fred_series],
         sensors=[automation, left_behind],
         resources={
             "settings": settings,

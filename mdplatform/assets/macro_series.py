@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from mdplatform.assets.checks import SOURCE_CHECK
 from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, SOURCE_PROBLEM, column_schema, data_version
 from mdplatform.assets.partitions import SERIES
 from mdplatform.assets.plots import sparkline
@@ -27,7 +28,8 @@ _CHECKS = {
     "one_row": "Each period and vintage has one row, and its revisions are counted from 0 without a hole.",
     "fresh": "The newest release is not older than 120 days, which no monthly or quarterly series is.",
 }
-_WARNED = ("fresh",)
+_ANSWERED = {SOURCE_CHECK: "FRED answered for every series that was asked for."}
+_WARNED = ("fresh", SOURCE_CHECK)
 _STALE_AFTER = timedelta(days=120)
 _DESCRIPTION = """
 Macro series with all their vintages: what each observation was said to be, from which instant on.
@@ -58,7 +60,7 @@ class MacroSeriesConfig(dg.Config):
     metadata={"dagster/column_schema": column_schema(MACRO.schema, MACRO.meanings)},
     check_specs=[
         dg.AssetCheckSpec(name, asset="macro_series", description=said, blocking=name not in _WARNED)
-        for name, said in _CHECKS.items()
+        for name, said in (_CHECKS | _ANSWERED).items()
     ],
     pool="lake",
 )
@@ -71,13 +73,13 @@ def macro_series(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Materialize the series of the run, one at a time."""
     versions: list[str] = []
-    unanswered = 0
+    unanswered: dict[str, str] = {}
     for series in context.partition_keys:
         problem = fetch(lake.lake, settings.settings, series, datetime.now(UTC)) if config.fetch else None
         if problem is not None:
-            unanswered += 1
+            unanswered[series] = str(problem)
             context.log.warning(f"{series} was not fetched. {problem}")
-            if unanswered == len(context.partition_keys):
+            if len(unanswered) == len(context.partition_keys):
                 raise problem
         merged = lake.lake.table("macro").merge(series)
         versions.append(merged.data_version)
@@ -90,13 +92,17 @@ def macro_series(
         context.log.info(f"{series}: {merged}")
     yield dg.MaterializeResult(data_version=data_version(versions))
     yield from check_series(lake.lake, list(context.partition_keys), datetime.now(UTC))
+    yield dg.AssetCheckResult(
+        check_name=SOURCE_CHECK,
+        passed=not unanswered,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"partitions_unanswered": unanswered},
+    )
 
 
 def fetch(lake: Lake, settings: Settings, series: str, now: datetime) -> PlatformError | None:
     """Ask FRED for a series that came from there, and stage its vintages; give the error if FRED did not deliver."""
-    rows = lake.table("macro").read([series])
-    newest = rows.sort("ingested_at")["source"].last() if rows.height else None
-    if newest != f"{Fred.name}:{series}":
+    if not is_from_fred(lake, series):
         return None
     try:
         for delivery in Fred.from_settings(settings).deliveries(series, None, None):
@@ -104,6 +110,15 @@ def fetch(lake: Lake, settings: Settings, series: str, now: datetime) -> Platfor
     except PlatformError as problem:
         return problem
     return None
+
+
+def is_from_fred(lake: Lake, series: str) -> bool:
+    """Tell whether what came last of a series came from FRED."""
+    partition = lake.table("macro").partition(series)
+    if partition is None or not partition.header.groups:
+        return False
+    rows = partition.read("rows", ["source", "ingested_at"])
+    return bool(rows.sort("ingested_at")["source"][-1] == f"{Fred.name}:{series}")
 
 
 def check_series(lake: Lake, series: list[str], now: datetime) -> Iterator[dg.AssetCheckResult]:

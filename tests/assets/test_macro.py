@@ -13,9 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mdplatform.assets.common import SOURCE_PROBLEM
 from mdplatform.assets.following import Watch
 from mdplatform.assets.macro_features import FOLLOWING, PERIODS, SCHEMA, as_known, broken_rows, write_features
 from mdplatform.assets.macro_series import check_series, fetch
+from mdplatform.definitions import defs
 from mdplatform.errors import UnknownSeries
 from mdplatform.features import parse_feature
 from mdplatform.features.data import Grid
@@ -29,7 +31,9 @@ from mdplatform.lake.partition import write_partition
 from mdplatform.market.macro import MACRO
 from mdplatform.market.time import from_us, to_us
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.resources import LakeResource, SettingsResource
 from mdplatform.runs import Runs
+from mdplatform.sensors.fred_series import fred_series
 from mdplatform.settings import Settings
 
 from ..features.vintages import known_at, transformed
@@ -263,3 +267,58 @@ def test_a_strategys_rows_have_the_series_as_it_was_known(home: Settings) -> Non
     assert change.outputs[0][1] == pytest.approx(135.0 / 123.25 - 1)
     assert level.ages is not None
     assert level.ages.tolist()[1:] == [0, Timeframe.M15.microseconds]
+
+
+def test_the_schedule_asks_fred_for_all_series_in_one_run(home: Settings, fred: FredServer, tmp_path: Path) -> None:
+    path = tmp_path / "SP500.csv"
+    path.write_text("date,value\n2025-01-02,5868.55\n")
+    ingest([str(path)], Wanted(taken_as="macro", observed=datetime(2025, 1, 3, tzinfo=UTC)), home)
+    fred.series["CPIAUCSL"] = [*intervals(), ("2025-01-01", "2025-02-12", OPEN, "140.5")]
+    fred.series.pop("UNRATE")
+    instance = dg.DagsterInstance.from_config(str(home.dagster_dir))
+    asked = tick(instance)
+    assert isinstance(asked, dg.RunRequest)
+    assert KEY not in str(asked)
+    result = (
+        defs()
+        .resolve_job_def("fred_series")
+        .execute_in_process(
+            instance=instance,
+            tags=asked.tags,
+            run_config={**asked.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    )
+    made = {
+        (event.asset_key.to_user_string(), str(event.partition)): event.metadata
+        for event in result.get_asset_materialization_events()
+        for event in [event.step_materialization_data.materialization]
+    }
+    assert {key for asset, key in made if asset == "macro_features"} == {"CPIAUCSL", "SP500", "UNRATE"}
+    assert made["macro_series", "CPIAUCSL"]["taken"].value == 1
+    assert "does not exist" in str(made["macro_series", "UNRATE"][SOURCE_PROBLEM].value)
+    checks = {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+    assert checks["source"] is False
+    assert checks["one_row"] is True
+
+
+def test_the_schedule_skips_with_a_reason_without_series_or_without_a_key(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MDPLATFORM_FRED_API_KEY")
+    skipped = tick(dg.DagsterInstance.from_config(str(home.dagster_dir)))
+    assert isinstance(skipped, dg.SkipReason)
+    assert "MDPLATFORM_FRED_API_KEY" in str(skipped.skip_message)
+    monkeypatch.setenv("MDPLATFORM_HOME", str(tmp_path / "bare"))
+    with Runs(Settings.load()):
+        bare = dg.DagsterInstance.from_config(str(Settings.load().dagster_dir))
+    skipped = tick(bare)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "mdplatform ingest fred:" in str(skipped.skip_message)
+
+
+def tick(instance: dg.DagsterInstance) -> object:
+    """Let the schedule's hour come."""
+    resources = {"settings": SettingsResource(), "lake": LakeResource(settings=SettingsResource())}
+    at = datetime(2025, 2, 12, 14, 40, tzinfo=UTC)
+    with dg.build_schedule_context(instance, scheduled_execution_time=at, resources=resources) as context:
+        return fred_series(context)
