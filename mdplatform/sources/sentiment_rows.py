@@ -19,6 +19,7 @@ from mdplatform.errors import InvalidSymbol, MislabelledFile
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.sentiment import SENTIMENT
 from mdplatform.market.symbol import parse_symbol
+from mdplatform.market.timeframe import DAY_US
 from mdplatform.sources.table_delivery import TableOptions
 
 PROVIDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -27,6 +28,7 @@ NO_SCORE = "score_missing"
 """The rule that a document without a score breaks, where nothing scores texts."""
 
 _DAY = timedelta(days=1)
+_MIDNIGHT = r"\d[T ]00:00(:00(\.0*)?)?\s*(Z|UTC|[+-]\d\d:?\d\d)?\s*$"
 _BETWEEN = re.compile(r"[\s,;|\[\]\"'$]+")
 
 
@@ -70,12 +72,20 @@ def symbols_in(text: str | None) -> str | None:
 
 
 def is_date_only(column: pl.Series, instants: pl.Series) -> pl.Series:
-    """Tell which cells carry a date and no time of day: those at 00:00:00 exactly, for files pad dates so.
+    """Tell which cells carry a date and no time of day: those at 00:00:00, in UTC or as written: files pad dates so.
 
     A document that was truly published in the first second of a day is thus available a day late, and never early.
     """
-    at_midnight = (instants.dt.epoch("us") % 86_400_000_000 == 0).fill_null(False)
-    return at_midnight | pl.Series([column.dtype == pl.Date], dtype=pl.Boolean).new_from_index(0, len(column))
+    padded = _is_midnight(instants)
+    if column.dtype == pl.String:
+        padded |= column.str.contains(_MIDNIGHT).fill_null(False)
+    elif isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
+        padded |= _is_midnight(column.dt.replace_time_zone(None))
+    return padded
+
+
+def _is_midnight(times: pl.Series) -> pl.Series:
+    return (times.dt.epoch("us") % DAY_US == 0).fill_null(False)
 
 
 def available_at(published: str, seen: str, date_only: str) -> pl.Expr:

@@ -87,6 +87,29 @@ def test_a_date_alone_is_available_when_its_day_ends_row_by_row(csv: Write) -> N
     assert rows["published_at"].to_list()[:2] == [at(2024, 3, 1)] * 2
 
 
+@pytest.mark.parametrize(
+    ("written", "available"),
+    [
+        ("2024-03-01T00:00:00+02:00", at(2024, 3, 1, 22)),
+        ("2024-03-01 00:00", at(2024, 3, 2)),
+        ("2024-03-01T00:00:00.000Z", at(2024, 3, 2)),
+        ("1709251200", at(2024, 3, 2)),
+        ("2024-03-01T02:00:00+02:00", at(2024, 3, 2)),
+        ("2024-03-01T10:00:00Z", at(2024, 3, 1, 10)),
+        ("2024-03-01T00:00:00.5Z", at(2024, 3, 1, 0, 0, 0, 500_000)),
+    ],
+)
+def test_a_date_may_be_padded_in_many_ways(csv: Write, written: str, available: datetime) -> None:
+    assert csv(f"time,score,title\n{written},0.1,a\n").rows["available_at"].to_list() == [available]
+
+
+def test_midnight_of_a_column_with_a_zone_is_that_of_its_zone(tmp_path: Path) -> None:
+    path = tmp_path / "news.parquet"
+    local = pl.Series(["2024-03-01 00:00:00", "2024-03-01 05:00:00"]).str.to_datetime(time_zone="America/New_York")
+    pl.DataFrame({"time": local, "score": [0.1, 0.2]}).write_parquet(path)
+    assert take(path).rows["available_at"].to_list() == [at(2024, 3, 2, 5), at(2024, 3, 1, 10)]
+
+
 def test_what_was_seen_later_is_available_later_and_a_date_from_when_it_was_seen(csv: Write) -> None:
     rows = csv(
         "time,seen_at,score,title\n"
