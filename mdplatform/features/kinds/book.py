@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.features.book import Tops, join_messages, read_messages, rebuild_tops
+from mdplatform.features.book import Messages, Tops, join_messages, read_messages, rebuild_tops
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
 from mdplatform.features.guard import GAP, NOT_AVAILABLE_YET, SETTLED, STALE
@@ -66,7 +66,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     days = (grid.close_time - 1) // DAY_US
     for first, after in pairwise([0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]):
         closes = grid.close_time[first:after]
-        tops = _tops(data, grid.symbol, (int(days[first]) - 1) * DAY_US, int(closes[-1]), levels)
+        tops = _tops(data, grid.symbol, (int(days[first]) - 1) * DAY_US, closes, levels)
         if tops is None:
             continue
         at = np.searchsorted(tops.known, closes) - 1
@@ -94,15 +94,38 @@ def _values(spec: FeatureSpec, output: Floats, statuses: NDArray[np.int8], ages:
     return Values((np.where(told == SETTLED, output, np.nan),), told, ages)
 
 
-def _tops(data: Data, symbol: str, start: int, end: int, levels: tuple[int, ...]) -> Tops | None:
-    """Rebuild the book from the messages that became known in `[start, end)`; None if there are none."""
-    parts = []
-    for begin in range(start - _LATEST, end, _PIECE):
-        rows = data.depth(symbol, begin, min(begin + _PIECE, end))
-        if len(rows):
-            parts.append(read_messages(rows))
-    if not parts:
-        return None
+def _tops(data: Data, symbol: str, start: int, closes: NDArray[np.int64], levels: tuple[int, ...]) -> Tops | None:
+    """Rebuild the book from the messages that became known since `start`, before the last close; None of none.
+
+    They are read piece by piece, backwards from the first close, until the book at that close cannot depend on more.
+    """
+    end = int(closes[-1])
+    begin = max(int(closes[0]) - 1 - (int(closes[0]) - 1 - start) % _PIECE, start - _LATEST)
+    parts = [_read(data, symbol, at, min(at + _PIECE, end)) for at in range(begin, end, _PIECE)]
+    while begin > start - _LATEST and not _is_enough(parts, begin + _LATEST, int(closes[0])):
+        before = max(begin - _PIECE, start - _LATEST)
+        parts.insert(0, _read(data, symbol, before, begin))
+        begin = before
     messages = join_messages(parts)
     inside = (messages.known >= start) & (messages.known < end) & (messages.known - messages.time <= _LATEST)
     return rebuild_tops(messages.only(inside), levels) if inside.any() else None
+
+
+def _read(data: Data, symbol: str, start: int, end: int) -> Messages:
+    return read_messages(data.depth(symbol, start, end))
+
+
+def _is_enough(parts: list[Messages], begin: int, close: int) -> bool:
+    """Tell whether a snapshot before `close` settles the book, of what became known since `begin`.
+
+    It does if there is a change before it that it holds already: the changes that it lacks have all come since then.
+    """
+    known, last_id, is_snapshot = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("known", "last_id", "is_snapshot")
+    )
+    snapshots = np.flatnonzero(is_snapshot & (known >= begin) & (known < close))[::-1]
+    if not len(snapshots):
+        return False
+    newest = snapshots[np.argmax(known[snapshots])]
+    held = ~is_snapshot & (known >= begin) & (known < known[newest]) & (last_id <= last_id[newest])
+    return bool(held.any())

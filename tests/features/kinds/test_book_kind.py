@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import polars as pl
 import pytest
@@ -105,6 +107,51 @@ def test_a_lost_message_leaves_a_gap_and_a_crossed_book_no_middle() -> None:
     data = book((DAY, 5, True, 99.0, 101.0), (DAY + 2 * MINUTE_US, 7, False, 98.0, 102.0))
     assert at(data, [DAY + MINUTE_US, DAY + 3 * MINUTE_US])[0] == ["settled", "gap"]
     assert at(book((DAY, 5, True, 101.0, 101.0)), [DAY + MINUTE_US])[0] == ["degenerate"]
+
+
+@dataclass
+class Watched(TableData):
+    """Tables that note from when on depth was asked for."""
+
+    asked: list[int | None] = field(default_factory=list)
+
+    def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
+        self.asked.append(start)
+        return super().depth(symbol, start, end)
+
+
+def test_no_more_is_read_than_the_book_can_depend_on_and_values_are_those_of_all() -> None:
+    random = np.random.default_rng(3)
+    messages, update = [], 10
+    for at in range(DAY, DAY + 2 * DAY_US, 2 * MINUTE_US):
+        update += 1 + (random.random() < 0.01)  # now and then one is lost
+        if random.random() < 0.01:
+            messages.append((at, update - int(random.integers(0, 3)), True, 90.0, 110.0))
+        bid, ask = 95 + random.integers(0, 40) / 10, 99 + random.integers(1, 40) / 10
+        messages.append((at + 1000, update, False, float(bid), float(ask)))
+    data = book(*messages)
+    late = random.choice([0, 0, 0, 0, 70_000_000], len(data.depth_of["BTCUSDT"]) // 2).repeat(2)
+    rows = data.depth_of["BTCUSDT"].with_columns(
+        available_at=(pl.col("time").dt.epoch("us") + pl.Series(late)).cast(INSTANT)
+    )
+    whole = book_features(rows)
+    known = (rows["time"].dt.epoch("us").to_numpy() + np.maximum(late - 1, 0))[::2]
+    order = np.sort(known)
+    grid = Grid("BTCUSDT", Timeframe.M15, np.arange(MIDNIGHT, MIDNIGHT + DAY_US, 15 * MINUTE_US))
+    spec = parse_feature("SPREAD(max_age=86400)")
+    together = evaluate_on(grid, [spec], TableData(depth_of={"BTCUSDT": rows}))[spec]
+    spared = 0
+    for number, close in enumerate(grid.close_time.tolist()):
+        watched = Watched(depth_of={"BTCUSDT": rows})
+        alone = evaluate_on(Grid("BTCUSDT", Timeframe.M15, grid.open_time[number : number + 1]), [spec], watched)[spec]
+        last = whole.row(int(np.searchsorted(order, close)) - 1, named=True)
+        for found, place in ((together, number), (alone, 0)):
+            assert STATUSES[found.statuses[place]] == last["status"]
+            wanted = np.nan if last["spread"] is None else last["spread"]
+            np.testing.assert_allclose(found.outputs[0][place], wanted, rtol=1e-12)
+        spared += min(each for each in watched.asked if each is not None) > DAY
+    assert spared > 10
+    assert {STATUSES[each] for each in together.statuses} == {"settled", "gap"}
 
 
 def test_the_microprice_leans_to_the_side_with_less() -> None:
