@@ -20,7 +20,7 @@ LINKAGES = ("average", "single", "complete", "ward")
 _DECIMALS = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clusters:
     """`labels` says which cluster (from 0, in the order of the tree's leaves) each symbol is in; `order` its leaves.
 
@@ -33,7 +33,7 @@ class Clusters:
     linkage: Floats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpanningTree:
     """`edges` (symbol_a, symbol_b, correlation, distance), shortest first; `order` puts neighbours side by side."""
 

@@ -21,10 +21,11 @@ from mdplatform.features.correlation.panels import PanelLike, panel_of
 from mdplatform.features.talib_functions import Floats
 
 LARGEST_LAG = 1000
+MOST_VALUES = 50_000_000
 _TIE = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LeadLag:
     """For each pair of `symbols`: the best lag in bars, and the correlation at it.
 
@@ -67,6 +68,10 @@ def lead_lag(
     check_least(min_periods)
     panel = panel_of(returns, symbols)
     size, rows = len(panel.symbols), len(panel)
+    if (2 * max_lag + 1) * size**2 > MOST_VALUES:
+        raise ParameterOutOfRange(
+            "Too many values at once", value=f"{size} symbols, max_lag {max_lag}", remedy="Take fewer symbols or lags"
+        )
     profile = np.full((2 * max_lag + 1, size, size), np.nan)
     observations = np.zeros((2 * max_lag + 1, size, size), np.int64)
     for lag in range(max_lag + 1):

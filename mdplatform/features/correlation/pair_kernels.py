@@ -208,38 +208,92 @@ def roll_pair(x, y, window, least, phase, step, tolerance):  # type: ignore[no-u
 
 @njit(cache=True)
 def roll_ranks(x, y, window, least, step):  # type: ignore[no-untyped-def]
-    """Do what `roll_pair` does for Spearman's correlation, ranking each window anew; without beta."""
+    """Do what `roll_pair` does for Spearman's correlation, without beta.
+
+    The rows of a window are kept in the order of either series: one is put in its place and one is taken out for each
+    row that passes. Ranks are multiples of a half, so nothing is rounded before the last division.
+    """
     rows = len(x)
     picked = (rows + step - 1) // step
     first = rows - 1 - (picked - 1) * step
     rho = np.full(picked, np.nan)
     counts, constant = np.zeros(picked, np.int64), np.zeros(picked, np.int8)
-    ranks_x, ranks_y = np.empty(window), np.empty(window)
-    tied = np.empty(window, np.int64)
-    everything = np.ones(window, np.bool_)
-    in_x, in_y = np.empty(window), np.empty(window)
-    for at in range(picked):
-        t = first + at * step
-        n = 0
-        for s in range(max(0, t - window + 1), t + 1):
-            if x[s] == x[s] and y[s] == y[s]:
-                in_x[n], in_y[n] = x[s], y[s]
-                n += 1
+    by_x, by_y = np.empty(window + 1, np.int64), np.empty(window + 1, np.int64)
+    deviations = np.empty(window)  # of the rank of x from the middle, at row % window
+    n = 0
+    for t in range(rows):
+        out = t - window
+        if out >= 0 and x[out] == x[out] and y[out] == y[out]:
+            _take_out(by_x, n, x, out)
+            _take_out(by_y, n, y, out)
+            n -= 1
+        if x[t] == x[t] and y[t] == y[t]:
+            _put_in(by_x, n, x, t)
+            _put_in(by_y, n, y, t)
+            n += 1
+        if t < first or (t - first) % step:
+            continue
+        at = (t - first) // step
         counts[at] = n
         if n < least:
             continue
-        a, b = in_x[:n], in_y[:n]
-        constant[at] = int(a.min() == a.max()) + 2 * int(b.min() == b.max())
+        constant[at] = int(x[by_x[0]] == x[by_x[n - 1]]) + 2 * int(y[by_y[0]] == y[by_y[n - 1]])
         if constant[at]:
             continue
-        _ranks_within(a, np.argsort(a), everything, everything, ranks_x, tied)
-        _ranks_within(b, np.argsort(b), everything, everything, ranks_y, tied)
-        middle = (n + 1) / 2
         xx = yy = xy = 0.0
-        for k in range(n):
-            u, v = ranks_x[k] - middle, ranks_y[k] - middle
-            xx += u * u
-            yy += v * v
-            xy += u * v
-        rho[at] = min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy))))
+        start = 0
+        while start < n:
+            stop = _tie_ends(by_x, n, x, start)
+            deviation = (start + stop - n) / 2
+            for k in range(start, stop):
+                deviations[by_x[k] % window] = deviation
+            xx += (stop - start) * deviation * deviation
+            start = stop
+        start = 0
+        while start < n:
+            stop = _tie_ends(by_y, n, y, start)
+            deviation = (start + stop - n) / 2
+            for k in range(start, stop):
+                xy += deviation * deviations[by_y[k] % window]
+            yy += (stop - start) * deviation * deviation
+            start = stop
+        rho[at] = min(1.0, max(-1.0, xy / np.sqrt(xx * yy)))
     return rho, counts, constant
+
+
+@njit(cache=True)
+def _place(order, n, values, value):  # type: ignore[no-untyped-def]
+    """Find the first of `n` rows in ascending order whose value is not below `value`."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        if values[order[middle]] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def _put_in(order, n, values, row):  # type: ignore[no-untyped-def]
+    at = _place(order, n, values, values[row])
+    for k in range(n, at, -1):
+        order[k] = order[k - 1]
+    order[at] = row
+
+
+@njit(cache=True)
+def _take_out(order, n, values, row):  # type: ignore[no-untyped-def]
+    at = _place(order, n, values, values[row])
+    while order[at] != row:
+        at += 1
+    for k in range(at, n - 1):
+        order[k] = order[k + 1]
+
+
+@njit(cache=True)
+def _tie_ends(order, n, values, start):  # type: ignore[no-untyped-def]
+    stop = start + 1
+    while stop < n and values[order[stop]] == values[order[start]]:
+        stop += 1
+    return stop

@@ -28,7 +28,7 @@ _BLOCK = 1 << 16
 _CONSTANT = 8 * np.finfo(np.float64).eps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """For each pair: its correlation (NaN where null), its common rows, and whether a series is constant on them."""
 

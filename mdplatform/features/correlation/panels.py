@@ -26,7 +26,7 @@ _WIDE = "a table with `open_time` and a column of numbers for each symbol"
 _LONG = "a table with `symbol`, `open_time` and `log_return`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """`values[row, column]` of `symbols`, NaN where missing; `open_time` (microseconds) of the rows where known."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WORDS = pl.Series([None, *STATUSES[1:]], dtype=pl.String)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Correlations:
     """The correlation of each pair of `symbols`.
 
@@ -50,6 +50,10 @@ class Correlations:
     def __post_init__(self) -> None:
         self.matrix.flags.writeable = False
         self.observations.flags.writeable = False
+
+    def __repr__(self) -> str:
+        until = "" if self.available_at is None else f" to {self.available_at:%Y-%m-%d %H:%M} UTC"
+        return f"<Correlations of {len(self.symbols)} symbols over {self.rows} rows{until}: {self.estimator}>"
 
     @property
     def estimator(self) -> str:

@@ -7,7 +7,7 @@
    stays under 1e-12, however long the series.
 3. Where only a few rows are wanted, each one's matrix is computed by itself (`matrix`), which is quicker then.
 
-Spearman's correlation ranks every window anew, and takes time in proportion to rows × window.
+Spearman's correlation keeps each window sorted, and takes time in proportion to rows × window.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from mdplatform.market.bars import INSTANT
 TOLERANCE = 1e-13
 """The share of a variance that roundings may reach before a pair is computed anew."""
 LARGEST_WINDOW = 1_000_000
+MOST_VALUES = 50_000_000
 _ROWS_FOR_A_MATRIX = 50
 _WORDS = pl.Series([None, *STATUSES[1:]], dtype=pl.String)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RollingCorrelations:
     """Correlations of `pairs` in the window that ends with each of `rows` (numbers of rows of the panel, ascending).
 
@@ -124,7 +125,12 @@ def rolling_correlation(
     places = np.array([(panel.index(a), panel.index(b)) for a, b in wanted], np.int64).reshape(-1, 2)
     rows = np.arange((len(panel) - 1) % step, len(panel), step) if len(panel) else np.empty(0, np.int64)
     shape = (len(rows), len(wanted))
-    values, counts, constant = np.full(shape, np.nan), np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+    if shape[0] * shape[1] > MOST_VALUES:
+        raise ParameterOutOfRange(
+            "Too many values at once", value=f"{shape[0]} rows × {shape[1]} pairs", remedy="Name pairs, or take a step"
+        )
+    values, counts = np.full(shape, np.nan, order="F"), np.zeros(shape, np.int64, order="F")
+    constant = np.zeros(shape, np.bool_, order="F")
     if pairs is None and method == "pearson" and window <= _ROWS_FOR_A_MATRIX * step and len(wanted) > 1:
         for at, answer in enumerate(matrices(panel, window, rows.tolist(), min_periods=min_periods)):
             values[at] = answer.matrix[places[:, 0], places[:, 1]]
