@@ -8,7 +8,6 @@ provider's first document, `stale` where the newest is older than is allowed. Ag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -32,11 +31,12 @@ from mdplatform.features.sentiment import (
 )
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
-from mdplatform.market.timeframe import MINUTE_US, Timeframe
+from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 
 CORRELATION = "SENTIMENT_RETURN_CORRELATION"
 HOUR_US = 60 * MINUTE_US
 _YEAR_HOURS = 8784.0
+_LOOK_BACK = 366 * DAY_US
 
 _PROVIDER = Parameter(
     "provider",
@@ -120,32 +120,33 @@ def reach(spec: FeatureSpec, timeframe: Timeframe) -> int:
 
 
 class _Library:
-    """The documents that became available from `begins` until before `end`, and all before where these do not tell."""
+    """The documents that became available until before `end`: as far back as `begins`, or as it takes to find one."""
 
     def __init__(self, data: Data, begins: int, end: int) -> None:
         self._data = data
-        self._begins = begins
+        self._starts = (begins, begins - _LOOK_BACK, None)
         self._end = end
-        self._found: dict[tuple[str, str | None], Documents] = {}
-
-    @cached_property
-    def _recent(self) -> pl.DataFrame:
-        return self._data.sentiment(self._begins - COPY_WINDOW, self._end)
-
-    @cached_property
-    def _every(self) -> pl.DataFrame:
-        return self._data.sentiment(None, self._end)
+        self._rows: dict[int | None, pl.DataFrame] = {}
+        self._found: dict[tuple[str, str | None, int | None], Documents] = {}
 
     def documents(self, provider: str, symbol: str | None, first: int) -> Documents:
         """Give those that count of a provider about a symbol (None: the market), one before `first` if there is one."""
-        place = provider, symbol
-        if place not in self._found:
-            # of what lies within the copies' window of the beginning, it is not known whether it is a copy
-            self._found[place] = counted(self._recent, *place).since(self._begins)
-        found = self._found[place]
-        if not len(found) or found.available_at[0] > first:
-            found = self._found[place] = counted(self._every, *place)
+        found = Documents(np.empty(0, np.int64), np.empty(0))
+        for start in self._starts:
+            found = self._since(start, provider, symbol)
+            if len(found) and found.available_at[0] <= first:
+                break
         return found
+
+    def _since(self, start: int | None, provider: str, symbol: str | None) -> Documents:
+        key = provider, symbol, start
+        if key not in self._found:
+            if start not in self._rows:
+                # of what lies in the copies' window before the start, it is not known whether it is a copy
+                self._rows[start] = self._data.sentiment(None if start is None else start - COPY_WINDOW, self._end)
+            counting = counted(self._rows[start], provider, symbol)
+            self._found[key] = counting if start is None else counting.since(start)
+        return self._found[key]
 
 
 def _of_documents(spec: FeatureSpec, documents: Documents, at: Ints) -> Values:

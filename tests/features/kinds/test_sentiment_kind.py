@@ -247,6 +247,14 @@ def test_without_any_document_everything_is_not_available_yet() -> None:
         assert (values.ages == -1).all()
 
 
+@pytest.mark.parametrize("days", [3, 40, 300, 380, 420, 3_000])
+def test_what_was_long_ago_is_stale_with_its_age_and_not_unheard_of(days: int) -> None:
+    old: list[Document] = [(BEGIN - days * 24 * HOUR, 0.5, "", None)]
+    assert value("SENTIMENT(provider=news)", old, 0) == (None, "stale", days * 24)
+    assert value("SENTIMENT_AGE(provider=news)", old, 0) == (days * 24, "settled", days * 24)
+    assert value("SENTIMENT_COUNT(provider=news)", old, 0) == (0, "settled", days * 24)
+
+
 def test_a_frame_carries_scores_with_their_ages() -> None:
     found = frame(["BTCUSDT"], FEATURES[:2], "1h", "2025-01-01", "2025-01-02", ages=True, data=data(DOCUMENTS))
     column = "SENTIMENT(provider=news,max_staleness_hours=48,scope=market)"
