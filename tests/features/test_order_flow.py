@@ -106,6 +106,31 @@ def test_the_bars_of_a_frame_hold_the_trades_of_their_time(trades: pl.DataFrame,
     assert frame["large_volume"].sum() == pytest.approx(flow.large_trades["quantity"].sum())
 
 
+@FEW
+@given(tapes(), st.sampled_from([0.25, 8.0]), st.sampled_from([0.5, 4.0]))
+def test_units_of_price_and_quantity_go_where_they_belong(trades: pl.DataFrame, price: float, quantity: float) -> None:
+    flow = order_flow(trades)
+    other = order_flow(trades.with_columns(pl.col("price") * price, pl.col("quantity") * quantity))
+    np.testing.assert_array_equal(other.cvd, flow.cvd * quantity)
+    scales = {
+        "volume": quantity, "delta": quantity, "large_quantity": quantity, "quote_volume": price * quantity,
+        "taker_ratio": 1, "vpin": 1, "kyle_lambda": price / quantity, "amihud": 1 / (price * quantity),
+        "roll_spread": price,
+    }  # fmt: skip
+    for name, scale in scales.items():
+        before, after = getattr(flow, name), getattr(other, name)
+        assert after == (None if before is None else before * scale), name
+    assert other.reasons == flow.reasons
+
+
+@FEW
+@given(tapes())
+def test_whoever_sells_where_others_bought_turns_delta_around(trades: pl.DataFrame) -> None:
+    flow, other = order_flow(trades), order_flow(trades.with_columns(~pl.col("is_buyer_maker")))
+    np.testing.assert_array_equal(other.cvd, -flow.cvd)
+    assert (other.delta, other.volume, other.vpin) == (-flow.delta, pytest.approx(flow.volume), flow.vpin)
+
+
 def test_cvd_begins_anew_at_its_anchor() -> None:
     trades = trades_of(
         [(NOON, 1.0, 2.0, False), (NOON + DAY_US, 1.0, 3.0, True), (NOON + 40 * DAY_US, 1.0, 1.0, False)]

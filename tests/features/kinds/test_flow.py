@@ -7,16 +7,28 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mdplatform.errors import ParameterOutOfRange, UnknownParameter
-from mdplatform.features import FeatureSpec, Grid, TableData, Values, evaluate_on, footprint, order_flow, parse_feature
+from mdplatform.features import (
+    FeatureSpec,
+    Grid,
+    TableData,
+    Truncated,
+    Values,
+    evaluate_on,
+    footprint,
+    order_flow,
+    parse_feature,
+)
 from mdplatform.features.guard import STATUSES
 from mdplatform.features.kinds import Need
 from mdplatform.features.panel import reads
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 
-from ..tape import stored, trades_of
+from ..tape import START, stored, tapes, trades_of
 from . import world
 
 DAY = world.BEGIN + 3 * DAY_US
@@ -189,6 +201,29 @@ def test_trades_whose_side_nobody_told_are_missing_volume() -> None:
     told = value("CVD(method=trades)", data, rows)[1]
     assert told == ["settled"] * 3 + ["missing_volume"] * 21 + ["settled"] * 6
     assert set(value("TRADE_SIZE_QUANTILE", data, rows)[1]) == {"settled"}
+
+
+OF_TRADES = (
+    "TRADE_FLOW", "CVD(method=trades)", "TAKER_IMBALANCE(3,method=trades)", "KYLE_LAMBDA(5,method=trades)",
+    "TRADE_SIZE_QUANTILE(0.3,timeperiod=2)", "LARGE_TRADE_VOLUME(quantile=0.5)", "LARGE_TRADE_VOLUME(min_quantity=2)",
+    "VPIN(buckets=3)", "VPIN(buckets=2,bucket_volume=7)", "FOOTPRINT_IMBALANCE(row_size=0.1)",
+)  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(tapes(least=1), st.lists(st.sampled_from([0, 0, 3, 70_000_000, 4_000_000_000]), min_size=60), st.integers(0, 47))
+def test_no_row_knows_what_was_not_known_at_its_close(trades: pl.DataFrame, delays: list[int], at: int) -> None:
+    data = of_trades(trades, np.array(delays[: len(trades)]))
+    rows = grid(Timeframe.M15, START // DAY_US * DAY_US + 20 * 60 * MINUTE_US, 1 / 2)
+    row = Grid(SYMBOL, Timeframe.M15, rows.open_time[at : at + 1])
+    specs = [parse_feature(each) for each in OF_TRADES]
+    whole, alone = evaluate_on(rows, specs, data), evaluate_on(row, specs, Truncated(data, int(row.close_time[0])))
+    for spec in specs:
+        assert alone[spec].statuses[0] == whole[spec].statuses[at], spec
+        for found, wanted in zip(alone[spec].outputs, whole[spec].outputs, strict=True):
+            np.testing.assert_allclose(found[0], wanted[at], rtol=1e-9, atol=1e-9, err_msg=str(spec))
+    vpin = whole[specs[8]].outputs[0]
+    assert ((vpin >= 0) & (vpin <= 1) | np.isnan(vpin)).all()
 
 
 # -- bars -------------------------------------------------------------------------------------------------------------
