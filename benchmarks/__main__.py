@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.measure import Comparison
 from benchmarks.report import duration, machine, save, show
 
-PARTS = ("reading", "computing", "ingesting", "materializing", "profiles", "joins", "correlations")
+PARTS = ("reading", "computing", "ingesting", "materializing", "profiles", "joins", "correlations", "formulas")
 
 
 def main() -> None:

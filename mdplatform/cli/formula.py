@@ -12,7 +12,22 @@ from mdplatform.cli.frame import err, out
 if TYPE_CHECKING:
     from mdplatform.features.formula.nodes import Node
 
-formula = typer.Typer(no_args_is_help=True, help="Formulas: check one, register composites, list them.")
+_HELP = """Formulas: check one, register composites, list them.
+
+A formula is made of numbers, + - * / **, < <= > >= == !=, and or not, and of
+
+columns of bars (close, volume, …), features (RSI, EMA(close, 20), one output as in MACD_MACDHIST), composites
+(EMA_SPREAD, EMA_SPREAD:1);
+
+abs log sqrt exp sign min max clip(x, low, high) where(condition, a, b);
+
+over rows: lag(x, k) diff(x, k) sum(x, n) mean(x, n) std(x, n) (the population's, as STDDEV) zscore(x, n) rank(x, n) (a
+share, 1 for the highest);
+
+anywhere else: RSI@1h, close@ETHUSDT, mean(close, 5)@ETHUSDT@4h, (close - open)@1d.
+"""
+
+formula = typer.Typer(no_args_is_help=True, help=_HELP)
 
 _Input = Annotated[
     list[str] | None,

@@ -18,7 +18,7 @@ from mdplatform.features.guard import SETTLED, STATUSES, UNSETTLED
 
 Codes: TypeAlias = NDArray[np.int8]
 
-BLOCK = 16_384
+BLOCK = 32_768
 CODES = np.array([SETTLED, UNSETTLED, *range(len(STATUSES) - 1, UNSETTLED, -1)], np.int8)
 """The code of each status, and the status of each code."""
 
@@ -31,8 +31,11 @@ class Column:
     codes: Codes | None = None
 
 
-def run_level(level: Level, registers: list[Any], rows: int) -> None:
-    """Run the steps of a level on `registers` (a `Column` or a number each), and put there what is kept."""
+def run_level(level: Level, registers: list[Any], rows: int, result: int) -> None:
+    """Run the steps of a level on `registers` (a `Column` or a number each), and put there what is kept.
+
+    The register `result` is left without −0.0.
+    """
     for each in level.kept:
         registers[each] = Column(np.empty(rows))
     doubtful = [each for each in level.reads if registers[each].codes is not None]
@@ -46,8 +49,10 @@ def run_level(level: Level, registers: list[Any], rows: int) -> None:
                 block[each] = registers[each].values[inside]
             for each, buffer in level.buffer_of.items():
                 block[each] = buffers[buffer][: inside.stop - start]
-            if any(registers[each].codes[inside].any() for each in doubtful) or not _run_bare(level.steps, block):
+            if any(registers[each].codes[inside].max() for each in doubtful) or not _run_bare(level.steps, block):
                 _run_with_codes(level, registers, block, inside, rows)
+            if result in level.kept:
+                np.add(block[result], 0.0, out=block[result])
 
 
 def _run_bare(steps: Sequence[Step], block: list[Any]) -> bool:

@@ -73,9 +73,10 @@ class Program:
             for step in level.windows:
                 registers[step.to] = over_rows(step.kind, step.length, registers[step.arguments[0]])
             if level.steps:
-                run_level(level, registers, rows)
+                run_level(level, registers, rows, self.layout.result)
         result = registers[self.layout.result]
-        values = result.values + 0.0  # no −0.0
+        is_made_here = self.layout.result in self.layout.levels[-1].kept
+        values = result.values if is_made_here else result.values + 0.0
         return values, np.zeros(rows, np.int8) if result.codes is None else CODES[result.codes]
 
     def row(self, inputs: Mapping[str, Given]) -> tuple[float, int]:
@@ -168,7 +169,7 @@ def _column(name: str, inputs: Mapping[str, Given]) -> Column:
     values = np.asarray(values, np.float64)
     codes = None
     if statuses is not None:
-        codes = CODES[statuses] if np.any(statuses) else None
+        codes = CODES[statuses] if np.max(statuses, initial=0) else None
     elif not np.isfinite(values).all():
         codes = np.where(np.isfinite(values), np.int8(SETTLED), CODES[GAP])
         values = np.where(codes == SETTLED, values, np.nan)

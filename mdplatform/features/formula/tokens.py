@@ -104,7 +104,7 @@ def _unreadable(text: str, position: int) -> InvalidFormula:
     if character in "'\"":
         return refusal(text, position + 1, "A quote that is not closed", "A formula has no texts but a parameter's")
     return refusal(
-        text, position + 1, f"{character!r} is not part of a formula", _REMEDIES.get(character, "See docs/features.md")
+        text, position + 1, f"{character!r} is not part of a formula", _REMEDIES.get(character, "`mdplatform formula --help` tells what is")
     )
 
 
