@@ -30,6 +30,7 @@ _CHECKS = {
 }
 _ANSWERED = {SOURCE_CHECK: "FRED answered for every series that was asked for."}
 _WARNED = ("fresh", SOURCE_CHECK)
+_NOT_BLOCKING = (*_WARNED, "known_after")  # agencies project some series into the future
 _STALE_AFTER = timedelta(days=120)
 _DESCRIPTION = """
 Macro series with all their vintages: what each observation was said to be, from which instant on.
@@ -59,7 +60,7 @@ class MacroSeriesConfig(dg.Config):
     description=_DESCRIPTION,
     metadata={"dagster/column_schema": column_schema(MACRO.schema, MACRO.meanings)},
     check_specs=[
-        dg.AssetCheckSpec(name, asset="macro_series", description=said, blocking=name not in _WARNED)
+        dg.AssetCheckSpec(name, asset="macro_series", description=said, blocking=name not in _NOT_BLOCKING)
         for name, said in (_CHECKS | _ANSWERED).items()
     ],
     pool="lake",

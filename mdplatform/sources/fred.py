@@ -6,18 +6,14 @@
 3. Each question begins on a release day and ends on the day before the next one does, so that nothing falls between. An
    observation that stood at an edge comes with its interval cut off there; `vintages` joins the parts again.
 
-The key is added below the client, where requests are sent: no URL that is logged, raised or shown has it. Questions
-keep under FRED's limit for the whole process, and are asked again, later and later, until the deadline of the series.
+Questions keep under FRED's limit (`fred_connection`), and are asked again, later and later, until the series' deadline.
 """
 
 from __future__ import annotations
 
 import random
 import re
-import threading
 import time
-import urllib.request
-from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -33,6 +29,7 @@ from mdplatform.market.macro import MACRO
 from mdplatform.settings import Settings
 from mdplatform.sources.download import retry_after, why
 from mdplatform.sources.files import DEFAULT_MAX_BYTES
+from mdplatform.sources.fred_connection import Signing, pace_of
 from mdplatform.sources.table_delivery import TableDelivery
 from mdplatform.sources.vintages import INTERVALS, OPEN_END, days, observed_values, rows_of_intervals
 
@@ -86,7 +83,7 @@ class Fred:
         self.page_days = page_days
         self.page_rows = page_rows
         self._api_key = api_key
-        self._pace = _pace_of(self.base_url, requests_per_minute)
+        self._pace = pace_of(self.base_url, requests_per_minute)
         self._sleep = sleep
         self._now = now
 
@@ -116,7 +113,13 @@ class Fred:
         """Give every vintage of a series (`MACRO.delivered`). Raises as `deliveries` does."""
         if not _SERIES.fullmatch(series):
             raise SourceUnavailable("No name of a FRED series", value=series[:80], remedy=_LOOK_UP)
-        questions = _Questions(self, series, self._key())
+        key = self._key()
+        try:
+            questions = _Questions(self, series, key)
+        except (httpx.InvalidURL, ValueError) as unusable:
+            raise InvalidSetting(
+                "MDPLATFORM_FRED_URL, or the proxy of the environment, is no URL", value=why(unusable)
+            ) from None
         try:
             return rows_of_intervals(series, self._intervals(questions, series), OPEN_END)
         finally:
@@ -165,7 +168,7 @@ class _Questions:
         self._key = key
         self._ends = fred._now() + fred.deadline_seconds
         self._client = httpx.Client(
-            transport=_Signing(key, fred.base_url), timeout=fred.timeout_seconds, follow_redirects=False
+            transport=Signing(key, fred.base_url), timeout=fred.timeout_seconds, follow_redirects=False
         )
 
     def close(self) -> None:
@@ -256,63 +259,6 @@ class _Questions:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***")
-
-
-class _Signing(httpx.BaseTransport):
-    """Adds the key to what is sent, so that the request which the client knows and logs is without it."""
-
-    def __init__(self, key: str, base_url: str) -> None:
-        self._key = key
-        url = httpx.URL(base_url)
-        proxy = None if urllib.request.proxy_bypass(url.host) else urllib.request.getproxies().get(url.scheme)
-        self._inner = httpx.HTTPTransport(proxy=proxy)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        signed = httpx.Request(
-            request.method,
-            request.url.copy_merge_params({"api_key": self._key}),
-            headers=request.headers,
-            extensions=request.extensions,
-        )
-        return self._inner.handle_request(signed)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class Pace:
-    """Lets at most so many questions through in any minute; the threads of a process wait for one another."""
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._asked: deque[float] = deque()
-        self._lock = threading.Lock()
-
-    def wait(self, now: Callable[[], float], sleep: Callable[[float], None], ends: float) -> None:
-        """Wait for a turn. Raises `SourceUnavailable` if it comes only after the instant `ends`."""
-        with self._lock:
-            turn = now()
-            while self._asked and self._asked[0] <= turn - 60.0:
-                self._asked.popleft()
-            if len(self._asked) >= self.per_minute:
-                turn = self._asked[-self.per_minute] + 60.0
-            if turn > ends:
-                raise SourceUnavailable(
-                    "FRED's limit leaves no turn before the deadline",
-                    value=f"{self.per_minute} questions a minute",
-                    remedy="Ask for fewer series at once, or raise MDPLATFORM_FRED_DEADLINE_SECONDS",
-                )
-            self._asked.append(turn)
-            delay = turn - now()
-        if delay > 0:
-            sleep(delay)
-
-
-_PACES: dict[tuple[str, int], Pace] = {}
-
-
-def _pace_of(base_url: str, per_minute: int) -> Pace:
-    return _PACES.setdefault((base_url, per_minute), Pace(per_minute))
 
 
 def _as_intervals(page: list[object], series: str) -> pl.DataFrame:

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from mdplatform.errors import InvalidSetting, PlatformError, SourceUnavailable, UnknownFormat
 from mdplatform.market.macro import MACRO
 from mdplatform.settings import Settings
-from mdplatform.sources.fred import Fred, Pace
+from mdplatform.sources.fred import Fred
+from mdplatform.sources.fred_connection import Pace
 from mdplatform.sources.release_clock import published_at
 from mdplatform.sources.table_registry import remote
 from mdplatform.sources.vintages import days, observed_values, rows_of_intervals
@@ -307,6 +308,13 @@ def test_settings_keep_the_key_to_themselves_and_hand_it_on(
     assert os.environ["MDPLATFORM_FRED_API_KEY"] == KEY
     delivery = next(iter(remote("macro", "fred", Settings.load()).deliveries("CPIAUCSL", None, None)))
     assert (delivery.source, delivery.rows.height) == ("fred:CPIAUCSL", len(truth(INTERVALS)))
+
+
+@pytest.mark.parametrize("url", ["http://[", "nowhere", "ftp://127.0.0.1/fred"])
+def test_an_address_that_is_none_is_told(url: str) -> None:
+    with pytest.raises(PlatformError, match="MDPLATFORM_FRED_URL") as told_:
+        Fred(url, SecretStr(KEY), retries=0).rows("CPIAUCSL")
+    assert KEY not in str(told_.value)
 
 
 def test_a_refused_key_is_not_shown() -> None:

@@ -1,4 +1,14 @@
-"""Macro series at each row's close: the value that was known then, its changes, and how returns went along with it."""
+"""Macro series at each row's close: the value that was known then, its changes, and how returns went along with it.
+
+Parameters that all have:
+
+- `mode`: `as_of` (what was known then), `first_release` (each period's first value), or `latest` (the newest vintage,
+  shown from the period's first publication on: hindsight, for charts).
+- `missing`: with `keep` a period that was published without a value has none, and its reason is `gap`; `skip` passes
+  over it, as over the holidays of daily series.
+- `max_staleness_days`: a value that became available longer ago than that is `stale`. Ages are those of the newest
+  period's value, also where that was compared with older ones.
+"""
 
 from __future__ import annotations
 
