@@ -70,6 +70,8 @@ SAMPLES: Mapping[str, Any] = {
 
 GIVEN: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "SENTIMENT_RETURN_CORRELATION": ({"window": 60, "min_periods": 10},),
+    "VOLUME_PROFILE": ({"row_size": 0.25}, {}),
+    "ROLLING_VOLUME_PROFILE": ({"row_size": 0.25}, {}),
     "MACRO": ({}, {"series": "DGS10", "max_staleness_days": 2}),
     "MACRO_RETURN_CORRELATION": ({"series": "DGS10", "window": 250, "min_periods": 10, "periods": 12},),
     "MACRO_YOY": ({}, {"series": "DGS10"}),
@@ -156,6 +158,24 @@ def turned() -> TableData:
     held = data()
     tables = {name: dict(reversed(getattr(held, name).items())) for name in ("bars_of", "trades_of", "macro_of")}
     return replace(held, **tables)
+
+
+@cache
+def scaled(price: float, volume: float) -> TableData:
+    """Give the world with all prices and all amounts so many times as large."""
+    amounts = {"volume": volume, "taker_buy_volume": volume}
+    worth = {"quote_volume": price * volume, "taker_buy_quote_volume": price * volume}
+    bars = {**dict.fromkeys(("open", "high", "low", "close"), price), **amounts, **worth}
+    of, each = data(), {"price": price, "quantity": volume}
+
+    def times(tables: Mapping[str, pl.DataFrame], by: Mapping[str, float]) -> dict[str, pl.DataFrame]:
+        return {
+            key: rows.with_columns(pl.col(name) * factor for name, factor in by.items()) for key, rows in tables.items()
+        }
+
+    return replace(
+        of, bars_of=times(of.bars_of, bars), trades_of=times(of.trades_of, each), depth_of=times(of.depth_of, each)
+    )
 
 
 def since(instant: int) -> TableData:

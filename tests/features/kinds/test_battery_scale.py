@@ -1,0 +1,58 @@
+"""What becomes of values when all prices, or all amounts, are four times as large (which is exact in binary)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mdplatform.features import FeatureSpec, parse_feature
+from mdplatform.features.panel import evaluate_on
+
+from . import world
+
+LAWS = {
+    "AMIHUD": (-1, -1),
+    "BOOK_MID": (1, 0),
+    "CVD": (0, 1),
+    "DELTA": (0, 1),
+    "KYLE_LAMBDA": (1, -1),
+    "LARGE_TRADE_VOLUME": (0, 1),
+    "MICROPRICE": (1, 0),
+    "ROLL_SPREAD": (1, 0),
+    "SPREAD": (1, 0),
+    "TRADE_FLOW": (0, 1),
+    "TRADE_FLOW.quote_volume": (1, 1),
+    "TRADE_FLOW.trade_count": (0, 0),
+    "TRADE_SIZE_QUANTILE": (0, 1),
+    "VOLUME_PROFILE": (1, 0),
+    "VOLUME_PROFILE.volume": (0, 1),
+    "ROLLING_VOLUME_PROFILE": (1, 0),
+    "ROLLING_VOLUME_PROFILE.volume": (0, 1),
+}
+"""By which powers of a factor of prices and of amounts values change; what is not named here does not change."""
+IN_PRICE = ("row_size",)
+"""Parameters that are told in units of price."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize("feature", world.features(), ids=str)
+
+
+def test_values_scale_with_price_and_with_amounts_as_their_units_do(feature: FeatureSpec) -> None:
+    grid = world.grid()
+    before = evaluate_on(grid, [feature], world.data())[feature]
+    for price, volume in ((4.0, 1.0), (1.0, 4.0)):
+        given = {name: feature.arguments[name] * price for name in IN_PRICE if name in feature.arguments}
+        if given and price != 1.0 and not all(given.values()):
+            continue  # a size of rows that is found by itself is a round number: it does not scale
+        scaled = feature
+        if given:
+            scaled = parse_feature({"name": feature.name, "parameters": {**feature.arguments, **given}})
+        after = evaluate_on(grid, [scaled], world.scaled(price, volume))[scaled]
+        np.testing.assert_array_equal(after.statuses, before.statuses)
+        names = feature.outputs
+        for name, value, other in zip(names, after.outputs, before.outputs, strict=True):
+            powers = LAWS.get(f"{feature.name}.{name}", LAWS.get(feature.name, (0, 0)))
+            expected = other * price ** powers[0] * volume ** powers[1]
+            usual = float(np.nanmedian(np.abs(expected)))
+            np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-9 * usual)
