@@ -265,6 +265,19 @@ def test_the_best_prices_are_those_that_the_venue_sent_beside(shared_data: Path)
     assert (found["spread"].drop_nulls() > 0).all()
 
 
+def test_a_recording_of_futures_follows_its_chain_from_the_snapshot_on(shared_data: Path) -> None:
+    path = shared_data / "live" / "nkaz001__collect-binancefutures" / "sample_data" / "btcusdt_20220811.dat.gz"
+    depth = next(each.rows for each in read_recording(path, TableOptions(symbol="BTCUSDT")) if each.dataset is DEPTH)
+    found = book_features(depth)
+    assert found["status"].unique().to_list() == ["settled"]
+    assert found["spread"].round(6).is_between(0.1, 5).all()
+    changes = depth.filter(~pl.col("is_snapshot"))["last_update_id"].unique(maintain_order=True)
+    lost = depth.filter(pl.col("is_snapshot") | (pl.col("last_update_id") != changes[100]))
+    told = book_features(lost)
+    assert told.filter(pl.col("last_update_id") < changes[100])["status"].unique().to_list() == ["settled"]
+    assert told.filter(pl.col("last_update_id") > changes[100])["status"].unique().to_list() == ["gap"]
+
+
 def test_a_snapshot_and_changes_of_ten_minutes_later_make_no_book(shared_data: Path) -> None:
     folder = shared_data / "ticks" / "nautechsystems__nautilus_trader" / "tests" / "test_data" / "binance"
     parts = [
