@@ -1,7 +1,7 @@
 """Order flow: what takers did, from bars with taker columns or from trades, and what trading costs by it.
 
 Where both are possible, `method` says which is used: `bars` (the default: the exchange's own sums) or `trades`. Their
-sums are the same where every trade was known by its bar's close.
+sums are the same where every trade was known by its bar's close. CVD adds up the rows that opened since its anchor.
 """
 
 from __future__ import annotations
