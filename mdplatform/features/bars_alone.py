@@ -13,6 +13,7 @@ from mdplatform.errors import InvalidBars, InvalidFeature
 from mdplatform.features.bar_arrays import BarsLike, as_polars, read_bars
 from mdplatform.features.data import Grid, TableData
 from mdplatform.features.formula.program import compiled
+from mdplatform.features.formula.tokens import shortened
 from mdplatform.features.kinds import Need, kind
 from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT
@@ -45,7 +46,7 @@ def bars_alone(bars: BarsLike, specs: Iterable[FeatureSpec], timeframe: Timefram
         raise InvalidBars("The timeframe of the bars is not known", value=arrays.step, remedy="Give it as `timeframe`")
     named = frame.height and "symbol" in frame.columns and frame["symbol"][0] is not None
     symbol = parse_symbol(frame["symbol"][0]) if named else _NAMELESS
-    _refuse_others([spec for spec, _ in every if spec.name != FORMULA], symbol, length)
+    _refuse_others([spec for spec, _ in every], symbol, length)
     opens = arrays.open_time
     rows = (opens - (opens[0] if len(opens) else 0)) // length.microseconds
     if len(opens) and ((opens - opens[0]) % length.microseconds).any():
@@ -80,7 +81,7 @@ def _refuse_others(specs: Iterable[FeatureSpec], symbol: str, timeframe: Timefra
         ):
             told = ", ".join(sorted({f"{need.dataset} of {need.key}" if need.key else need.dataset for need in needs}))
             raise InvalidFeature(
-                f"{spec.name} needs more than these bars",
+                f"{shortened(str(spec))} needs more than these bars",
                 value=told,
                 remedy="`features.frame` computes from all that there is",
             )

@@ -30,7 +30,9 @@ FeatureLike: TypeAlias = "str | Mapping[str, Any] | FeatureSpec"
 
 _KEYS = ("name", "parameters", "inputs", "output", "timeframe", "symbol")
 _FORMULA_KEYS = ("formula", "input_indicators", "timeframe", "symbol")
-_SHAPE = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(?:\([^()]*\)\s*)?(?:\.\s*[A-Za-z_][A-Za-z0-9_]*\s*)?", re.ASCII)
+_SHAPE = re.compile(
+    r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(?:\([^()]*\)\s*)?(?:\.\s*[A-Za-z_][A-Za-z0-9_]*\s*)?", re.ASCII
+)
 
 
 def parse_feature(given: FeatureLike) -> FeatureSpec:

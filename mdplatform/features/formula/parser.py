@@ -104,7 +104,7 @@ class Parser:
     def _enter(self, token: Token) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            self._refuse(token, "It nests too deep", f"At most {_DEEPEST} signs, parentheses and calls within one another")
+            self._refuse(token, "It nests too deep", f"At most {_DEEPEST} signs, parentheses and calls in one another")
 
     def _expression(self, least: int) -> Node:
         """Read as far as signs bind at least so tightly."""

@@ -103,9 +103,8 @@ def _unreadable(text: str, position: int) -> InvalidFormula:
     character = text[position]
     if character in "'\"":
         return refusal(text, position + 1, "A quote that is not closed", "A formula has no texts but a parameter's")
-    return refusal(
-        text, position + 1, f"{character!r} is not part of a formula", _REMEDIES.get(character, "`mdplatform formula --help` tells what is")
-    )
+    remedy = _REMEDIES.get(character, "`mdplatform formula --help` tells what is")
+    return refusal(text, position + 1, f"{character!r} is not part of a formula", remedy)
 
 
 def _check(text: str, token: Token, following: str) -> None:

@@ -1,9 +1,9 @@
 """Composites: formulas of columns and of features of every kind, computed on the rows of the grid.
 
-1. Formulas are grouped by how far they look back, so that those of a group share the features that they use, and each
-   has the same bits alone and with others.
-2. The grid is extended by that; columns are read from the bars, features are computed by their own kinds, each
-   loading what it needs for itself, and those of other symbols and timeframes are joined as of each row's close.
+1. Formulas are grouped by how far they look back, in powers of 4, and the grid is extended by that. So those of a group
+   share the features that they use, and each has the same bits alone and with others.
+2. Columns are read from the bars; features are computed by their own kinds, each loading what it needs for itself, and
+   those of other symbols and timeframes are joined as of each row's close.
 3. The compiled formula runs over them, and the grid's own rows are cut out.
 """
 
@@ -27,6 +27,7 @@ from mdplatform.features.kinds import Need
 from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.timeframe import Timeframe
 
+_FEWEST = 16
 ENGINE = "formula 1"
 """Changes when the values of formulas do."""
 
@@ -58,7 +59,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     programs = {spec: compiled(str(spec)) for spec in specs}
     groups: dict[int, list[FeatureSpec]] = defaultdict(list)
     for spec, program in programs.items():
-        groups[program.rows + _margin(program, grid.timeframe)].append(spec)
+        groups[_at_least(program.rows, _FEWEST)].append(spec)
     values: dict[FeatureSpec, Values] = {}
     for rows, group in groups.items():
         longer = _extended(grid, rows)
@@ -98,16 +99,20 @@ def load_from(spec: FeatureSpec, timeframe: Timeframe, start: int) -> int:
     return earliest
 
 
-def _margin(program: Program, timeframe: Timeframe) -> int:
-    """Give the rows by which features are loaded further back than they themselves would.
+def _at_least(rows: int, fewest: int) -> int:
+    """Give the first of `fewest` × 4ⁿ that is not below `rows`."""
+    while fewest < rows:
+        fewest *= 4
+    return fewest
 
-    What is left of where history began (`lengths.EPSILON`) grows where a formula takes the difference of two features
-    that are nearly equal. With half as much again of their settle, less than the last bit of either is left.
+
+def _margin(spec: FeatureSpec) -> int:
+    """Give the rows by which a feature is loaded further back than it would be by itself.
+
+    What is left in it of where history began (`lengths.EPSILON`) grows where a formula takes the difference of two
+    features that are nearly equal. With half as much again of its settle, less than the last bit is left.
     """
-    longest = max(
-        (each.settle // 2 * (each.timeframe or timeframe).microseconds for each in program.features), default=0
-    )
-    return -(-longest // timeframe.microseconds)
+    return _at_least(spec.settle // 2, _FEWEST) if spec.settle and spec.timeframe is None else 0
 
 
 def _extended(grid: Grid, rows: int) -> Grid:
@@ -125,9 +130,13 @@ def _inputs(programs: Sequence[Program], grid: Grid, data: Data) -> dict[str, tu
     for program in programs:
         features = iter(program.features)
         wanted.update({name: next(features) for name in program.inputs if name not in program.bar_columns})
-    answers = evaluate_on(grid, wanted.values(), data) if wanted else {}
+    by_margin: dict[int, dict[str, FeatureSpec]] = defaultdict(dict)
     for name, spec in wanted.items():
-        inputs[name] = (answers[spec].outputs[0], answers[spec].statuses)
+        by_margin[_margin(spec)][name] = spec
+    for margin, group in by_margin.items():
+        answers = evaluate_on(_extended(grid, margin), group.values(), data)
+        for name, spec in group.items():
+            inputs[name] = (answers[spec].outputs[0][margin:], answers[spec].statuses[margin:])
     return inputs
 
 
