@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from mdplatform.assets.common import OWNERS, column_schema, data_version
+from mdplatform.assets.following import INPUTS, Following, fingerprint_of
 from mdplatform.assets.partitions import MONTH
 from mdplatform.assets.plots import counts_table, heat_map
 from mdplatform.assets.returns_panel import TIMEFRAMES
@@ -25,6 +26,7 @@ from mdplatform.features.correlation.nearest_psd import slack, smallest_eigenval
 from mdplatform.features.correlation.panels import on_times, panel_of
 from mdplatform.features.correlation.rolling import matrices
 from mdplatform.lake import Lake
+from mdplatform.lake.partition import content_hash
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.time import month_of, month_range
 from mdplatform.market.timeframe import DAY_US, Timeframe
@@ -97,15 +99,29 @@ def correlation_matrix(
     """Materialize the months of the run."""
     versions = []
     for month in context.partition_keys:
-        frames, newest = write_month(lake.lake, month)
-        header = lake.lake.frames(ASSET).write(month, frames, _notes(month, newest))
+        inputs = inputs_of(lake.lake, month)  # before they are read
+        frames, newest = matrices_of(lake.lake, month)
+        header = lake.lake.frames(ASSET).write(month, frames, _notes(month, newest) | {INPUTS: inputs})
         versions.append(header.data_version)
         context.add_asset_metadata(_metadata(frames, newest), partition_key=month)
     yield dg.MaterializeResult(data_version=data_version(versions))
     yield from check_months(lake.lake, context.partition_keys)
 
 
-def write_month(lake: Lake, month: str) -> tuple[Frames, dict[Timeframe, Correlations]]:
+def inputs_of(lake: Lake, month: str) -> str:
+    """Give the fingerprint of the returns that a month is computed from."""
+    found = {timeframe: _needed(lake, month, timeframe) for timeframe in TIMEFRAMES}
+    return fingerprint_of({each.value: content_hash({each.value: rows}) for each, rows in found.items() if len(rows)})
+
+
+FOLLOWING = Following(
+    inputs_of,
+    lambda lake, key: [lake.frames("returns_panel").path(key).parent],
+    lambda lake: lake.frames("returns_panel").all_keys(),
+)
+
+
+def matrices_of(lake: Lake, month: str) -> tuple[Frames, dict[Timeframe, Correlations]]:
     """Give the month's rows (`SCHEMA`) and newest matrix in each timeframe. Raises `NoData` if it has no returns."""
     frames: Frames = {}
     newest: dict[Timeframe, Correlations] = {}
@@ -114,7 +130,7 @@ def write_month(lake: Lake, month: str) -> tuple[Frames, dict[Timeframe, Correla
         if found is None:
             continue
         panel, ends = found
-        rows = int(WINDOW / timedelta(microseconds=timeframe.microseconds))
+        rows = WINDOW // timedelta(microseconds=timeframe.microseconds)
         wanted = ends if len(panel.symbols) <= MOST_SYMBOLS_BY_DAY else ends[-1:]
         parts = []
         for answer in matrices(panel, rows, wanted, min_periods=rows // 2):
@@ -131,16 +147,13 @@ def write_month(lake: Lake, month: str) -> tuple[Frames, dict[Timeframe, Correla
 def returns_of(lake: Lake, month: str, timeframe: Timeframe) -> tuple[Panel, list[int]] | None:
     """Give the returns of the symbols of a month from a window before it on, and the rows that end a day of it."""
     start, end = month_range(month)
-    of_month = _stored(lake, month, timeframe)
-    if of_month.is_empty():
+    rows = _needed(lake, month, timeframe)
+    if rows.is_empty():
         return None
-    names = of_month["symbol"].unique().to_list()
-    before = _stored(lake, month_of(start - 1), timeframe).filter(pl.col("symbol").is_in(names))
     step = timeframe.microseconds
-    last = int(of_month["open_time"].dt.epoch("us").max())  # type: ignore[arg-type]
-    first = start - int(WINDOW / timedelta(microseconds=1))
-    opens = np.arange(timeframe.ceil(first), last + step, step)
-    panel = on_times(panel_of(pl.concat([before, of_month])), opens)
+    last = int(rows["open_time"].dt.epoch("us").max())  # type: ignore[arg-type]
+    opens = np.arange(timeframe.ceil(_first(month)), last + step, step)
+    panel = on_times(panel_of(rows), opens)
     closes = opens + step
     return panel, np.flatnonzero((closes % DAY_US == 0) & (closes > start) & (closes <= end)).tolist()
 
@@ -162,6 +175,21 @@ def check_months(lake: Lake, months: Iterable[str]) -> Iterator[dg.AssetCheckRes
             severity=dg.AssetCheckSeverity.WARN if check in _WARNED else dg.AssetCheckSeverity.ERROR,
             metadata={"rows_broken": sum(found.values()), "partitions_broken": found},
         )
+
+
+def _first(month: str) -> int:
+    """Give the first instant of the window that ends with the month's first day."""
+    return month_range(month)[0] + DAY_US - WINDOW // timedelta(microseconds=1)
+
+
+def _needed(lake: Lake, month: str, timeframe: Timeframe) -> pl.DataFrame:
+    """Give the returns of the month's symbols, in it and in the windows that reach back from it; maybe none."""
+    of_month = _stored(lake, month, timeframe)
+    before = _stored(lake, month_of(month_range(month)[0] - 1), timeframe).filter(
+        pl.col("symbol").is_in(of_month["symbol"].unique().to_list())
+        & (pl.col("open_time").dt.epoch("us") >= _first(month))
+    )
+    return pl.concat([before, of_month])
 
 
 def _stored(lake: Lake, month: str, timeframe: Timeframe) -> pl.DataFrame:

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mdplatform.assets.correlation_matrix import ASSET, SCHEMA, check_months, returns_of
+from mdplatform.assets.correlation_matrix import ASSET, SCHEMA, check_months, inputs_of, returns_of
+from mdplatform.assets.following import INPUTS
 from mdplatform.assets.plots import heat_map
 from mdplatform.errors import MaterializationFailed
 from mdplatform.lake import Lake
@@ -40,7 +41,9 @@ def test_each_day_has_the_correlation_of_the_four_weeks_that_end_with_it(made: L
     returns = []
     for symbol in ("ADAUSDT", "BTCUSDT"):
         bars = made.bars.read(symbol, Timeframe.H1)
-        returns.append(dict(zip(bars["open_time"], np.diff(np.log(bars["close"].to_numpy()), prepend=np.nan), strict=True)))
+        returns.append(
+            dict(zip(bars["open_time"], np.diff(np.log(bars["close"].to_numpy()), prepend=np.nan), strict=True))
+        )
     for row in rows.iter_rows(named=True):
         end = row["available_at"]
         assert row["open_time"] == end - timedelta(hours=1)
@@ -96,8 +99,26 @@ def test_a_month_depends_on_its_panel_and_the_one_before_alone(made: Lake) -> No
     panel, ends = found
     assert panel.open_time is not None
     start, end = month_range("2025-02")
-    assert int(panel.open_time[0]) == start - 28 * 86_400_000_000
+    assert int(panel.open_time[0]) == start - 27 * 86_400_000_000
     assert int(panel.open_time[ends[-1]]) == end - 4 * 3_600_000_000
+
+
+def test_only_a_return_that_a_window_reaches_makes_a_month_stale(made: Lake) -> None:
+    partition = made.frames(ASSET).partition("2025-02")
+    panel = made.frames("returns_panel").partition("2025-01")
+    assert partition is not None
+    assert panel is not None
+    assert partition.header.notes[INPUTS] == inputs_of(made, "2025-02") != ""
+    frames = {name: panel.read(name) for name in panel.header.groups}
+    for day, is_stale in ((4, False), (5, True)):  # the first window is from 5 January to the end of 1 February
+        at = pl.col("open_time") == datetime(2025, 1, day, tzinfo=UTC)
+        changed = {
+            name: rows.with_columns(log_return=pl.when(at).then(0.5).otherwise("log_return"))
+            for name, rows in frames.items()
+        }
+        write_partition(made.frames("returns_panel").path("2025-01"), changed)
+        assert (inputs_of(made, "2025-02") != partition.header.notes[INPUTS]) is is_stale
+    assert inputs_of(made, "2024-05") == ""
 
 
 def test_checks_find_what_is_out_of_bounds_doubled_or_not_positive_semi_definite(made: Lake) -> None:

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mdplatform.errors import InvalidTable, ParameterOutOfRange
+from mdplatform.errors import InvalidTable, ParameterOutOfRange, UnknownSymbol
 from mdplatform.features import Correlations, correlation_matrix, log_returns
 from mdplatform.features.correlation.ranks import average_ranks
 
@@ -317,7 +317,6 @@ def test_options_that_make_no_sense_are_refused_with_what_is_allowed(options: di
         ([[1.0]], ["A"], "Not a panel"),
         (pl.DataFrame({"A": ["x"]}), None, "Not a panel"),
         (pl.DataFrame({"open_time": [1]}), None, "Not a panel"),
-        (pl.DataFrame({"A": [1.0], "B": [1.0]}), ["C"], "It has A, B"),
         (pl.DataFrame({"open_time": [2, 1], "A": [1.0, 2.0]}), None, "ascend"),
         (pl.DataFrame({"open_time": [1, None], "A": [1.0, 2.0]}), None, "without open time"),
         (pl.DataFrame({"open_time": ["a", "b"], "A": [1.0, 2.0]}), None, "no times"),
@@ -327,6 +326,46 @@ def test_options_that_make_no_sense_are_refused_with_what_is_allowed(options: di
 def test_what_is_no_panel_is_refused_with_the_place(panel: object, symbols: list[str] | None, told: str) -> None:
     with pytest.raises(InvalidTable, match=told):
         correlation_matrix(panel, symbols=symbols)
+
+
+def test_a_symbol_that_is_not_there_is_refused_with_those_that_are() -> None:
+    panel = pl.DataFrame({"A": [1.0, 2.0, 4.0], "B": [1.0, 5.0, 3.0]})
+    answer = correlation_matrix(panel)
+    for ask in (
+        lambda: correlation_matrix(panel, symbols=["A", "C"]),
+        lambda: answer.value("A", "C"),
+        lambda: answer.of(["C"]),
+    ):
+        with pytest.raises(UnknownSymbol, match=r"'C'\. Known: A, B"):
+            ask()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+@pytest.mark.parametrize("options", [{}, {"method": "spearman"}, {"sample": "common"}, {"shrinkage": "ledoit_wolf"}])
+def test_too_few_rows_give_nulls_with_a_reason(rows: int, options: dict[str, str]) -> None:
+    answer = correlation_matrix(np.ones((rows, 2)), symbols=["A", "B"], **options)  # type: ignore[arg-type]
+    assert answer.pairs().row(0) == ("A", "B", None, rows, "insufficient_history")
+    assert (answer.min_eigenvalue, answer.is_psd) == (None, None)
+    assert answer.estimator == f"{options.get('method', 'pearson')}, {options.get('sample', 'pairwise')}"
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-6, 1e90])
+@pytest.mark.parametrize("holes", [False, True])
+def test_numbers_of_any_size_have_the_same_correlation(size: float, holes: bool) -> None:
+    values = np.random.default_rng(12).normal(size=(30, 4))
+    values[3, 1] = NAN if holes else values[3, 1]
+    for options in ({}, {"method": "exponential", "half_life": 9}, {"shrinkage": "ledoit_wolf", "sample": "common"}):
+        plain = correlation_matrix(values, symbols=names(4), **options)  # type: ignore[arg-type]
+        scaled = correlation_matrix(values * size, symbols=names(4), **options)  # type: ignore[arg-type]
+        np.testing.assert_allclose(scaled.matrix, plain.matrix, atol=1e-12)
+
+
+def test_prices_of_which_none_is_one_make_a_panel_without_returns() -> None:
+    zero = pl.DataFrame({"symbol": ["A", "B"], "open_time": [0, 0], "close": [0.0, -1.0]})
+    panel = log_returns(zero)
+    assert panel.symbols == ("A", "B")
+    assert np.isnan(panel.values).all()
+    assert len(log_returns(zero.clear())) == 0
 
 
 def test_two_prices_for_one_time_and_prices_off_the_grid_are_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.covariance import ledoit_wolf
 
-from mdplatform.errors import InvalidTable, ParameterOutOfRange
+from mdplatform.errors import ParameterOutOfRange, UnknownSymbol
 from mdplatform.features import (
     Correlations,
     beta_to,
@@ -196,7 +196,7 @@ def test_beta_equals_a_plain_slope(values: np.ndarray) -> None:
         if expected is not None:
             assert row["beta"] == pytest.approx(expected, rel=1e-9, abs=1e-11)
         assert row["observations"] == len(oracle.common(x, y))
-    with pytest.raises(InvalidTable, match="Not in the panel"):
+    with pytest.raises(UnknownSymbol, match="'X'"):
         beta_to(values, "X", symbols=symbols)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mdplatform.errors import InvalidTable, ParameterOutOfRange
+from mdplatform.errors import ParameterOutOfRange, UnknownSymbol
 from mdplatform.features import correlation_matrix, rolling_correlation
 from mdplatform.features.correlation.pair_kernels import roll_pair
 from mdplatform.features.guard import DEGENERATE
@@ -132,8 +132,19 @@ def test_pairs_are_named_and_told_as_a_long_frame() -> None:
 def test_windows_that_make_no_sense_are_refused(window: object, options: dict[str, object], told: str) -> None:
     with pytest.raises(ParameterOutOfRange, match=told):
         rolling_correlation(np.ones((5, 2)), window, symbols=["A", "B"], **options)  # type: ignore[arg-type]
-    with pytest.raises(InvalidTable, match="Not in the panel"):
+
+
+def test_pairs_that_are_none_are_refused() -> None:
+    with pytest.raises(UnknownSymbol, match="'X'"):
         rolling_correlation(np.ones((5, 2)), 5, symbols=["A", "B"], pairs=[("A", "X")])
+    with pytest.raises(ParameterOutOfRange, match="Not a pair"):
+        rolling_correlation(np.ones((5, 2)), 5, symbols=["A", "B"], pairs=["AB"])  # type: ignore[list-item]
+    answer = rolling_correlation(np.ones((5, 2)), 2, symbols=["A", "B"])
+    assert answer.min_periods == 2
+    with pytest.raises(UnknownSymbol, match="'A, X'"):
+        answer.series("A", "X")
+    with pytest.raises(ParameterOutOfRange, match="Too many values"):
+        rolling_correlation(np.ones((6_000, 200)), 500, symbols=[f"S{each}" for each in range(200)])
 
 
 def test_no_rows_and_one_row_give_nothing_but_reasons() -> None:

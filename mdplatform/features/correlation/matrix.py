@@ -135,9 +135,11 @@ def _shrunk(values: Floats, pairs: Pairs, shrinkage: str) -> tuple[Floats, float
     if not len(known):
         return matrix, None
     estimate = scaled_identity if shrinkage == "ledoit_wolf" else constant_correlation
-    covariance, intensity = estimate(values[:, known])
-    deviations = np.sqrt(np.diagonal(covariance))
-    part = covariance / (deviations[:, None] * deviations[None, :])
+    size = np.abs(values[:, known]).max()  # so that no square is too large or too small for a double
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance, intensity = estimate(values[:, known] / size)
+        deviations = np.sqrt(np.diagonal(covariance))
+        part = covariance / (deviations[:, None] * deviations[None, :])
     pairwise.finish(part, np.zeros(len(known), np.bool_))
     matrix[np.ix_(known, known)] = part
     return matrix, intensity

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import InvalidTable
+from mdplatform.errors import InvalidTable, UnknownSymbol
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.time import from_us
@@ -47,11 +47,8 @@ class Panel:
         return Panel(self.symbols, self.values[start:stop], times)
 
     def index(self, symbol: str) -> int:
-        """Give the column of `symbol`. Raises `InvalidTable`."""
-        try:
-            return self.symbols.index(symbol)
-        except ValueError:
-            raise InvalidTable("Not in the panel", value=symbol, remedy=f"It has {_some(self.symbols)}") from None
+        """Give the column of `symbol`. Raises `UnknownSymbol`."""
+        return place_of(self.symbols, symbol)
 
     def time(self, row: int) -> datetime | None:
         """Give the open time of a row."""
@@ -74,15 +71,17 @@ def panel_of(given: PanelLike, symbols: Sequence[str] | None = None) -> Panel:
     A wide frame has a column of numbers for each symbol and, where known, `open_time`; a long frame has `symbol`,
     `open_time` and `log_return`, each pair of symbol and time once; an array is rows × symbols, with their names in
     `symbols`. With a frame or panel, `symbols` chooses columns. Null and NaN are missing. Raises `InvalidTable` for
-    anything else, for infinite numbers and such beyond 1e100, and where times do not ascend.
+    anything else, for infinite numbers and such beyond 1e100, and where times do not ascend; and `UnknownSymbol`.
     """
+    if symbols is not None:
+        symbols = [symbols] if isinstance(symbols, str) else [str(each) for each in symbols]
     if isinstance(given, Panel):
         panel = given
     elif isinstance(given, np.ndarray):
         return _checked(_of_array(given, symbols))
     elif isinstance(given, pl.DataFrame):
         panel = _of_long(given) if {"symbol", "open_time", "log_return"} <= set(given.columns) else _of_wide(given)
-    elif hasattr(given, "columns") and hasattr(given, "index"):
+    elif type(given).__module__.partition(".")[0] == "pandas" and hasattr(given, "columns"):
         panel = _of_pandas(given)
     else:
         raise InvalidTable("Not a panel of returns", value=type(given).__name__, remedy=f"Give {_WIDE}, or {_LONG}")
@@ -123,13 +122,13 @@ def levels(
     rows = _long_prices(prices, column)
     if timeframe is None and "timeframe" in rows.columns and rows["timeframe"].n_unique() == 1:
         timeframe = rows["timeframe"][0]
+    names = tuple(sorted(rows["symbol"].unique().to_list()))
+    opens = np.sort(rows["open_time"].unique().to_numpy()).astype(np.int64)
     rows = rows.select("symbol", "open_time", column).filter(pl.col(column).is_finite() & (pl.col(column) > 0)).unique()
     twice = rows.filter(pl.struct("symbol", "open_time").is_duplicated())
     if len(twice):
         at = twice.sort("symbol", "open_time").row(0)
         raise InvalidTable("Two prices for one time", value=f"{at[0]} at {from_us(at[1])}", remedy="Keep one of them")
-    names = tuple(sorted(rows["symbol"].unique().to_list()))
-    opens = np.sort(rows["open_time"].unique().to_numpy())
     if timeframe is not None and len(opens):
         length = Timeframe.parse(timeframe)
         off = [each for each in opens.tolist() if not length.is_aligned(each)]
@@ -137,8 +136,9 @@ def levels(
             raise InvalidTable(f"Not on the grid of {length}", value=str(from_us(off[0])), remedy="Leave that row out")
         opens = np.arange(opens[0], opens[-1] + 1, length.microseconds)
     values = np.full((len(opens), len(names)), np.nan)
-    columns = rows.select(pl.col("symbol").replace_strict(names, range(len(names)), return_dtype=pl.Int64)).to_series()
-    values[np.searchsorted(opens, rows["open_time"].to_numpy()), columns.to_numpy()] = rows[column].to_numpy()
+    if len(rows):
+        columns = np.searchsorted(np.array(names), rows["symbol"].to_numpy())
+        values[np.searchsorted(opens, rows["open_time"].to_numpy()), columns] = rows[column].to_numpy()
     return Panel(names, values, opens)
 
 
@@ -175,6 +175,8 @@ def _long_prices(prices: pl.DataFrame | Mapping[str, pl.DataFrame], column: str)
         raise InvalidTable("Not a table of prices", value=found, remedy=f"It needs symbol, open_time and {column}")
     if not prices[column].dtype.is_numeric():
         raise InvalidTable(f"Column {column} has no numbers", value=str(prices[column].dtype))
+    if prices["symbol"].null_count():
+        raise InvalidTable("A row without symbol", remedy="Give each row its own")
     return prices.with_columns(
         pl.col("symbol").cast(pl.String), _instants(prices["open_time"]), pl.col(column).cast(pl.Float64)
     )
@@ -270,5 +272,8 @@ def _checked(panel: Panel) -> Panel:
     return Panel(names, values, panel.open_time)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def place_of(symbols: Sequence[str], symbol: str) -> int:
+    """Give where `symbol` is among `symbols`. Raises `UnknownSymbol`."""
+    if symbol not in symbols:
+        raise UnknownSymbol(symbol, symbols)
+    return symbols.index(symbol)

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.features.correlation.nearest_psd import slack, smallest_eigenvalue
+from mdplatform.features.correlation.panels import place_of
 from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, STATUSES
 from mdplatform.features.talib_functions import Floats
 
@@ -59,7 +60,7 @@ class Correlations:
     def estimator(self) -> str:
         """Name all of how it was computed, as in `pearson, pairwise` or `exponential(half_life=96), pairwise`."""
         parts = [self.method if self.half_life is None else f"{self.method}(half_life={self.half_life:g})", self.sample]
-        if self.shrinkage is not None:
+        if self.shrinkage_intensity is not None:
             parts.append(f"{self.shrinkage}(intensity={self.shrinkage_intensity:.6g})")
         return ", ".join([*parts, "nearest_psd"] if self.repaired else parts)
 
@@ -83,8 +84,8 @@ class Correlations:
         return None if smallest is None else smallest >= -slack(len(self._known))
 
     def value(self, left: str, right: str) -> float | None:
-        """Give the correlation of two symbols, None where it is null."""
-        found = float(self.matrix[self.symbols.index(left), self.symbols.index(right)])
+        """Give the correlation of two symbols, None where it is null. Raises `UnknownSymbol`."""
+        found = float(self.matrix[place_of(self.symbols, left), place_of(self.symbols, right)])
         return None if np.isnan(found) else found
 
     def whole(self) -> Correlations:
@@ -97,8 +98,8 @@ class Correlations:
         return self.of([self.symbols[at] for at in kept])
 
     def of(self, symbols: list[str] | tuple[str, ...]) -> Correlations:
-        """Give the same of some symbols, in that order."""
-        kept = [self.symbols.index(each) for each in symbols]
+        """Give the same of some symbols, in that order. Raises `UnknownSymbol`."""
+        kept = [place_of(self.symbols, each) for each in symbols]
         places = np.ix_(kept, kept)
         return replace(
             self, symbols=tuple(symbols), matrix=self.matrix[places], observations=np.array(self.observations[places])

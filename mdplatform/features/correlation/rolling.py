@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import ParameterOutOfRange
+from mdplatform.errors import ParameterOutOfRange, UnknownSymbol
 from mdplatform.features.correlation.matrix import LEAST_PERIODS, check_least, correlation_matrix
 from mdplatform.features.correlation.panels import Panel, PanelLike, panel_of
 from mdplatform.features.correlation.result import Correlations
@@ -55,8 +55,10 @@ class RollingCorrelations:
     open_time: NDArray[np.int64] | None = None
 
     def series(self, left: str, right: str) -> Floats:
-        """Give the values of one pair, a number for each of `rows`."""
+        """Give the values of one pair, a number for each of `rows`. Raises `UnknownSymbol` if it was not asked for."""
         pair = (left, right) if (left, right) in self.pairs else (right, left)
+        if pair not in self.pairs:
+            raise UnknownSymbol(f"{left}, {right}", [", ".join(each) for each in self.pairs])
         found: Floats = self.values[:, self.pairs.index(pair)]
         return found
 
@@ -104,15 +106,16 @@ def rolling_correlation(
     pairs: Iterable[tuple[str, str]] | None = None,
     symbols: Sequence[str] | None = None,
     method: str = "pearson",
-    min_periods: int = LEAST_PERIODS,
+    min_periods: int | None = None,
 ) -> RollingCorrelations:
     """Give the correlation of pairs (all, unless named) over the last `window` rows, at every `step`-th row.
 
     The last row of the panel is always among them. Rows in which either series is missing are left out of a window;
-    with fewer than `min_periods` others it is null. Rows near the start see as many as there are. `method` is `pearson`
-    or `spearman`. Raises `InvalidTable` and `ParameterOutOfRange`.
+    with fewer than `min_periods` others (3, or a shorter window's length) it is null. Rows near the start see as many
+    as there are. `method` is `pearson` or `spearman`. Raises `InvalidTable`, `UnknownSymbol` and `ParameterOutOfRange`.
     """
     check_window(window)
+    min_periods = min(LEAST_PERIODS, window) if min_periods is None else min_periods
     check_least(min_periods, most=window)
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
         raise ParameterOutOfRange("step of a rolling window", value=step, remedy="Allowed: an integer from 1")
@@ -121,7 +124,7 @@ def rolling_correlation(
             "Unknown method of a rolling correlation", value=method, remedy="Allowed: pearson, spearman"
         )
     panel = panel_of(returns, symbols)
-    wanted = tuple(combinations(panel.symbols, 2)) if pairs is None else tuple((a, b) for a, b in pairs)
+    wanted = tuple(combinations(panel.symbols, 2)) if pairs is None else tuple(map(_pair, pairs))
     places = np.array([(panel.index(a), panel.index(b)) for a, b in wanted], np.int64).reshape(-1, 2)
     rows = np.arange((len(panel) - 1) % step, len(panel), step) if len(panel) else np.empty(0, np.int64)
     shape = (len(rows), len(wanted))
@@ -162,6 +165,12 @@ def matrices(panel: Panel, window: int, rows: Iterable[int], **options: object) 
     for row in rows:
         part = panel.rows(max(0, row + 1 - window), row + 1)
         yield replace(correlation_matrix(part, **options), rows=window)  # type: ignore[arg-type]
+
+
+def _pair(given: tuple[str, str]) -> tuple[str, str]:
+    if isinstance(given, str) or len(given) != 2:
+        raise ParameterOutOfRange("Not a pair of symbols", value=given, remedy="Write it as ('BTCUSDT', 'ETHUSDT')")
+    return given[0], given[1]
 
 
 def check_window(window: object) -> None:
