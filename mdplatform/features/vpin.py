@@ -44,7 +44,7 @@ def _vpin_after(
         while taken < counts[row]:
             left = quantity[taken]
             while left > 0:
-                room = bucket_volume - bought - sold
+                room = bucket_volume - (bought + sold)  # the same whichever side is which
                 part = min(left, room)
                 if is_buy[taken]:
                     bought += part
