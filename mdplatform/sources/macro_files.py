@@ -206,5 +206,6 @@ def _note(path: Path, observed_at: datetime, lag_days: int | None) -> str:
             "not before. --lag-days states how long after its date a value is published"
         )
     return (
-        f"{path.name}: it has no vintages; its values are today's, taken as published {lag_days} days after their dates"
+        f"{path.name}: it has no vintages; its values are those of {observed_at:%Y-%m-%d}, taken as published "
+        f"{lag_days} days after their dates"
     )
