@@ -21,9 +21,10 @@ from mdplatform.assets.technical_indicators import CATALOGUE, of_month, same_but
 from mdplatform.errors import NoData
 from mdplatform.features.composites import Composite, newest, standing_composites
 from mdplatform.features.data import grid_of
+from mdplatform.features.graph import load_from
 from mdplatform.features.guard import REASONS, STATUSES
 from mdplatform.features.kinds import Need
-from mdplatform.features.kinds.composite import ENGINE, load_from
+from mdplatform.features.kinds.composite import ENGINE
 from mdplatform.features.panel import evaluate_on, reads
 from mdplatform.features.registry import engine
 from mdplatform.lake import Lake
@@ -166,7 +167,7 @@ def inputs_of(lake: Lake, key: str) -> str:
     composites = composites_of(lake, symbol)
     parts: dict[str, str] = {}
     for timeframe in CATALOGUE.timeframes:
-        first = min((load_from(each.spec, timeframe, start) for each in composites), default=start)
+        first = load_from([each.spec for each in composites], timeframe, start)
         for need in sorted({need for each in composites for need in _needs(each, symbol)}):
             parts[f"{timeframe} {need.dataset} {need.key}"] = _version(lake, need, timeframe, first, end)
     if any(parts.values()):

@@ -189,11 +189,16 @@ def same_but_for_rounding(held: pl.DataFrame, frame: pl.DataFrame) -> bool:
         return False
     both = pl.concat([frame.select(numbers), held.select(pl.col(numbers).name.suffix(" held"))], how="horizontal")
     apart = [
-        ((pl.col(name) - pl.col(f"{name} held")).abs() > _ROUNDING * pl.col(name).abs()).any()
+        ((pl.col(name) - pl.col(f"{name} held")).abs() > _ROUNDING * _size(name)).any()
         | (pl.col(name).is_null() != pl.col(f"{name} held").is_null()).any()
         for name in numbers
     ]
     return not both.select(pl.any_horizontal(apart)).item()
+
+
+def _size(name: str) -> pl.Expr:
+    """The size of a value by which its rounding is judged: its own, or where it is next to nothing the usual one."""
+    return pl.max_horizontal(pl.col(name).abs(), pl.col(name).abs().median())
 
 
 def of_month(frame: pl.DataFrame, month: str) -> pl.DataFrame:

@@ -6,6 +6,7 @@ Importing this does not import the indicator library; the first computation does
 
 from mdplatform.features.book import book_features
 from mdplatform.features.catalogue import Catalogue, standing_catalogue
+from mdplatform.features.composites import Composite, register_composite
 from mdplatform.features.compute import Evaluation, compute, evaluate
 from mdplatform.features.correlation.beta import beta_to
 from mdplatform.features.correlation.clusters import Clusters, SpanningTree, clusters, spanning_tree
@@ -31,6 +32,7 @@ __all__ = [
     "ALIASES",
     "Catalogue",
     "Clusters",
+    "Composite",
     "Correlations",
     "Data",
     "Evaluation",
@@ -73,6 +75,7 @@ __all__ = [
     "log_returns",
     "order_flow",
     "parse_feature",
+    "register_composite",
     "repaired",
     "rolling_correlation",
     "spanning_tree",

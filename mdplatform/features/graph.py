@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mdplatform.features.anchors import start_of
+from mdplatform.features.formula.program import compiled
 from mdplatform.features.parse import FeatureLike, parse_feature
-from mdplatform.features.spec import FeatureSpec
+from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.timeframe import DAY_US, Timeframe
 
 _LONGEST_ANCHOR_DAYS = {"day": 1, "week": 7, "month": 31, "year": 366}
@@ -41,9 +42,13 @@ def extra_rows(features: Iterable[FeatureLike], timeframe: Timeframe | str) -> i
     >>> extra_rows(["RSI", "SMA(200)"], "15m"), extra_rows(["OBV(anchor=week)"], "1d")
     (387, 7)
     """
-    length = Timeframe.parse(timeframe).microseconds
+    frame = Timeframe.parse(timeframe)
+    length = frame.microseconds
     needed = [0]
     for spec in map(parse_feature, features):
+        if spec.name == FORMULA:
+            needed.append(_rows_of_formula(spec, frame))
+            continue
         anchored = 0 if spec.anchor is None else -(-_LONGEST_ANCHOR_DAYS[spec.anchor] * DAY_US // length)
         needed.append(spec.lookback + spec.settle + anchored)
     return max(needed)
@@ -61,6 +66,31 @@ def load_from(features: Iterable[FeatureLike], timeframe: Timeframe | str, start
     first = frame.floor(start)
     earliest = first
     for spec in map(parse_feature, features):
+        if spec.name == FORMULA:
+            earliest = min(earliest, _load_from_for_formula(spec, frame, first))
+            continue
         origin = first if spec.anchor is None else frame.ceil(start_of(first, spec.anchor))
         earliest = min(earliest, origin - (spec.lookback + spec.settle) * frame.microseconds)
+    return earliest
+
+
+def _rows_of_formula(spec: FeatureSpec, frame: Timeframe) -> int:
+    """Add up the rows of `frame` along a formula: its own windows, and the features within, of whatever timeframe."""
+    program = compiled(str(spec))
+    within = 0
+    for each in program.features:
+        own = each.timeframe or frame
+        joined = own.microseconds if own is not frame else 0  # its newest row may have closed so long ago
+        within = max(within, extra_rows([each.at(None)], own) * own.microseconds + joined)
+    return program.rows - (-within // frame.microseconds)
+
+
+def _load_from_for_formula(spec: FeatureSpec, frame: Timeframe, first: int) -> int:
+    program = compiled(str(spec))
+    first -= program.rows * frame.microseconds
+    earliest = first
+    for each in program.features:
+        own = each.timeframe or frame
+        begins = first if own is frame else own.floor(first) - own.microseconds
+        earliest = min(earliest, load_from([each.at(None)], own, begins))
     return earliest

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.features import graph
 from mdplatform.features.bar_arrays import read_bars
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
@@ -76,27 +75,6 @@ def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Nee
     from mdplatform.features.panel import reads as read_by
 
     return read_by(compiled(str(spec)).features, symbol, timeframe) | {Need("bars", symbol)}
-
-
-def load_from(spec: FeatureSpec, timeframe: Timeframe, start: int) -> int:
-    """Give the instant (microseconds) from which on bars matter to the values of `spec` from `start` on.
-
-    `spec` may be of any kind; of those that do not come from bars only the grid's own rows count.
-    """
-    earliest = start
-    waiting = [(spec, timeframe, start)]
-    while waiting:
-        each, own, first = waiting.pop()
-        own = each.timeframe or own
-        first = own.floor(first) - (own is not timeframe) * own.microseconds
-        if each.name == FORMULA:
-            program = compiled(str(each))
-            first -= program.rows * own.microseconds
-            waiting += [(part, own, first) for part in program.features]
-        else:
-            first = graph.load_from([each], own, first)
-        earliest = min(earliest, first)
-    return earliest
 
 
 def _at_least(rows: int, fewest: int) -> int:

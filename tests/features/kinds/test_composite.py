@@ -11,13 +11,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mdplatform.errors import InvalidBars, InvalidFeature, InvalidFormula, UnknownSymbol
-from mdplatform.features import TableData, Truncated, compute, evaluate, frame, parse_feature, talib_functions
+from mdplatform.features import (
+    TableData,
+    Truncated,
+    compute,
+    evaluate,
+    extra_rows,
+    frame,
+    load_from,
+    parse_feature,
+    talib_functions,
+)
 from mdplatform.features.data import grid_of
 from mdplatform.features.formula.program import compiled
 from mdplatform.features.kinds import Need
 from mdplatform.features.panel import evaluate_on, reads
 from mdplatform.market.bars import BAR_SCHEMA
-from mdplatform.market.time import to_us
+from mdplatform.market.time import from_us, to_us
 from mdplatform.market.timeframe import Timeframe
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
@@ -296,3 +306,30 @@ def test_scale_of_prices_does_not_matter_to_what_has_no_unit(data: st.DataObject
     scaled = bars.with_columns(pl.col("open", "high", "low", "close") * factor)
     one, other = (compute(each, text).column(1).to_numpy(zero_copy_only=False) for each in (bars, scaled))
     np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_what_is_loaded_for_a_formula_is_enough_for_the_same_values() -> None:
+    for text in (
+        "RSI@1h - RSI",
+        "lag(EMA(close,5)@4h, 3)",
+        "zscore(RSI, 30)",
+        "VWAP(anchor=day)*1",
+        "(close-lag(close,2))@1h",
+    ):
+        spec = parse_feature(text)
+        first = 1_100
+        start = to_us(BEGIN) + first * Timeframe.M15.microseconds
+        begins = load_from([spec.at(None)], spec.timeframe or "15m", start)
+        begins = begins if spec.timeframe is None else begins - spec.timeframe.microseconds
+        cut = DATA.bars_of["ETHUSDT"].filter(pl.col("open_time").dt.epoch("us") >= begins)
+        part = frame("ETHUSDT", spec, "15m", from_us(start), data=TableData({"ETHUSDT": cut})).to_series(3)
+        whole = frame("ETHUSDT", spec, "15m", from_us(start), data=DATA).to_series(3)
+        np.testing.assert_allclose(part, whole, rtol=1e-9, atol=1e-9, err_msg=text)
+        assert part.null_count() == 0
+
+
+def test_extra_rows_count_rows_of_the_timeframe_asked_for() -> None:
+    rsi = parse_feature("RSI")
+    assert extra_rows(["lag(RSI, 5)*1"], "15m") == 5 + rsi.lookback + rsi.settle
+    assert extra_rows(["RSI@1h*1"], "15m") == 4 * (rsi.lookback + rsi.settle) + 4
+    assert extra_rows(["VWAP(anchor=day)*1"], "1h") == 24
