@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from mdplatform.assets.correlation_matrix import ASSET, SCHEMA, check_months, inputs_of, returns_of
+from mdplatform.assets.correlation_matrix import ASSET, SCHEMA, check_months, inputs_of, matrices_of, returns_of
 from mdplatform.assets.following import INPUTS
 from mdplatform.assets.plots import heat_map
 from mdplatform.errors import MaterializationFailed
@@ -24,11 +26,23 @@ from mdplatform.settings import Settings
 FOUR_WEEKS = timedelta(days=28)
 
 
+@pytest.fixture(scope="module")
+def made_once(taken_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the panels and matrices of two months, to be copied and never written."""
+    home = tmp_path_factory.mktemp("correlated") / "home"
+    shutil.copytree(taken_in, home, ignore=shutil.ignore_patterns("valkey"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MDPLATFORM_HOME", str(home))
+        settings = Settings.load()
+        with Runs(settings) as runs:
+            runs.materialize(["returns_panel", ASSET], {"BTCUSDT": ["2025-01", "2025-02"]})
+    return settings.lake_dir
+
+
 @pytest.fixture
-def made(runs: Runs, market: Settings) -> Lake:
-    """A lake with the panels and matrices of two months."""
-    runs.materialize(["returns_panel", ASSET], {"BTCUSDT": ["2025-01", "2025-02"]})
-    return Lake(market.lake_dir)
+def made(made_once: Path, tmp_path: Path) -> Lake:
+    """A lake of the test's own with the panels and matrices of two months."""
+    return Lake(shutil.copytree(made_once, tmp_path / "lake"))
 
 
 def test_each_day_has_the_correlation_of_the_four_weeks_that_end_with_it(made: Lake) -> None:
@@ -79,18 +93,30 @@ def test_a_materialization_records_eigenvalues_the_order_of_clusters_and_a_heat_
     assert partition.header.notes["is_psd"] == dict.fromkeys(("15m", "1h", "4h", "1d"), True)
 
 
-def test_the_same_month_again_is_the_same_version(made: Lake, runs: Runs) -> None:
-    before = made.frames(ASSET).partition("2025-02")
-    runs.materialize([ASSET], {"BTCUSDT": ["2025-02"]})
-    after = made.frames(ASSET).partition("2025-02")
-    assert before is not None
-    assert after is not None
-    assert after.header.data_version == before.header.data_version
+def test_the_same_month_again_is_the_same_version(runs: Runs, market: Settings) -> None:
+    versions = []
+    for assets in (["returns_panel", ASSET], [ASSET]):
+        runs.materialize(assets, {"BTCUSDT": ["2025-02"]})
+        partition = Lake(market.lake_dir).frames(ASSET).partition("2025-02")
+        assert partition is not None
+        versions.append(partition.header.data_version)
+    assert versions[0] == versions[1]
 
 
 def test_a_month_without_returns_fails_and_says_what_to_do(runs: Runs) -> None:
     with pytest.raises(MaterializationFailed, match=r"No returns of any symbol in 2024-03.*returns_panel"):
         runs.materialize([ASSET], {"BTCUSDT": ["2024-03"]})
+
+
+def test_a_month_of_which_no_day_has_ended_is_empty_and_says_so(made: Lake) -> None:
+    panel = made.frames("returns_panel").partition("2025-02")
+    assert panel is not None
+    hours = {"1h": panel.read("1h").filter(pl.col("open_time") < datetime(2025, 2, 1, 5, tzinfo=UTC))}
+    write_partition(made.frames("returns_panel").path("2025-02"), hours)
+    frames, newest = matrices_of(made, "2025-02")
+    assert (newest, {each.value: len(rows) for each, rows in frames.items()}) == ({}, {"1h": 0})
+    made.frames(ASSET).write("2025-02", frames, {})
+    assert all(each.passed for each in check_months(made, ["2025-02"]))
 
 
 def test_a_month_depends_on_its_panel_and_the_one_before_alone(made: Lake) -> None:
