@@ -315,3 +315,39 @@ def test_an_ingest_that_is_killed_leaves_whole_files_and_the_next_one_completes(
     assert found["trade_id"].to_list() == list(range(days * per_day))
     assert found["revision"].max() == 0
     assert store.waiting() == []
+
+
+# -- materialize ------------------------------------------------------------------------------------------------------
+
+
+def test_materialize_takes_days_months_symbols_and_series_and_defaults_to_what_has_inputs(
+    run: Run, tmp_path: Path
+) -> None:
+    run("ingest", dump(tmp_path, [row(number, AT + number * DAY) for number in range(4)]), "--as", "trades")
+    assert "trades: 4 partitions, 4 rows" in run("materialize", "trades").out
+    assert "trades: 2 partitions" in run("materialize", "trades", "--from", "2025-01-02", "--to", "2025-01-03").out
+    assert "trades: 1 partitions" in run("materialize", "trades", "--from", "2025-01-04", "--to", "2025-01").out
+    ended = run("materialize", "trades", "bars", "--symbols", "BTCUSDT")
+    assert "trades: 4 partitions" in ended.out
+    assert "nothing to materialize bars from" in ended.err
+
+
+WRONG_WISHES = [
+    (["trades", "--from", "2025-02"], "nothing to materialize trades from"),
+    (["depth"], "nothing to materialize depth from"),
+    (["trades", "--from", "2025-01-04", "--to", "2025-01-03"], "is after"),
+    (["trades", "--from", "2025-01-04", "--to", "2024-12"], "is after"),
+    (["trades", "--from", "2025-01-32"], "YYYY-MM-DD"),
+    (["trades", "--symbols", "BTCUSD"], "Known: BTCUSDT"),
+    (["macro_series", "--series", "CPIAUCSL"], "No series is known yet"),
+    (["tradess"], "trades"),
+]
+
+
+def test_a_wrong_wish_to_materialize_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    run("ingest", dump(tmp_path, [row(1)]), "--as", "trades")
+    for arguments, said in WRONG_WISHES:
+        ended = run("materialize", *arguments)
+        assert ended.status != 0
+        assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.err).split())
+        assert "Traceback" not in ended.err

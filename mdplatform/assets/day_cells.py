@@ -97,7 +97,8 @@ def _broken(dataset: Dataset, rows: pl.DataFrame, cell: DayCell) -> dict[str, in
     early = pl.col("available_at") < time
     disordered = (time < time.shift()) | ~time.is_between(start, end, closed="left") | early
     counts = {"order": int(rows.select(disordered.fill_null(False).sum()).item()), "duplicates": 0}
-    if rows["revision"].max() or rows.select(pl.struct(dataset.unique).n_unique()).item() < rows.height:
+    distinct = rows.select(dataset.unique).unique().height if rows["revision"].max() == 0 else 0
+    if distinct < rows.height:
         expected = pl.col("revision").rank("ordinal").over(dataset.unique) - 1
         counts["duplicates"] = int(rows.select((pl.col("revision") != expected).sum()).item())
     return counts

@@ -121,7 +121,8 @@ def write_partition(
         days = _hashed_days(frame, time_column, hashed_by_day) if hashed_by_day else {}
         placed[name] = Group(len(frame), list(range(number, number + len(bounds))), bounds, version, days)
         number += len(bounds)
-    header = Header(_content_hash(tables), placed, dict(notes or {}))
+    alone = next(iter(placed.values())).data_version if len(placed) == 1 else ""  # the hash of the whole, then
+    header = Header(alone or _content_hash(tables), placed, dict(notes or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     _clean_up(path)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
