@@ -26,7 +26,7 @@ from mdplatform.serving.reader import Reader
 from mdplatform.settings import Settings
 from mdplatform.strategy import AsyncFeatureReader, FeatureReader
 
-from ..features.kinds import world
+from ..features.kinds import tried, world
 
 SYMBOL = world.SYMBOL
 ELSEWHERE = [
@@ -62,7 +62,7 @@ def table(result) -> pl.DataFrame:
 
 
 def test_what_is_served_is_the_frame_to_the_bit_for_every_kind(reader: Reader, lake: Lake, settings: Settings) -> None:
-    features = [*world.features(), *map(parse_feature, ["RSI", "OBV", "MACD_HISTOGRAM", "VWAP", *ELSEWHERE])]
+    features = [*tried.features(), *map(parse_feature, ["RSI", "OBV", "MACD_HISTOGRAM", "VWAP", *ELSEWHERE])]
     newest = lake.bars.tail(SYMBOL, Timeframe.M15, settings.window_rows)
     start = newest["open_time"][0]
     made = frame(SYMBOL, features, "15m", start, data=LakeData(lake), ages=True, statuses=True)
@@ -88,7 +88,7 @@ def test_what_is_served_is_the_frame_to_the_bit_for_every_kind(reader: Reader, l
 
 def test_the_newest_row_is_that_of_a_frame_that_ends_now(reader: Reader, lake: Lake) -> None:
     """To 1e-9, whatever row the frame begins with."""
-    features = [*world.features(), *map(parse_feature, ["RSI", "OBV", *ELSEWHERE])]
+    features = [*tried.features(), *map(parse_feature, ["RSI", "OBV", *ELSEWHERE])]
     made = frame(
         SYMBOL, features, "15m", from_us(world.END) - timedelta(days=2), from_us(world.END), data=LakeData(lake)
     )

@@ -18,11 +18,11 @@ from mdplatform.features.kinds import KINDS, kind
 from mdplatform.features.panel import evaluate_on, frame, reads
 from mdplatform.market.timeframe import Timeframe
 
-from . import world
+from . import tried, world
 
-FEATURES = world.features()
-PRESENT = [each for each in FEATURES if not world.is_hindsight(each)]
-HINDSIGHT = [each for each in FEATURES if world.is_hindsight(each)]
+FEATURES = tried.features()
+PRESENT = [each for each in FEATURES if not tried.is_hindsight(each)]
+HINDSIGHT = [each for each in FEATURES if tried.is_hindsight(each)]
 GRID = world.grid()
 _WHOLE: dict[FeatureSpec, Values] = {}
 
@@ -69,7 +69,7 @@ def cuts() -> list[int]:
 def test_the_world_gives_every_feature_some_values(feature: FeatureSpec) -> None:
     values = whole(feature)
     named = {STATUSES[each]: int(count) for each, count in np.stack(np.unique(values.statuses, return_counts=True)).T}
-    assert (values.statuses <= UNSETTLED).sum() >= 20, f"only {named}: give it parameters in `world.GIVEN`"
+    assert (values.statuses <= UNSETTLED).sum() >= 20, f"only {named}: give it parameters in `tried.GIVEN`"
 
 
 def test_every_row_has_a_value_or_a_reason(feature: FeatureSpec) -> None:
@@ -231,7 +231,7 @@ def test_what_is_told_in_hindsight_is_found_to_look_ahead(hindsight: FeatureSpec
         got = evaluate_on(rows(0, cut + 1), [hindsight], known)[hindsight].outputs[0]
         if not np.allclose(got, wanted[: cut + 1], rtol=1e-9, equal_nan=True):
             return
-    pytest.fail("it does not look ahead here: it need not be excepted in `world`")
+    pytest.fail("it does not look ahead here: it need not be excepted in `tried`")
 
 
 def test_frames_of_all_features_have_a_column_for_each(feature: FeatureSpec) -> None:

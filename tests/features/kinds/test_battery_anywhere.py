@@ -13,9 +13,9 @@ from mdplatform.features import FeatureSpec, Grid, Truncated, Values
 from mdplatform.features.guard import STATUSES
 from mdplatform.features.panel import evaluate_on
 
-from . import world
+from . import tried, world
 
-PRESENT = [each for each in world.features() if not world.is_hindsight(each)]
+PRESENT = [each for each in tried.features() if not tried.is_hindsight(each)]
 
 
 @cache

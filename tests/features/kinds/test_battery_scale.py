@@ -8,7 +8,7 @@ import pytest
 from mdplatform.features import FeatureSpec, parse_feature
 from mdplatform.features.panel import evaluate_on
 
-from . import world
+from . import tried, world
 
 LAWS = {
     "AMIHUD": (-1, -1),
@@ -35,7 +35,7 @@ IN_PRICE = ("row_size",)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    metafunc.parametrize("feature", world.features(), ids=str)
+    metafunc.parametrize("feature", tried.features(), ids=str)
 
 
 def test_values_scale_with_price_and_with_amounts_as_their_units_do(feature: FeatureSpec) -> None:

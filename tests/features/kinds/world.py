@@ -7,9 +7,6 @@ Twelve days from Monday 2025-01-27 on, so that a week and a month end in it:
 - six hours of one symbol's order book: two snapshots, and diffs of which one is lost;
 - scored texts since three weeks before, with syndicated copies, about the market and about symbols;
 - a monthly macro series whose values are revised and one that is published each day, with a value that is missing.
-
-`features()` gives each function that the kinds declare, with the parameters below. A new function whose parameters
-are required, or that has no value in this world by its defaults, must be told there what to take.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -28,10 +25,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mdplatform.features import FeatureSpec, Grid, TableData, parse_feature
+from mdplatform.features import Grid, TableData
 from mdplatform.features.data import grid_of
-from mdplatform.features.definition import Definition
-from mdplatform.features.kinds import declared
 from mdplatform.lake import Lake
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT, RAW_SCHEMA
 from mdplatform.market.dataset import Dataset
@@ -57,69 +52,6 @@ OUTAGES = {
     "ETHUSDT": (BEGIN + 10 * DAY_US + 3 * HOUR_US, BEGIN + 10 * DAY_US + 3 * HOUR_US + 5 * MINUTE_US),
 }
 _PRICES = {"ADAUSDT": 40.0, "BTCUSDT": 100.0, "ETHUSDT": 60.0}
-
-SAMPLES: Mapping[str, Any] = {
-    "provider": "news",
-    "series": "CPIAUCSL",
-    "series_id": "CPIAUCSL",
-    "row_size": 0.25,
-    "reference": "ETHUSDT",
-    "other": "ETHUSDT",
-}
-"""What stands for a required parameter, by its name."""
-
-GIVEN: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "SENTIMENT_RETURN_CORRELATION": ({"window": 60, "min_periods": 10},),
-    "VOLUME_PROFILE": ({"row_size": 0.25}, {}),
-    "ROLLING_VOLUME_PROFILE": ({"row_size": 0.25}, {}),
-    "MACRO": ({}, {"series": "DGS10", "max_staleness_days": 2}),
-    "MACRO_RETURN_CORRELATION": ({"series": "DGS10", "window": 250, "min_periods": 10, "periods": 12},),
-    "MACRO_YOY": ({}, {"series": "DGS10"}),
-    "MACRO_ZSCORE": ({}, {"series": "DGS10", "periods": 30}),
-}
-"""Parameters with which a function is tried, by the function's name, where its defaults do not do or do too little."""
-
-
-FORMULAS = (
-    "(RSI - 50) * 0.6 + (MACD_HISTOGRAM / PRICE_STD) * 0.4",
-    "EMA(close, 20) / EMA(close, 50) - 1",
-    "RSI@1h - RSI",
-    "close / close@ETHUSDT",
-    "zscore(log(close / lag(close, 3)), 20)",
-    "where(DELTA > 0, SENTIMENT(provider=news), MACRO(series=CPIAUCSL) / 300)",
-)
-"""What the kind of formulas is tried with."""
-
-
-def is_hindsight(feature: FeatureSpec) -> bool:
-    """Tell of a feature that shows on purpose what was known later: it is held to all laws but that of time."""
-    return feature.arguments.get("mode") == "latest"
-
-
-def features() -> list[FeatureSpec]:
-    """Every function that the kinds declare, with each set of parameters that it is tried with, and other choices."""
-    return list(dict.fromkeys(spec for each in declared().values() for spec in _tried(each)))
-
-
-def _tried(definition: Definition) -> Iterator[FeatureSpec]:
-    if definition.name == "FORMULA":
-        yield from map(parse_feature, FORMULAS)
-        return
-    tried = [{**_required(definition), **given} for given in GIVEN.get(definition.name, ({},))]
-    for given in tried:
-        yield parse_feature({"name": definition.name, "parameters": given})
-    base = tried[0]
-    for parameter in definition.parameters:
-        for choice in parameter.choices if parameter.kind == "choice" else ():
-            if choice != base.get(parameter.name, parameter.default):
-                yield parse_feature({"name": definition.name, "parameters": {**base, parameter.name: choice}})
-
-
-def _required(definition: Definition) -> dict[str, Any]:
-    unknown = [name for name in definition.required if name not in SAMPLES]
-    if unknown:
-        raise LookupError(f"{definition.name} requires {unknown}: say in `SAMPLES` of {__name__} what to take for it")
-    return {name: SAMPLES[name] for name in definition.required}
 
 
 def grid(timeframe: str = "15m", first: int = 0, last: int | None = None, symbol: str = SYMBOL) -> Grid:
