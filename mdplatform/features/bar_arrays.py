@@ -41,6 +41,14 @@ class BarArrays:
             if not finite.all():
                 self._unusable[name] = ~finite
 
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether no row is missing, and none lies off the grid of the first."""
+        rows = len(self.open_time)
+        if self.step is None:
+            return False
+        return rows < 2 or int(self.open_time[-1] - self.open_time[0]) == self.step * (rows - 1)
+
     def holes(self, inputs: Iterable[str], anchor: str | None) -> Holes:
         """Give the segments without a hole in `inputs`, cut at each anchor where there is one."""
         broken = frozenset(name for name in inputs if name in self._unusable)

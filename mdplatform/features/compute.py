@@ -5,8 +5,9 @@
 3. `guard.py` cuts the rows into segments without a hole; `talib_functions.py` computes each segment.
 4. `degenerate.py` finds the values that the library makes up; every row gets a status, and a value or none.
 
-Where features of other kinds are among them, formulas say, all are computed by their kinds (`panel.py`) from the bars,
-as long as those are all that they need (`bars_alone.py`).
+Formulas of indicators and columns run over what was computed so. Where there are features of other kinds or places, or
+formulas over bars of which some are missing, all are computed by their kinds (`panel.py`) from the bars, as long as
+those are all that they need (`bars_alone.py`).
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidFeature, UnknownFeature
-from mdplatform.features.bar_arrays import BarsLike, read_bars
+from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
 from mdplatform.features.bars_alone import bars_alone
+from mdplatform.features.formula.program import Program, compiled
 from mdplatform.features.graph import computations, inputs_of
-from mdplatform.features.guard import STATUSES, UNSETTLED
+from mdplatform.features.guard import SETTLED, STATUSES, UNSETTLED
 from mdplatform.features.indicators import evaluate_one
 from mdplatform.features.kinds import INDICATORS
 from mdplatform.features.panel import evaluate_on
 from mdplatform.features.parse import FeatureLike, parse_feature
-from mdplatform.features.spec import FeatureSpec
+from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
@@ -119,19 +121,52 @@ def evaluate(
     """
     given = [features] if isinstance(features, str | Mapping | FeatureSpec) else features
     specs = tuple(dict.fromkeys(parse_feature(each) for each in given))
-    if any(spec.symbol is not None or spec.definition.kind != INDICATORS for spec in specs):
+    formulas = {spec: compiled(str(spec)) for spec in specs if spec.name == FORMULA}
+    plain = [spec for spec in specs if spec not in formulas]
+    plain += [each for program in formulas.values() for each in program.features]
+    if not all(_is_plain(spec) for spec in plain) or (formulas and any(spec.place for spec in (*specs, *plain))):
         return _evaluate_any(bars, specs, timeframe)
-    arrays = read_bars(bars, _timeframe(specs, timeframe), inputs_of(specs))
+    columns = [name for program in formulas.values() for name in program.bar_columns]
+    arrays = read_bars(bars, _timeframe(specs, timeframe), (*inputs_of(plain), *columns))
+    if formulas and not arrays.is_contiguous:
+        return _evaluate_any(bars, specs, timeframe)
     values: dict[str, Floats] = {}
     statuses: dict[str, NDArray[np.int8]] = {}
-    computed = {whole: evaluate_one(whole, arrays) for whole in computations(specs)}
+    computed = {whole: evaluate_one(whole, arrays) for whole in computations(plain)}
     for spec in specs:
+        if spec in formulas:
+            inputs = _inputs_of(formulas[spec], arrays, computed)
+            values[spec.columns[0]], statuses[spec.canonical] = formulas[spec].columns(inputs)
+            continue
         outputs, status = computed[spec.whole]
         places = [spec.definition.outputs.index(each) for each in spec.outputs]
         values.update(zip(spec.columns, (outputs[place] for place in places), strict=True))
         statuses[spec.canonical] = status
     feature_of = {column: spec.canonical for spec in specs for column in spec.columns}
     return Evaluation(arrays.open_time, specs, values, statuses, feature_of)
+
+
+def _is_plain(spec: FeatureSpec) -> bool:
+    """Tell whether a feature is an indicator of the bars themselves."""
+    return spec.symbol is None and spec.name != FORMULA and spec.definition.kind == INDICATORS
+
+
+def _inputs_of(
+    program: Program, arrays: BarArrays, computed: Mapping[FeatureSpec, tuple[list[Floats], NDArray[np.int8]]]
+) -> dict[str, tuple[Floats, NDArray[np.int8]]]:
+    """Give the columns of a formula, and its features as they were computed."""
+    inputs: dict[str, tuple[Floats, NDArray[np.int8]]] = {}
+    for name in program.bar_columns:
+        values, outside = arrays.columns[name], arrays.holes([name], None).outside
+        if outside is None:
+            inputs[name] = values, np.zeros(len(values), np.int8)
+        else:
+            inputs[name] = np.where(outside == SETTLED, values, np.nan), outside
+    names = (name for name in program.inputs if name not in program.bar_columns)
+    for name, spec in zip(names, program.features, strict=True):
+        outputs, status = computed[spec.whole]
+        inputs[name] = outputs[spec.definition.outputs.index(spec.outputs[0])], status
+    return inputs
 
 
 def _evaluate_any(bars: BarsLike, specs: tuple[FeatureSpec, ...], timeframe: Timeframe | str | None) -> Evaluation:

@@ -333,3 +333,25 @@ def test_extra_rows_count_rows_of_the_timeframe_asked_for() -> None:
     assert extra_rows(["lag(RSI, 5)*1"], "15m") == 5 + rsi.lookback + rsi.settle
     assert extra_rows(["RSI@1h*1"], "15m") == 4 * (rsi.lookback + rsi.settle) + 4
     assert extra_rows(["VWAP(anchor=day)*1"], "1h") == 24
+
+
+def test_the_short_way_over_whole_bars_gives_what_the_kinds_give() -> None:
+    random = np.random.default_rng(9)
+    bars = DATA.bars_of["BTCUSDT"].with_columns(
+        pl.when(pl.Series(random.random(ROWS) > 0.01)).then("volume").alias("volume")
+    )
+    texts = [
+        "RSI",
+        "zscore(volume, 5) + RSI",
+        "MACD_HISTOGRAM / PRICE_STD",
+        "lag(volume, 2) * close",
+        "close",
+        "volume",
+    ]
+    got = evaluate(bars, texts).frame()
+    wanted = frame("BTCUSDT", texts, "15m", data=TableData({"BTCUSDT": bars}), statuses=True)
+    for name in got.columns[1:]:
+        if name.endswith(".status"):
+            assert got[name].equals(wanted[name]), name
+        else:
+            np.testing.assert_allclose(got[name], wanted[name], rtol=1e-9, atol=1e-9, err_msg=name)
