@@ -14,6 +14,8 @@ from collections.abc import Mapping
 import dagster as dg
 
 from mdplatform.assets import (
+    composite_indicators,
+    correlation_matrix,
     macro_features,
     order_flow,
     returns_panel,
@@ -32,6 +34,8 @@ FOLLOWED: Mapping[str, Following] = {
     "order_flow": order_flow.FOLLOWING,
     "sentiment_features": sentiment_features.FOLLOWING,
     "macro_features": macro_features.FOLLOWING,
+    "composite_indicators": composite_indicators.FOLLOWING,
+    "correlation_matrix": correlation_matrix.FOLLOWING,
 }
 """The assets that are materialized again by themselves; a new one is one line here."""
 

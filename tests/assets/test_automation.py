@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
+from pkgutil import iter_modules
 
 import dagster as dg
 import polars as pl
 import pytest
 
+from mdplatform import assets
 from mdplatform.assets.following import INPUTS
 from mdplatform.definitions import defs
 from mdplatform.lake import Lake
@@ -15,6 +18,7 @@ from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.time import month_range
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.runs import Runs
+from mdplatform.sensors.automation import FOLLOWED
 from mdplatform.settings import Settings
 from mdplatform.sources.delivery import Delivery
 from tests.assets.conftest import MONTHS, SYMBOLS
@@ -69,6 +73,19 @@ def versions(settings: Settings) -> dict[str, str]:
         for store in (lake.frames(asset),)
         for key in store.all_keys()
     }
+
+
+def test_every_asset_that_follows_from_others_is_automated() -> None:
+    modules = [import_module(f"mdplatform.assets.{each.name}") for each in iter_modules(assets.__path__)]
+    following = {each.__name__.rpartition(".")[2] for each in modules if hasattr(each, "FOLLOWING")}
+    definitions = defs() if callable(defs) else defs
+    automated = {
+        spec.key.to_user_string()
+        for spec in definitions.resolve_all_asset_specs()
+        if spec.automation_condition is not None
+    }
+    with_inputs = {spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.deps}
+    assert following == automated == with_inputs == set(FOLLOWED)
 
 
 def test_nothing_is_asked_for_while_nothing_changes(followed: Settings) -> None:
