@@ -16,7 +16,7 @@ _RANGE = re.compile(r"^an? (?:integer|number) from (\S+) to (\S+)$")
 
 
 def table(kind: str) -> str:
-    """Give the table of a kind: a row for each function, with its parameters, their defaults and limits, and outputs."""
+    """Give the table of a kind: a row for each function, with its parameters with defaults and limits, and outputs."""
     rows = ["| function | what it gives | parameters (default; allowed) | outputs |", "|---|---|---|---|"]
     for each in (definition(name) for name in function_names()):
         if each.kind == kind:
