@@ -7,7 +7,6 @@
    a time before the newest. Instants between two documents mostly see the same ones: what is equal is computed once.
 3. `mean`, `decayed_mean` and `dispersion` sum each window by itself. A value thus depends on the documents in its
    window alone, to the last bit, not on which others were loaded.
-4. `rolling_correlation` is Pearson's, over a window of rows, of the pairs in which both are known.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.features.asof import newest_rows
-from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, SETTLED
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.timeframe import DAY_US
 
@@ -169,44 +167,6 @@ class Windows:
                 sums[first + filled] = np.add.reduceat(terms(documents, windows), begins[filled])
             first = after
         return sums
-
-
-def rolling_correlation(
-    left: Floats, right: Floats, window: int, min_periods: int
-) -> tuple[Floats, NDArray[np.int8], Ints]:
-    """Give Pearson's correlation of the last `window` rows of two columns, the status and the number of pairs of each.
-
-    Pairs of which one is NaN are left out. Fewer than `min_periods` pairs are `insufficient_history`; a side that does
-    not move is `degenerate`. Each window is summed by itself, about its own means; results lie in [−1, 1].
-    """
-    rows = len(left)
-    values, counts = np.full(rows, np.nan), np.zeros(rows, np.int64)
-    statuses = np.full(rows, INSUFFICIENT_HISTORY, np.int8)
-    both = np.isfinite(left) & np.isfinite(right)
-    pads = (window - 1, 0)
-    x, y = (np.pad(np.where(both, each, np.nan), pads, constant_values=np.nan) for each in (left, right))
-    known = np.pad(both, pads)
-    step = max(1, _CHUNK // window)
-    for first in range(0, rows, step):
-        part = slice(first, min(first + step, rows))
-        mask = np.lib.stride_tricks.sliding_window_view(known, window)[part]
-        pairs = mask.sum(axis=1)
-        centred, flat = [], np.zeros(len(pairs), np.bool_)
-        for column in (x, y):
-            seen = np.lib.stride_tricks.sliding_window_view(column, window)[part]
-            zeroed = np.where(mask, seen, 0.0)
-            means = _divided(zeroed.sum(axis=1), pairs.astype(np.float64))
-            centred.append(np.where(mask, seen - means[:, None], 0.0))
-            flat |= np.where(mask, seen, -np.inf).max(axis=1) == np.where(mask, seen, np.inf).min(axis=1)
-        products = (centred[0] * centred[1]).sum(axis=1)
-        lengths = np.sqrt((centred[0] ** 2).sum(axis=1)) * np.sqrt((centred[1] ** 2).sum(axis=1))
-        flat |= lengths == 0
-        enough = pairs >= min_periods
-        good = enough & ~flat
-        values[part] = np.where(good, np.clip(_divided(products, lengths), -1.0, 1.0), np.nan)
-        statuses[part] = np.where(good, SETTLED, np.where(enough, DEGENERATE, INSUFFICIENT_HISTORY))
-        counts[part] = pairs
-    return values, statuses, counts
 
 
 def _divided(numerator: Floats, denominator: Floats) -> Floats:

@@ -9,19 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, SETTLED
 from mdplatform.features.sentiment import (
     COPY_WINDOW,
     DECAY_HALF_LIVES,
     Documents,
     Windows,
     counted,
-    rolling_correlation,
 )
 
 from .documents import BEGIN, HOUR, Document, counting, documents, table
-
-NUMBERS = st.lists(st.none() | st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=1, max_size=40)
 
 
 @settings(max_examples=120, deadline=None)
@@ -120,47 +116,3 @@ def test_a_symbol_is_matched_whole() -> None:
     assert len(counted(rows, "news", "BTCUSDT")) == 0
     assert counted(rows, "news", None).scores.tolist() == [0.3]
     assert len(counted(rows, "other", None)) == 0
-
-
-@settings(max_examples=100, deadline=None)
-@given(NUMBERS, st.integers(3, 12), st.integers(3, 12), st.integers(0, 5))
-def test_the_rolling_correlation_is_numpys_over_each_window(
-    left: list[float | None], window: int, least: int, seed: int
-) -> None:
-    x = np.array([math.nan if each is None else each for each in left])
-    y = np.random.default_rng(seed).normal(size=len(x))
-    y[seed::7] = math.nan
-    values, statuses, counts = rolling_correlation(x, y, window, least)
-    for row in range(len(x)):
-        first = max(0, row - window + 1)
-        both = np.isfinite(x[first : row + 1]) & np.isfinite(y[first : row + 1])
-        a, b = x[first : row + 1][both], y[first : row + 1][both]
-        assert counts[row] == len(a)
-        if len(a) < least:
-            assert statuses[row] == INSUFFICIENT_HISTORY
-        elif np.ptp(a) == 0:
-            assert statuses[row] == DEGENERATE
-        else:
-            assert statuses[row] == SETTLED
-            assert values[row] == pytest.approx(np.corrcoef(a, b)[0, 1], rel=1e-7, abs=1e-9)
-        assert math.isnan(values[row]) == (statuses[row] != SETTLED)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 1000), st.floats(1e-6, 1e6), st.floats(-10, 10))
-def test_a_correlation_is_bounded_symmetric_and_blind_to_scale(seed: int, scale: float, shift: float) -> None:
-    generator = np.random.default_rng(seed)
-    x, y = generator.normal(size=60), generator.normal(size=60)
-    y = 0.999 * x + 0.001 * y if seed % 2 else y
-    values, _, _ = rolling_correlation(x, y, 20, 5)
-    swapped, _, _ = rolling_correlation(y, x, 20, 5)
-    scaled, _, _ = rolling_correlation(x * scale + shift * scale, y, 20, 5)
-    assert np.nanmax(np.abs(values)) <= 1
-    assert np.array_equal(values, swapped, equal_nan=True)
-    assert np.allclose(values, scaled, rtol=1e-6, atol=1e-9, equal_nan=True)
-
-
-def test_a_constant_with_rounding_in_its_mean_is_degenerate_and_not_noise() -> None:
-    values, statuses, _ = rolling_correlation(np.full(30, 0.1), np.random.default_rng(1).normal(size=30), 10, 5)
-    assert np.isnan(values).all()
-    assert set(statuses[9:].tolist()) == {DEGENERATE}

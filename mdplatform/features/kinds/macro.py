@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import ParameterOutOfRange
@@ -24,10 +23,10 @@ from mdplatform.features import macro
 from mdplatform.features.asof import newest_rows
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
-from mdplatform.features.guard import DEGENERATE, INSUFFICIENT_HISTORY, NOT_AVAILABLE_YET, SETTLED, STALE
+from mdplatform.features.guard import NOT_AVAILABLE_YET, SETTLED, STALE
 from mdplatform.features.kinds import Need
+from mdplatform.features.returns import correlated, log_returns_from
 from mdplatform.features.spec import FeatureSpec
-from mdplatform.features.talib_functions import Floats
 from mdplatform.market.timeframe import DAY_US, Timeframe
 
 CORRELATION = "MACRO_RETURN_CORRELATION"
@@ -166,8 +165,8 @@ def _correlated(spec: FeatureSpec, grid: Grid, data: Data, events: macro.Release
     step, window, lag = grid.timeframe.microseconds, int(given["window"]), int(given["lag"])
     opens = np.arange(grid.start - (window - 1) * step, grid.end, step)
     known = _at(spec, events, opens + step - lag * step)
-    returns = _log_returns(data, grid, opens)
-    correlations, statuses = _rolled(known.outputs[0], returns, window, int(given["min_periods"]))
+    returns, _ = log_returns_from(data, grid, int(opens[0]))
+    correlations, statuses = correlated(known.outputs[0], returns, window, int(given["min_periods"]))
     rows = np.searchsorted(opens, grid.open_time)
     series_statuses = known.statuses[rows]
     statuses = statuses[rows]
@@ -177,25 +176,3 @@ def _correlated(spec: FeatureSpec, grid: Grid, data: Data, events: macro.Release
     assert known.ages is not None
     ages = known.ages[rows]
     return Values((correlations[rows],), statuses, np.where(ages < 0, -1, ages + lag * step))
-
-
-def _rolled(left: Floats, right: Floats, window: int, min_periods: int) -> tuple[Floats, NDArray[np.int8]]:
-    """Correlate the pairs of the newest `window` rows at each row, and say why there is nothing where there is not."""
-    from mdplatform.features.correlation.pair_kernels import roll_pair
-    from mdplatform.features.correlation.rolling import TOLERANCE
-
-    correlations, _, counts, _ = roll_pair(left, right, window, min_periods, 0, 1, TOLERANCE)
-    reasons = np.where(counts < min_periods, INSUFFICIENT_HISTORY, DEGENERATE)
-    return correlations, np.where(np.isnan(correlations), reasons, SETTLED).astype(np.int8)
-
-
-def _log_returns(data: Data, grid: Grid, opens: NDArray[np.int64]) -> Floats:
-    """Give the log return of each row, NaN where its bar or the one before is missing, a gap or not positive."""
-    step = grid.timeframe.microseconds
-    bars = data.bars(grid.symbol, grid.timeframe, int(opens[0]) - step, grid.end)
-    closes = np.full(len(opens) + 1, np.nan)
-    usable = bars.filter((pl.col("state") != "gap") & (pl.col("close") > 0) & pl.col("close").is_finite())
-    places = (usable["open_time"].to_physical().to_numpy() - (int(opens[0]) - step)) // step
-    closes[places] = usable["close"].to_numpy()
-    returns: Floats = np.diff(np.log(closes))
-    return returns

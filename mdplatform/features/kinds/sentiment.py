@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mdplatform.errors import ParameterOutOfRange
 from mdplatform.features.asof import as_of
@@ -19,6 +18,7 @@ from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
 from mdplatform.features.guard import GAP, INSUFFICIENT_HISTORY, SETTLED, STALE
 from mdplatform.features.kinds import Need
+from mdplatform.features.returns import correlated, log_returns_from
 from mdplatform.features.sentiment import (
     COPY_WINDOW,
     DECAY_HALF_LIVES,
@@ -27,10 +27,8 @@ from mdplatform.features.sentiment import (
     Ints,
     Windows,
     counted,
-    rolling_correlation,
 )
 from mdplatform.features.spec import FeatureSpec
-from mdplatform.features.talib_functions import Floats
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 
 CORRELATION = "SENTIMENT_RETURN_CORRELATION"
@@ -180,13 +178,11 @@ def _correlation(spec: FeatureSpec, grid: Grid, data: Data, library: _Library) -
     given, step = spec.arguments, grid.timeframe.microseconds
     window, lag = int(given["window"]), int(given["lag"])
     opens = np.arange(grid.start - (window - 1) * step, grid.end, step)
-    closes, gaps = _closes(data, grid, int(opens[0]) - step)
+    returns, gaps = log_returns_from(data, grid, int(opens[0]))
     at = opens + (1 - lag) * step
     documents = library.documents(*_place(spec, grid.symbol), int(at[0]))
     newest = as_of(documents.available_at, at, _microseconds(float(given["max_staleness_hours"])))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        returns = np.diff(np.log(closes))
-    values, statuses, _ = rolling_correlation(newest.take(documents.scores), returns, window, int(given["min_periods"]))
+    values, statuses = correlated(newest.take(documents.scores), returns, window, int(given["min_periods"]))
     own = slice(window - 1, None)
     values, statuses, newest_status = values[own], statuses[own], newest.statuses[own]
     short = statuses == INSUFFICIENT_HISTORY
@@ -195,19 +191,6 @@ def _correlation(spec: FeatureSpec, grid: Grid, data: Data, library: _Library) -
     values = np.where(statuses == SETTLED, values, np.nan)
     ages = np.where(newest.rows[own] < 0, -1, newest.ages[own] + lag * step)
     return Values((values,), statuses, ages)
-
-
-def _closes(data: Data, grid: Grid, first: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """Give the closing price of each row from `first` on (NaN where there is none), and which rows are gaps."""
-    rows = (grid.end - first) // grid.timeframe.microseconds
-    closes, gaps = np.full(rows, np.nan), np.zeros(rows, np.bool_)
-    bars = data.bars(grid.symbol, grid.timeframe, first, grid.end).with_columns(
-        ((pl.col("open_time").dt.epoch("us") - first) // grid.timeframe.microseconds).alias("row")
-    )
-    prices = bars.filter(pl.col("close").is_finite() & (pl.col("close") > 0) & (pl.col("state") != "gap"))
-    closes[prices["row"].to_numpy()] = prices["close"].to_numpy()
-    gaps[bars.filter(pl.col("state") == "gap")["row"].to_numpy()] = True
-    return closes, gaps
 
 
 def _place(spec: FeatureSpec, symbol: str) -> tuple[str, str | None]:
