@@ -11,11 +11,11 @@ import polars as pl
 
 from benchmarks.measure import Comparison, Work, WrongResult, compare, in_turns
 from mdplatform.features import VolumeProfile, volume_profile
-from mdplatform.features.flow_kernels import sum_sides
-from mdplatform.features.flow_rows import FlowRows, sum_rows
-from mdplatform.features.profile import units_of
+from mdplatform.features.flow.kernels import sum_sides
+from mdplatform.features.flow.rows import FlowRows, sum_rows
+from mdplatform.features.profile.value_area import histogram
+from mdplatform.features.profile.volume_profile import units_of
 from mdplatform.features.trade_arrays import read_trades
-from mdplatform.features.value_area import histogram
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.time import month_range
 from mdplatform.market.timeframe import DAY_US, MINUTE_US

@@ -16,8 +16,8 @@ from mdplatform.assets.following import INPUTS, Following, fingerprint_of
 from mdplatform.assets.partitions import DAY_BY_SYMBOL, month_of_day
 from mdplatform.assets.plots import histogram
 from mdplatform.errors import NoData
-from mdplatform.features.profile import VERSION, VolumeProfile
-from mdplatform.features.session_profile import SessionProfile, session_profile
+from mdplatform.features.profile.session import SessionProfile, session_profile
+from mdplatform.features.profile.volume_profile import VERSION, VolumeProfile
 from mdplatform.lake import Lake
 from mdplatform.lake.data import LakeData
 from mdplatform.lake.partition import write_partition

@@ -4,7 +4,6 @@
 Importing this does not import the indicator library; the first computation does.
 """
 
-from mdplatform.features.book import book_features
 from mdplatform.features.catalogue import Catalogue, standing_catalogue
 from mdplatform.features.composites import Composite, register_composite
 from mdplatform.features.compute import Evaluation, compute, evaluate
@@ -17,16 +16,17 @@ from mdplatform.features.correlation.reading import correlation_of
 from mdplatform.features.correlation.result import Correlations
 from mdplatform.features.correlation.rolling import RollingCorrelations, rolling_correlation
 from mdplatform.features.data import Data, Grid, TableData, Truncated, Values
-from mdplatform.features.footprint import Footprint, footprint
+from mdplatform.features.flow.book import book_features
+from mdplatform.features.flow.footprint import Footprint, footprint
+from mdplatform.features.flow.order_flow import OrderFlow, order_flow
+from mdplatform.features.flow.trade_bars import cusum_events, dollar_bars, imbalance_bars, tick_bars, volume_bars
 from mdplatform.features.graph import computations, extra_rows, inputs_of, load_from
 from mdplatform.features.lookahead import LookaheadReport, check_lookahead
-from mdplatform.features.order_flow import OrderFlow, order_flow
 from mdplatform.features.panel import evaluate_on, frame
 from mdplatform.features.parse import FeatureLike, parse_feature
-from mdplatform.features.profile import VolumeProfile, volume_profile, volume_profile_of_bars
+from mdplatform.features.profile.volume_profile import VolumeProfile, volume_profile, volume_profile_of_bars
 from mdplatform.features.registry import ALIASES, definition, engine, function_names
 from mdplatform.features.spec import FeatureSpec
-from mdplatform.features.trade_bars import cusum_events, dollar_bars, imbalance_bars, tick_bars, volume_bars
 
 __all__ = [
     "ALIASES",

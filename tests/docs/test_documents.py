@@ -16,10 +16,19 @@ import typer
 
 from mdplatform.cli import frame, main
 from mdplatform.features.catalogue import standing_catalogue
+from mdplatform.features.composites import standing_composites
+from mdplatform.features.formula.nodes import DEEPEST, FUNCTIONS, LONGEST_WINDOW, MOST_NODES
+from mdplatform.features.formula.operations import GREATEST_POWER
+from mdplatform.features.formula.tokens import MAXIMUM_LENGTH
 from mdplatform.features.guard import STATUSES
-from mdplatform.market.bars import BAR_SCHEMA, STATES
+from mdplatform.features.registry import definition, function_names
+from mdplatform.ingest import kinds
+from mdplatform.market.bars import BAR_SCHEMA, STATES, VALUE_COLUMNS
 from mdplatform.market.rules import RULES
+from mdplatform.market.table_rules import TABLE_RULES
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.settings import Settings
+from mdplatform.sources import macro_files, sentiment_files, trade_files
 
 from .blocks import PAGES, ROOT, Block, blocks, inline_commands, shell_lines
 
@@ -43,8 +52,15 @@ def check_arguments(arguments: list[str]) -> None:
     while arguments and arguments[0] not in GROUP.commands:
         assert arguments[0] in ("--home", "--version", "--help"), f"{arguments[0]} is neither a command nor an option"
         arguments = arguments[2 if arguments[0] == "--home" else 1 :]
-    if arguments:
-        GROUP.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+    group = GROUP
+    while arguments:
+        name, *arguments = arguments
+        assert name in group.commands, f"{name} is neither a command nor an option"
+        command = group.commands[name]
+        if not hasattr(command, "commands"):
+            command.make_context(name, arguments)
+            return
+        group = command
 
 
 @pytest.mark.parametrize("line", platform_lines(), ids=str)
@@ -57,7 +73,10 @@ def test_every_command_that_is_named_is_there() -> None:
     assert named - {"COMMAND"} <= set(GROUP.commands)
 
 
-@pytest.mark.parametrize("wrong", ["read BTCUSDT RSI --bars 15m", "reed BTCUSDT RSI", "ui --port many", "sql"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["read BTCUSDT RSI --bars 15m", "reed BTCUSDT RSI", "ui --port many", "sql", "formula chek x", "formula check"],
+)
 def test_a_wrong_command_line_in_a_document_would_be_found(wrong: str) -> None:
     with pytest.raises(Exception, match=r"(?i)no such option|neither a command|valid integer|missing"):
         check_arguments(wrong.split())
@@ -85,8 +104,8 @@ def test_every_python_block_runs(block: Block, market: Path) -> None:
     exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("command", ["read", "sql", "features", "doctor"])
-def test_commands_of_the_readme_that_only_read_do_so_on_a_market(
+@pytest.mark.parametrize("command", ["read", "sql", "features", "doctor", "check-lookahead", "formula list"])
+def test_commands_of_the_documents_that_only_read_do_so_on_a_market(
     command: str, market: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [line for line in shell_lines() if line.text.startswith(f"mdplatform {command}")]
@@ -101,19 +120,72 @@ def test_commands_of_the_readme_that_only_read_do_so_on_a_market(
         assert shown.out.strip()
 
 
-def test_the_example_runs_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
+def shown_formulas() -> list[tuple[Block, str]]:
+    """Give each block that is a single `formula check`, with what the page shows that it prints."""
+    pairs = []
+    for block in blocks("sh"):
+        line = block.text.strip()
+        if line.startswith("mdplatform formula check") and "\n" not in line:
+            _, _, after = block.page.read_text(encoding="utf-8").partition(f"{line}\n```\n\n```text\n")
+            pairs.append((Block(block.page, block.line, "sh", line), after.partition("```")[0]))
+    return pairs
+
+
+@pytest.mark.parametrize(("line", "shown"), shown_formulas(), ids=lambda each: str(each)[:40])
+def test_a_formula_that_is_checked_in_a_document_gives_what_is_shown(
+    line: Block,
+    shown: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(frame.out, "_width", 120)
+    monkeypatch.setattr(sys, "argv", shlex.split(line.text))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert shown
+    assert shown == (told.err if shown.startswith("error:") else told.out)
+    assert bool(ended.value.code) == shown.startswith("error:")
+
+
+def run_example(name: str, tmp_path: Path) -> str:
+    """Run an example in a process of its own, and give what it printed; it leaves no file behind."""
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "read_features.py")],
+        [sys.executable, str(ROOT / "examples" / name)],
         env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    assert "5,947 bars taken" in ended.stdout
-    assert re.search(r"^RSI \d+\.\d\d, known from 2025-02-01 00:00, from cache$", ended.stdout, re.MULTILINE)
-    assert re.search(
-        r"^ETHUSDT KAMA\(timeperiod=30\) [\d.]+ computed 2025-01-31T23:00:00Z$", ended.stdout, re.MULTILINE
-    )
-    assert len(re.findall(r"USDT bands [\d.]+ … [\d.]+, read in", ended.stdout)) == 2
     assert list(tmp_path.glob("mdplatform-*")) == []
+    return ended.stdout
+
+
+def test_every_example_is_held_to_what_it_prints() -> None:
+    held = re.findall(r'run_example\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
+    assert sorted(held) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def test_the_example_of_a_reader_runs_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
+    shown = run_example("read_features.py", tmp_path)
+    assert "5,947 bars taken" in shown
+    assert re.search(r"^RSI \d+\.\d\d, known from 2025-02-01 00:00, from cache$", shown, re.MULTILINE)
+    assert re.search(r"^ETHUSDT KAMA\(timeperiod=30\) [\d.]+ computed 2025-01-31T23:00:00Z$", shown, re.MULTILINE)
+    assert len(re.findall(r"USDT bands [\d.]+ … [\d.]+, read in", shown)) == 2
+
+
+def test_the_example_of_a_training_set_looks_nowhere_ahead_and_is_what_a_strategy_reads(tmp_path: Path) -> None:
+    shown = run_example("training_frame.py", tmp_path)
+    assert "960 rows, " in shown
+    assert re.search(r"^  RSI\(timeperiod=14\)@4h = [\d.]+, \w+, 1:00:00 old$", shown, re.MULTILINE)
+    assert re.search(r"^fitted on \d{3} rows, right about the sign of \d+% of \d{3} later ones$", shown, re.MULTILINE)
+    assert "\nno look-ahead\n__main__:cheating at " in shown
+    assert shown.endswith("what a strategy reads is the frame's newest row: True\n")
+
+
+def test_the_example_of_profile_and_flow_tells_both(tmp_path: Path) -> None:
+    shown = run_example("profile_and_flow.py", tmp_path)
+    assert "POC 50017.5, value area 49975.0 … 50080.0 of 19,972.617, by trades" in shown
+    assert re.search(r"^delta 1,684\.945, CVD at the end 1,684\.945, taker ratio 0\.542$", shown, re.MULTILINE)
 
 
 def headings(page: Path) -> set[str]:
@@ -137,6 +209,51 @@ def test_the_table_of_settings_says_what_the_code_says() -> None:
     page = read("docs/settings.md")
     refreshed = runpy.run_path(str(ROOT / "docs" / "make_settings.py"))["refreshed"]
     assert page == refreshed(page), "Refresh it: .venv/bin/python docs/make_settings.py"
+
+
+def test_the_tables_of_functions_say_what_the_registry_says() -> None:
+    page = read("docs/features.md")
+    made = runpy.run_path(str(ROOT / "docs" / "make_features.py"))
+    assert page == made["refreshed"](page), "Refresh them: .venv/bin/python docs/make_features.py"
+    for kind in made["TABULATED"]:
+        functions = [each for each in function_names() if definition(each).kind == kind]
+        assert re.search(rf"^\| \[{kind}\]\(#[\w-]+\) \| {len(functions)} \|", page, re.MULTILINE)
+
+
+def test_the_pages_on_data_list_the_rules_and_the_names_of_columns_of_the_code() -> None:
+    page = read("docs/data.md")
+    assert first_cells("Rules of rows", "docs/data.md") == list(TABLE_RULES)
+    told = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page.partition("## Rules of rows")[2], re.MULTILINE))
+    assert {name: told.get(name) for name in TABLE_RULES} == TABLE_RULES
+    headings = {"Trades": trade_files, "Sentiment": sentiment_files, "Macro series": macro_files}
+    for heading, reader in headings.items():
+        section = re.split(r"^## ", page.partition(f"## {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE))
+        assert rows == {ours: ", ".join(theirs.split()) for ours, theirs in reader.SPELLINGS.items()}
+    assert re.findall(r"^\| `(\w+)`(?: \(the default\))? \| .+ \| .+ \| .+ \|$", page, re.MULTILINE) == [
+        *sorted(kinds(), key=["bars", "trades", "recording", "sentiment", "macro"].index)
+    ]
+
+
+def test_the_page_on_formulas_lists_the_functions_and_the_bounds_of_the_language() -> None:
+    page = read("docs/formulas.md")
+    functions = page.partition("## The language")[2].partition("\n\n- ")[0]
+    told = re.findall(r"`([a-z]+)\(", functions.partition("| of one row |")[2].partition("| elsewhere |")[0])
+    assert sorted(told) == sorted(FUNCTIONS)
+    assert f"`{' '.join(VALUE_COLUMNS)}`" in functions
+    for bound in (MAXIMUM_LENGTH, DEEPEST, MOST_NODES, LONGEST_WINDOW, GREATEST_POWER):
+        assert f"{bound:,}" in page
+    assert f"(`features/composites.yaml`: {', '.join(each.name for each in standing_composites())})" in " ".join(
+        page.split()
+    )
+
+
+def test_the_page_on_the_architecture_lists_the_assets_and_where_they_are_kept() -> None:
+    from mdplatform.definitions import defs
+
+    graph = defs().resolve_asset_graph() if callable(defs) else defs.resolve_asset_graph()
+    there = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert set(first_cells("The assets", "docs/architecture.md")) == there
 
 
 def first_cells(heading: str, page: str = "docs/conventions.md") -> list[str]:

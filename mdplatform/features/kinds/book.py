@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.features.book import Messages, Tops, join_messages, read_messages, rebuild_tops
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
+from mdplatform.features.flow.book import Messages, Tops, join_messages, read_messages, rebuild_tops
 from mdplatform.features.guard import GAP, NOT_AVAILABLE_YET, SETTLED, STALE
 from mdplatform.features.kinds import Need
 from mdplatform.features.spec import FeatureSpec

@@ -112,8 +112,8 @@ _OF_BARS = ("AMIHUD", "ROLL_SPREAD")
 
 def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[FeatureSpec, Values]:
     """Give the values of `specs` in each row of the grid, from bars or from trades as each says."""
-    from mdplatform.features.flow_of_bars import evaluate_bars
-    from mdplatform.features.flow_of_trades import evaluate_trades
+    from mdplatform.features.flow.of_bars import evaluate_bars
+    from mdplatform.features.flow.of_trades import evaluate_trades
 
     of_bars = [spec for spec in specs if _method(spec) == "bars"]
     of_trades = [spec for spec in specs if _method(spec) == "trades"]

@@ -22,10 +22,18 @@ from numpy.typing import NDArray
 
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter, ParameterValue
-from mdplatform.features.developing import OUTPUTS, Integers, Items, Windows, profiles, rolling_windows, session_windows
 from mdplatform.features.guard import DEGENERATE, GAP, INSUFFICIENT_HISTORY, MISSING_VOLUME, SETTLED
 from mdplatform.features.kinds import Need
-from mdplatform.features.profile import ALGORITHMS, VERSION, rows_at_a_time
+from mdplatform.features.profile.developing import (
+    OUTPUTS,
+    Integers,
+    Items,
+    Windows,
+    profiles,
+    rolling_windows,
+    session_windows,
+)
+from mdplatform.features.profile.volume_profile import ALGORITHMS, VERSION, rows_at_a_time
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
 from mdplatform.features.ticks import checked_row_size

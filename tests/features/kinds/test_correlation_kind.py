@@ -18,7 +18,7 @@ from mdplatform.features.kinds import Need
 from mdplatform.features.panel import reads
 from mdplatform.market.timeframe import Timeframe
 
-from .. import correlation_oracles as oracle
+from ..correlation import oracles
 from . import world
 
 NAN = float("nan")
@@ -55,14 +55,14 @@ def test_each_row_is_the_correlation_of_the_window_that_ends_with_it(method: str
     values = evaluated(f"CORRELATION(reference=ETHUSDT,window=40,method={method},min_periods=12)", grid, data)
     beta = evaluated("BETA_TO(reference=ETHUSDT,window=40,min_periods=12)", grid, data)
     own, other = returns(data, "BTCUSDT", grid), returns(data, "ETHUSDT", grid)
-    of = oracle.pearson if method == "pearson" else oracle.spearman
+    of = oracles.pearson if method == "pearson" else oracles.spearman
     known = np.flatnonzero(values.statuses <= UNSETTLED)
     assert len(known) > 900
     for row in known.tolist()[::7]:
         first = max(0, row - 39)
         x, y = own[first : row + 1], other[first : row + 1]
         assert values.outputs[0][row] == pytest.approx(of(x, y, 12), abs=1e-12)
-        assert beta.outputs[0][row] == pytest.approx(oracle.beta(x, y, 12), rel=1e-11)
+        assert beta.outputs[0][row] == pytest.approx(oracles.beta(x, y, 12), rel=1e-11)
 
 
 def test_the_best_lag_of_each_row_is_the_one_that_trying_all_finds() -> None:
@@ -77,7 +77,7 @@ def test_the_best_lag_of_each_row_is_the_one_that_trying_all_finds() -> None:
         for lag in range(-3, 4):
             x = own[row - 39 + min(lag, 0) : row + 1 + min(lag, 0)]
             y = other[row - 39 - max(lag, 0) : row + 1 - max(lag, 0)]
-            if (found := oracle.pearson(x, y, 12)) is not None:
+            if (found := oracles.pearson(x, y, 12)) is not None:
                 tried[lag] = found
         best = max(tried, key=lambda lag: abs(tried[lag]))
         assert values.outputs[0][row] == best

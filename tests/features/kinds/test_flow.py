@@ -28,7 +28,7 @@ from mdplatform.features.panel import reads
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 
-from ..tape import START, stored, tapes, trades_of
+from ..flow.tape import START, stored, tapes, trades_of
 from . import world
 
 DAY = world.BEGIN + 3 * DAY_US

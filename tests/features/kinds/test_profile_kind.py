@@ -18,8 +18,8 @@ from mdplatform.features import Grid, TableData, Truncated, Values, frame, parse
 from mdplatform.features.guard import STATUSES
 from mdplatform.features.kinds import Need
 from mdplatform.features.panel import evaluate_on, reads
-from mdplatform.features.profile import volume_profile_of_bars
-from mdplatform.features.session_profile import session_profile
+from mdplatform.features.profile.session import session_profile
+from mdplatform.features.profile.volume_profile import volume_profile_of_bars
 from mdplatform.features.trade_arrays import known_at
 from mdplatform.market.bars import BAR_SCHEMA, empty_bars
 from mdplatform.market.time import from_us, to_us

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.features.profile import (
+from mdplatform.features.profile.volume_profile import (
     MOST_ROWS,
     as_units,
     automatic_row_size,
@@ -111,7 +111,7 @@ def _fits(items: Items, begins: Integers, ends: Integers, size: float) -> bool:
 
 def _of_size(items: Items, begins: Integers, ends: Integers, size: float, share: float, step: int) -> Floats:
     """Give `OUTPUTS` of windows from the items `begins` to `ends`, all of them of one row size."""
-    from mdplatform.features import value_area
+    from mdplatform.features.profile import value_area
 
     found = np.full((len(OUTPUTS), len(begins)), np.nan)
     first = int(begins[0])

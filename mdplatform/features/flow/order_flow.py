@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mdplatform.errors import ParameterOutOfRange
 from mdplatform.features.anchors import starts_of
 from mdplatform.features.definition import ANCHORS
-from mdplatform.features.flow_rows import cumulated, sum_rows
+from mdplatform.features.flow.rows import cumulated, sum_rows
 from mdplatform.features.guard import DIVISION_BY_ZERO, INSUFFICIENT_HISTORY, STATUSES
 from mdplatform.features.talib_functions import Floats
 from mdplatform.features.trade_arrays import TradeArrays, TradesLike, read_trades, trades_frame
@@ -41,7 +41,7 @@ class OrderFlow:
     - `large_trades`: the rows of the table whose quantity is at least `large_quantity`
     - `vpin` after the last trade, of the last `buckets` full buckets of `bucket_volume` (base asset)
     - `kyle_lambda` (quote asset for each unit of the base asset) and `amihud` (1 / quote asset) over all intervals,
-      `roll_spread` (quote asset) over all trades' prices; `mdplatform.features.liquidity` says how
+      `roll_spread` (quote asset) over all trades' prices; `mdplatform.features.flow.liquidity` says how
     - `frame`: with a timeframe, a row for each of its bars from the first trade to the last one, else None
     """
 
@@ -161,7 +161,7 @@ def anchor_starts(instants: NDArray[np.int64], anchor: str) -> NDArray[np.int64]
 
 
 def _vpin(trades: TradeArrays, counts: NDArray[np.int64], bucket_volume: float, buckets: int) -> Floats:
-    from mdplatform.features.vpin import vpin_after
+    from mdplatform.features.flow.vpin import vpin_after
 
     if bucket_volume <= 0:
         return np.full(len(counts), np.nan)
@@ -170,7 +170,7 @@ def _vpin(trades: TradeArrays, counts: NDArray[np.int64], bucket_volume: float, 
 
 def _costs(trades: TradeArrays, step: Timeframe) -> dict[str, tuple[float, int]]:
     """Give Kyle's lambda, Amihud's illiquidity and Roll's spread, each with the reason that counts if it is NaN."""
-    from mdplatform.features.liquidity import amihud, kyle_lambda, roll_spread
+    from mdplatform.features.flow.liquidity import amihud, kyle_lambda, roll_spread
 
     opens = trades.time - (trades.time - step.floor(0)) % step.microseconds
     starts = opens[np.append(True, opens[1:] != opens[:-1])[: len(opens)]]
@@ -200,7 +200,7 @@ def _frame(
     bucket: float,
     buckets: int,
 ) -> pl.DataFrame:
-    from mdplatform.features.flow_kernels import size_quantiles
+    from mdplatform.features.flow.kernels import size_quantiles
 
     edges = _grid(trades, length)
     rows = sum_rows(trades, edges)

@@ -24,7 +24,7 @@ from mdplatform.features import (
 from mdplatform.features.correlation.nearest_psd import nearest_correlation
 from mdplatform.features.correlation.shrinkage import constant_correlation
 
-from . import correlation_oracles as oracle
+from . import oracles
 
 NAN = float("nan")
 NUMBERS = st.one_of(st.just(NAN), st.integers(-1000, 1000).map(lambda each: each / 128))
@@ -156,7 +156,7 @@ def test_the_best_lag_is_the_one_that_trying_all_finds(values: np.ndarray, max_l
         for lag in range(-max_lag, max_lag + 1):
             late, early = values[max(lag, 0) :, i], values[max(-lag, 0) :, j]
             rows = max(0, min(len(late), len(early), len(values) - abs(lag)))
-            found = oracle.pearson(late[:rows].tolist(), early[:rows].tolist(), 3)
+            found = oracles.pearson(late[:rows].tolist(), early[:rows].tolist(), 3)
             got = answer.profile[lag + max_lag, i, j]
             assert np.isnan(got) == (found is None)
             if found is not None:
@@ -191,11 +191,11 @@ def test_beta_equals_a_plain_slope(values: np.ndarray) -> None:
     answer = beta_to(values, "B", symbols=symbols)
     for row in answer.iter_rows(named=True):
         x, y = values[:, symbols.index(row["symbol"])].tolist(), values[:, 1].tolist()
-        expected = oracle.beta(x, y, 3)
+        expected = oracles.beta(x, y, 3)
         assert (row["beta"] is None) == (expected is None) == (row["reason"] is not None)
         if expected is not None:
             assert row["beta"] == pytest.approx(expected, rel=1e-9, abs=1e-11)
-        assert row["observations"] == len(oracle.common(x, y))
+        assert row["observations"] == len(oracles.common(x, y))
     with pytest.raises(UnknownSymbol, match="'X'"):
         beta_to(values, "X", symbols=symbols)
 

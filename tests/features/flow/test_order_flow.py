@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 from mdplatform.errors import InvalidTable, ParameterOutOfRange, UnknownTimeframe
 from mdplatform.features import footprint, order_flow
 from mdplatform.features.compiled import compiled
-from mdplatform.features.liquidity import amihud, kyle_lambda, roll_spread
+from mdplatform.features.flow.liquidity import amihud, kyle_lambda, roll_spread
+from mdplatform.features.flow.vpin import vpin_after
 from mdplatform.features.trade_arrays import read_trades
-from mdplatform.features.vpin import vpin_after
 from mdplatform.market.timeframe import DAY_US, MINUTE_US
 
 from .tape import START, rows_of, tapes, trades_of

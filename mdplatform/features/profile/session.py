@@ -11,7 +11,7 @@ from mdplatform.features.data import Data, Grid
 from mdplatform.features.guard import INSUFFICIENT_HISTORY, SETTLED, STATUSES
 from mdplatform.features.panel import evaluate_on
 from mdplatform.features.parse import parse_feature
-from mdplatform.features.profile import VolumeProfile, volume_profile, volume_profile_of_bars
+from mdplatform.features.profile.volume_profile import VolumeProfile, volume_profile, volume_profile_of_bars
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.trade_arrays import known_at
 from mdplatform.market.timeframe import Timeframe

@@ -13,8 +13,8 @@ import numpy as np
 from mdplatform.features.anchors import starts_of
 from mdplatform.features.bar_arrays import BarArrays, read_bars
 from mdplatform.features.data import Data, Grid, Values
-from mdplatform.features.flow_functions import FUNCTIONS
-from mdplatform.features.flow_rows import FlowRows
+from mdplatform.features.flow.functions import FUNCTIONS
+from mdplatform.features.flow.rows import FlowRows
 from mdplatform.features.graph import load_from
 from mdplatform.features.guard import INSUFFICIENT_HISTORY, UNSETTLED
 from mdplatform.features.spec import FeatureSpec

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdplatform.errors import ParameterOutOfRange
-from mdplatform.features.developing import Items, Windows, profiles, rolling_windows, session_windows
-from mdplatform.features.profile import automatic_row_size, volume_profile, volume_profile_of_bars
+from mdplatform.features.profile.developing import Items, Windows, profiles, rolling_windows, session_windows
+from mdplatform.features.profile.volume_profile import automatic_row_size, volume_profile, volume_profile_of_bars
 from mdplatform.market.timeframe import DAY_US
 
 ITEMS = st.lists(

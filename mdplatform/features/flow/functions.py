@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.features.flow_rows import FlowRows, cumulated, rolling_sum
+from mdplatform.features.flow.rows import FlowRows, cumulated, rolling_sum
 from mdplatform.features.guard import DIVISION_BY_ZERO
 from mdplatform.features.talib_functions import Floats
 
@@ -41,21 +41,21 @@ def _taker_imbalance(rows: FlowRows, starts: NDArray[np.int64], given: Mapping[s
 
 
 def _amihud(rows: FlowRows, starts: NDArray[np.int64], given: Mapping[str, Any]) -> Outputs:
-    from mdplatform.features.liquidity import amihud
+    from mdplatform.features.flow.liquidity import amihud
 
     values, reasons = amihud(rows.last, rows.quote, given["timeperiod"])
     return (values,), reasons
 
 
 def _roll_spread(rows: FlowRows, starts: NDArray[np.int64], given: Mapping[str, Any]) -> Outputs:
-    from mdplatform.features.liquidity import roll_spread
+    from mdplatform.features.flow.liquidity import roll_spread
 
     values, reasons = roll_spread(rows.last, given["timeperiod"])
     return (values,), reasons
 
 
 def _kyle_lambda(rows: FlowRows, starts: NDArray[np.int64], given: Mapping[str, Any]) -> Outputs:
-    from mdplatform.features.liquidity import kyle_lambda
+    from mdplatform.features.flow.liquidity import kyle_lambda
 
     values, reasons = kyle_lambda(rows.change, rows.delta, rows.volume, given["timeperiod"])
     return (values,), reasons

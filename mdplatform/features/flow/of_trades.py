@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mdplatform.features.anchors import start_of, starts_of
 from mdplatform.features.data import Data, Grid, Values
-from mdplatform.features.flow_functions import FUNCTIONS
-from mdplatform.features.flow_rows import FlowRows, join_rows, sum_rows
-from mdplatform.features.footprint import imbalances, stacks, to_cells
+from mdplatform.features.flow.footprint import imbalances, stacks, to_cells
+from mdplatform.features.flow.functions import FUNCTIONS
+from mdplatform.features.flow.rows import FlowRows, join_rows, sum_rows
 from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, INSUFFICIENT_HISTORY, UNSETTLED
 from mdplatform.features.known_trades import KnownTrades, by_day
 from mdplatform.features.spec import FeatureSpec
@@ -74,7 +74,7 @@ def _values(statuses: NDArray[np.int8], outputs: tuple[Floats, ...], reasons: ND
 
 def _size_quantile(spec: FeatureSpec, trades: KnownTrades) -> Values:
     """The quantile of the sizes of the last rows' trades; none to rank is degenerate."""
-    from mdplatform.features.flow_kernels import size_quantiles
+    from mdplatform.features.flow.kernels import size_quantiles
 
     grid = trades.grid
     windows = grid.open_time - spec.lookback * grid.timeframe.microseconds
@@ -112,7 +112,7 @@ def _large_volume(spec: FeatureSpec, trades: KnownTrades) -> Values:
 
 def _vpin(spec: FeatureSpec, trades: KnownTrades) -> Values:
     """VPIN, its buckets cut anew from the start of the UTC day before the row's close."""
-    from mdplatform.features.vpin import vpin_after
+    from mdplatform.features.flow.vpin import vpin_after
 
     grid = trades.grid
     buckets, told = int(spec.arguments["buckets"]), float(spec.arguments["bucket_volume"])

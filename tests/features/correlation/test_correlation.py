@@ -16,7 +16,7 @@ from mdplatform.errors import InvalidTable, ParameterOutOfRange, UnknownSymbol
 from mdplatform.features import Correlations, correlation_matrix, log_returns
 from mdplatform.features.correlation.ranks import average_ranks
 
-from . import correlation_oracles as oracle
+from . import oracles
 
 NAN = float("nan")
 _SIGNS = st.sampled_from([1.0, -1.0])
@@ -48,8 +48,8 @@ def matrix(values: np.ndarray, method: str = "pearson", least: int = 3, **option
 def wanted(values: np.ndarray, method: str, least: int, i: int, j: int) -> float | None:
     x, y = values[:, i].tolist(), values[:, j].tolist()
     if method == "spearman":
-        return oracle.spearman(x, y, least)
-    return oracle.pearson(x, y, least, 4.0 if method == "exponential" else None)
+        return oracles.spearman(x, y, least)
+    return oracles.pearson(x, y, least, 4.0 if method == "exponential" else None)
 
 
 def is_clear(values: np.ndarray) -> bool:
@@ -69,7 +69,7 @@ def test_each_pair_equals_a_plain_loop_over_its_common_rows(values: np.ndarray, 
     answer = matrix(values, method, least)
     for i in range(values.shape[1]):
         for j in range(values.shape[1]):
-            count = len(oracle.common(values[:, i].tolist(), values[:, j].tolist()))
+            count = len(oracles.common(values[:, i].tolist(), values[:, j].tolist()))
             assert answer.observations[i, j] == count
             expected = wanted(values, method, least, i, j)
             got = answer.value(f"S{i}", f"S{j}")
@@ -152,7 +152,7 @@ def test_rows_so_old_that_they_weigh_nothing_still_make_a_correlation() -> None:
     values[:, 0] = random.normal(size=20_000)
     values[:10, 1:] = random.normal(size=(10, 2))
     answer = correlation_matrix(values, symbols=names(3), method="exponential", half_life=5)
-    expected = oracle.pearson(values[:10, 1].tolist(), values[:10, 2].tolist(), 3, 5.0)
+    expected = oracles.pearson(values[:10, 1].tolist(), values[:10, 2].tolist(), 3, 5.0)
     assert answer.value("S1", "S2") == pytest.approx(expected, abs=1e-12)
 
 
@@ -165,7 +165,7 @@ def test_large_levels_and_outliers_elsewhere_cost_no_digits(holes: float) -> Non
     answer = matrix(values)
     for i in range(4):
         for j in range(i):
-            expected = oracle.pearson(values[:, i].tolist(), values[:, j].tolist(), 3)
+            expected = oracles.pearson(values[:, i].tolist(), values[:, j].tolist(), 3)
             assert answer.matrix[i, j] == pytest.approx(expected, abs=1e-12)
 
 
@@ -262,7 +262,7 @@ def test_answers_are_tables_for_pandas_and_arrow_and_cannot_be_written_to() -> N
 )
 def test_average_ranks_equal_counting(values: np.ndarray) -> None:
     for ranked, column in zip(average_ranks(values).T, values.T, strict=True):
-        assert ranked.tolist() == oracle.ranks(column.tolist())
+        assert ranked.tolist() == oracles.ranks(column.tolist())
 
 
 def test_log_returns_reach_across_no_gap_and_fill_nothing() -> None:

@@ -92,7 +92,7 @@ def volume_profile(
     >>> profile.poc, profile.val, profile.vah, profile.volume
     (10.75, 10.0, 11.0, 7.5)
     """
-    from mdplatform.features import value_area
+    from mdplatform.features.profile import value_area
 
     size, share, step = checked(row_size, value_area_pct, algorithm)
     frame = trades_frame(trades, ("price", "quantity"))
@@ -126,7 +126,7 @@ def volume_profile_of_bars(
     >>> profile.rows["volume"].to_list(), profile.poc
     ([2.0, 3.0], 11.5)
     """
-    from mdplatform.features import value_area
+    from mdplatform.features.profile import value_area
 
     size, share, step = checked(row_size, value_area_pct, algorithm)
     frame = as_polars(bars)
@@ -237,7 +237,7 @@ def _profile(
     method: str,
 ) -> VolumeProfile:
     """Finish a profile of the units bought and sold (columns) by row, from `lowest` on; `bars` as for the kernel."""
-    from mdplatform.features import value_area
+    from mdplatform.features.profile import value_area
 
     size, share, algorithm = told
     volumes = units.sum(axis=1)

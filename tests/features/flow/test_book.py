@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mdplatform.errors import InvalidTable, ParameterOutOfRange
 from mdplatform.features import book_features
-from mdplatform.features.book import join_messages, read_messages, rebuild_tops
+from mdplatform.features.flow.book import join_messages, read_messages, rebuild_tops
 from mdplatform.market.depth import DEPTH
 from mdplatform.sources.recording import read_recording
 from mdplatform.sources.table_delivery import TableOptions

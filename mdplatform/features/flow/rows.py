@@ -50,7 +50,7 @@ class FlowRows:
 
 def sum_rows(trades: TradeArrays, edges: NDArray[np.int64]) -> FlowRows:
     """Sum trades by row: row i has those with `edges[i] <= time < edges[i + 1]` (microseconds, ascending)."""
-    from mdplatform.features.flow_kernels import sum_sides
+    from mdplatform.features.flow.kernels import sum_sides
 
     counts = np.searchsorted(trades.time, edges)
     bought, sold, quote = sum_sides(counts, trades.price, trades.quantity, trades.is_buy)

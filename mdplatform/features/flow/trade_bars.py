@@ -81,7 +81,7 @@ def imbalance_bars(
     if _positive("most", most) < 1:
         raise ParameterOutOfRange("most is out of range", value=most, remedy="Allowed: a number from 1 on")
     alpha = 2 / (_positive("span", span) + 1)
-    from mdplatform.features.trade_bar_kernels import imbalance_ends
+    from mdplatform.features.flow.trade_bar_kernels import imbalance_ends
 
     frame = trades_frame(trades)
     arrays = read_trades(frame)
@@ -102,7 +102,7 @@ def cusum_events(trades: TradesLike, threshold: float) -> pl.DataFrame:
     `ParameterOutOfRange`.
     """
     limit = _positive("threshold", threshold)
-    from mdplatform.features.trade_bar_kernels import cusum_rows
+    from mdplatform.features.flow.trade_bar_kernels import cusum_rows
 
     arrays = read_trades(trades)
     rows, sides = cusum_rows(np.log(arrays.price), limit)
@@ -117,7 +117,7 @@ def cusum_events(trades: TradesLike, threshold: float) -> pl.DataFrame:
 
 
 def _threshold_bars(trades: TradesLike, measure: str, threshold: float) -> pl.DataFrame:
-    from mdplatform.features.trade_bar_kernels import threshold_ends
+    from mdplatform.features.flow.trade_bar_kernels import threshold_ends
 
     frame = trades_frame(trades)
     arrays = read_trades(frame)

@@ -144,7 +144,7 @@ def book_features(depth: pl.DataFrame | pa.Table | pd.DataFrame, levels: int = 5
 
 def rebuild_tops(messages: Messages, levels: tuple[int, ...]) -> Tops:
     """Rebuild the book and give its top after each message, in the order in which they became known."""
-    from mdplatform.features.book_kernel import rebuild
+    from mdplatform.features.flow.book_kernel import rebuild
 
     order = np.argsort(messages.known, kind="stable")
     places, best, depth = rebuild(

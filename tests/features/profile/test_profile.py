@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from mdplatform.errors import InvalidBars, InvalidTable, ParameterOutOfRange, PlatformError
 from mdplatform.features import VolumeProfile, volume_profile, volume_profile_of_bars
-from mdplatform.features.profile import ALGORITHMS, automatic_row_size
+from mdplatform.features.profile.volume_profile import ALGORITHMS, automatic_row_size
 
-from .profile_oracle import Levels, Rows, levels, rows_of_bars, rows_of_trades
+from .oracle import Levels, Rows, levels, rows_of_bars, rows_of_trades
 
 Trade = tuple[int, int, bool]
 Bar = tuple[int, int, int]

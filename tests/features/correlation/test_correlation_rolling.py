@@ -13,7 +13,7 @@ from mdplatform.features import correlation_matrix, rolling_correlation
 from mdplatform.features.correlation.pair_kernels import roll_pair
 from mdplatform.features.guard import DEGENERATE
 
-from . import correlation_oracles as oracle
+from . import oracles
 
 NAN = float("nan")
 NUMBERS = st.one_of(
@@ -24,7 +24,7 @@ PANELS = arrays.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), el
 
 def expected(values: np.ndarray, row: int, window: int, least: int, method: str = "pearson") -> float | None:
     part = values[max(0, row + 1 - window) : row + 1]
-    of = oracle.pearson if method == "pearson" else oracle.spearman
+    of = oracles.pearson if method == "pearson" else oracles.spearman
     return of(part[:, 0].tolist(), part[:, 1].tolist(), least)
 
 

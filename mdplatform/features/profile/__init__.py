@@ -1,0 +1,1 @@
+"""Volume profiles: of a table (`volume_profile`), as they develop (`developing`), of a whole session (`session`)."""
