@@ -107,19 +107,18 @@ def fetch(lake: Lake, settings: Settings, series: str, now: datetime) -> Platfor
         return None
     try:
         for delivery in Fred.from_settings(settings).deliveries(series, None, None):
-            lake.table("macro").deliver(delivery.rows, delivery.source, now, delivery.set_aside)
+            lake.table("macro").deliver(delivery.rows, delivery.source, now, delivery.set_aside, delivery.form)
     except PlatformError as problem:
         return problem
     return None
 
 
 def is_from_fred(lake: Lake, series: str) -> bool:
-    """Tell whether what came last of a series came from FRED."""
+    """Tell whether anything of a series came from FRED."""
     partition = lake.table("macro").partition(series)
     if partition is None or not partition.header.groups:
         return False
-    rows = partition.read("rows", ["source", "ingested_at"])
-    return bool(rows.sort("ingested_at")["source"][-1] == f"{Fred.name}:{series}")
+    return bool((partition.read("rows", ["source"])["source"] == f"{Fred.name}:{series}").any())
 
 
 def check_series(lake: Lake, series: list[str], now: datetime) -> Iterator[dg.AssetCheckResult]:

@@ -26,7 +26,8 @@ def ingest(
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Who scored or published, for sentiment.")] = None,
     observed: Annotated[
-        str | None, typer.Option(help="When macro values without vintages were seen: YYYY-MM-DD (its end) or a time.")
+        str | None,
+        typer.Option(help="When a file of latest macro values was what is known: YYYY-MM-DD (its end)."),
     ] = None,
     lag_days: Annotated[
         int | None, typer.Option(min=0, max=3650, help="How long after its date such a value is published, in days.")

@@ -20,7 +20,7 @@ from mdplatform.errors import EmptyFile, InvalidTable, MislabelledFile, Platform
 from mdplatform.home import prepare_home
 from mdplatform.ingest.report import Report, Wanted
 from mdplatform.lake import Lake
-from mdplatform.lake.tables import Staged
+from mdplatform.lake.tables import Staged, TableStore
 from mdplatform.market.time import from_us, iso, month_range
 from mdplatform.runs import Progress, Runs, silent
 from mdplatform.runs.inputs import ASSET_OF
@@ -56,7 +56,7 @@ def take_tables(
     prepare_home(settings)
     lake, now, report, taken = Lake(settings.lake_dir), datetime.now(UTC), Report(), _Taken()
     try:
-        for delivery in _deliveries(kind_of, wanted, settings, reading, report):
+        for delivery in _deliveries(kind_of, wanted, settings, now, reading, report):
             _stage(lake, _checked(delivery, settings, now), now, taken, report)
     except BaseException:
         for name, staged in taken.staged.items():
@@ -94,7 +94,9 @@ def _run(
 def _stage(lake: Lake, delivery: TableDelivery, now: datetime, taken: _Taken, report: Report) -> None:
     dataset = delivery.dataset
     store, staged = lake.table(dataset.name), taken.staged.setdefault(dataset.name, [])
-    for each in store.deliver(delivery.rows, delivery.source, now, delivery.set_aside, delivery.form):
+    rows = _news(store, delivery.rows) if delivery.snapshot else delivery.rows
+    report.unchanged += delivery.rows.height - rows.height
+    for each in store.deliver(rows, delivery.source, now, delivery.set_aside, delivery.form):
         staged.append(each)
     rules = Counter(delivery.set_aside["rule"].to_list())
     report.quarantined.update(rules)
@@ -105,8 +107,30 @@ def _stage(lake: Lake, delivery: TableDelivery, now: datetime, taken: _Taken, re
             names.update(delivery.rows[column].unique().to_list())
 
 
+def _news(store: TableStore, rows: pl.DataFrame) -> pl.DataFrame:
+    """Leave out of a snapshot of macro values what the lake says anyway was known at that instant.
+
+    It is no release; and with a vintage's day for its own it would take that one's hour of publication away.
+    """
+    identity = ["series_id", "ref_period"]
+    held = store.read(rows["series_id"].unique().to_list()).select(
+        *identity, "vintage", pl.col("value").alias("known"), pl.col("available_at").alias("known_at")
+    )
+    known = (
+        rows.select(*identity, "available_at")
+        .join(held, on=identity)
+        .filter(pl.col("known_at") <= pl.col("available_at"))
+        .sort("vintage")
+        .unique(identity, keep="last")
+        .select(*identity, "known", pl.lit(True).alias("is_known"))
+    )
+    told = rows.join(known, on=identity, how="left", maintain_order="left")
+    repeats = pl.col("is_known").fill_null(False) & pl.col("value").eq_missing(pl.col("known"))
+    return told.filter(~repeats).select(rows.columns)
+
+
 def _deliveries(
-    kind_of: Mapping[str, str], wanted: Wanted, settings: Settings, reading: Progress, report: Report
+    kind_of: Mapping[str, str], wanted: Wanted, settings: Settings, now: datetime, reading: Progress, report: Report
 ) -> Iterator[TableDelivery]:
     start, end = wanted.span()
     if start is not None and end is not None and end <= start:
@@ -124,6 +148,7 @@ def _deliveries(
         settings.max_file_bytes,
         wanted.observed,
         wanted.lag_days,
+        now,
     )
     for target, kind in kind_of.items():
         _check_target(target, kind, wanted)

@@ -22,8 +22,24 @@ from mdplatform.errors import CorruptPartition, InvalidTable
 from mdplatform.lake.lock import locked
 from mdplatform.lake.partition import Partition, content_hash, write_partition
 from mdplatform.market.dataset import KEPT_BY_STORE, Dataset
+from mdplatform.market.macro import LATEST, VINTAGES
 from mdplatform.market.time import to_us
 
+_TWICE = (
+    "would be counted twice with {form} ones",
+    "Take them into another home, or give them a symbol of their own with --symbol",
+)
+_UNMIXED = {
+    LATEST: (
+        "{form} would undo what was revised when",
+        "Say --observed DAY (without --lag-days): the file is then a vintage of that day; or take the series from FRED",
+    ),
+    VINTAGES: (
+        "would count as a newer vintage beside {form}",
+        "Take them into another home; or, to begin the series anew, delete {path}",
+    ),
+}
+"""Of the form that is refused: why, and what to do; of all others `_TWICE`."""
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
@@ -114,10 +130,11 @@ class TableStore:
         for held in (there, *waiting) if form else ():
             before = str(held.header.notes.get("form", "")) if held else ""
             if before and before != form:
+                why, remedy = _UNMIXED.get(form, _TWICE)
                 raise InvalidTable(
-                    f"{self.dataset.name} of {key} are {before}, and would be counted twice with {form} ones",
+                    f"{self.dataset.name} of {key} are {before}, and {why.format(form=form)}",
                     value=source,
-                    remedy="Take them into another home, or give them a symbol of their own with --symbol",
+                    remedy=remedy.format(path=self.path(key)),
                 )
 
     def _deliver(self, key: str, part: pl.DataFrame, notes: Mapping[str, str], staged_at: datetime) -> Staged:

@@ -7,6 +7,9 @@ import polars as pl
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.dataset import Dataset
 
+LATEST, VINTAGES = "latest values", "vintages"
+"""The forms of a series, which do not mix: values as they stand today know nothing of what was revised when."""
+
 MACRO = Dataset(
     name="macro",
     columns={

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 
 from mdplatform.errors import InvalidSetting, OversizedFile, SourceUnavailable, UnknownFormat
 from mdplatform.features.data import within
-from mdplatform.market.macro import MACRO
+from mdplatform.market.macro import MACRO, VINTAGES
 from mdplatform.settings import Settings
 from mdplatform.sources.download import retry_after, why
 from mdplatform.sources.files import DEFAULT_MAX_BYTES
@@ -107,7 +107,7 @@ class Fred:
         series, or did not answer in time.
         """
         rows = within(self.rows(name), "available_at", start, end)
-        yield TableDelivery.of(MACRO, f"{self.name}:{name}", rows)
+        yield TableDelivery.of(MACRO, f"{self.name}:{name}", rows, form=VINTAGES)
 
     def rows(self, series: str) -> pl.DataFrame:
         """Give every vintage of a series (`MACRO.delivered`). Raises as `deliveries` does."""

@@ -3,10 +3,12 @@
 1. Columns are found by name: a date, a value (or FRED's way, a column a series), perhaps the series, and perhaps the
    days from and to which a value stood, `realtime_start` and `realtime_end`.
 2. With these the file tells vintages, and every value is available from its release on (`vintages`).
-3. Without them it tells the newest values alone. Nothing says when each was published, so that by default all of them
-   are available from the instant at which the file was written, and none before: `observed` states that instant (else
-   the file's own `updated_at`, else its modification time). `lag_days` states instead how long after its date each
-   value is published; what was revised since is revised in that, too.
+3. Without them it tells the latest values alone. Nothing says when each was published, so that by default all of them
+   are available from the instant at which the file is taken in (or its own `updated_at`), and none before. A file's
+   modification time witnesses nothing: a copy or a checkout changes it. `lag_days` states instead how long after its
+   date each value is published; what was revised since is revised in that, too.
+4. Latest values are not mixed with vintages in one series. `observed` states on what day the file's values were those
+   known: they are then one vintage, and go with either.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import polars as pl
 
 from mdplatform.errors import EmptyFile, MislabelledFile, UnknownColumns, UnknownFormat
 from mdplatform.features.data import within
-from mdplatform.market.macro import MACRO
+from mdplatform.market.macro import LATEST, MACRO, VINTAGES
 from mdplatform.sources.cells import choose, read_cells
 from mdplatform.sources.columns import fold
 from mdplatform.sources.labels import stem_of
@@ -73,15 +75,17 @@ def read_macro(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
         )
     for series, cells in _by_series(path, table, found, options):
         notes: tuple[str, ...] = ()
-        if "realtime_start" in found:
+        form, is_snapshot = VINTAGES, "realtime_start" not in found
+        if not is_snapshot:
             rows = rows_of_intervals(series, _intervals(cells, found, f"{path}"))
         else:
             values = _values(cells, found, f"{path}")
             observed_at = _observed_at(path, table, values, options)
             rows = rows_as_observed(series, values, observed_at, options.lag_days)
             notes = (_note(path, observed_at, options.lag_days),)
+            form = LATEST if options.observed is None or options.lag_days is not None else ""
         rows = within(rows, "available_at", options.start, options.end)
-        yield TableDelivery.of(MACRO, f"file:{path.name}", rows, notes=notes)
+        yield TableDelivery.of(MACRO, f"file:{path.name}", rows, notes=notes, form=form, snapshot=is_snapshot)
 
 
 def _read(path: Path, options: TableOptions) -> _Table:
@@ -183,7 +187,7 @@ def _intervals(cells: pl.DataFrame, found: Mapping[str, str], where: str) -> pl.
 
 def _observed_at(path: Path, table: _Table, values: pl.DataFrame, options: TableOptions) -> datetime:
     """Give the instant at which the file's values were known at the latest; never one before its newest observation."""
-    now = datetime.now(UTC)
+    now = options.taken_at or datetime.now(UTC)
     newest = values["date"].max()
     assert isinstance(newest, date)
     begins = datetime.combine(newest, time(), UTC)
@@ -195,15 +199,16 @@ def _observed_at(path: Path, table: _Table, values: pl.DataFrame, options: Table
                 remedy=f"Its newest observation is of {newest}; say an instant from then to now, or leave it out",
             )
         return min(options.observed, now)  # of today the end is meant, and that is not yet
-    written = (table.written_at, datetime.fromtimestamp(path.stat().st_mtime, UTC))
-    return next((each for each in written if each is not None and begins <= each <= now), now)
+    written = table.written_at
+    return written if written is not None and begins <= written <= now else now
 
 
 def _note(path: Path, observed_at: datetime, lag_days: int | None) -> str:
     if lag_days is None:
         return (
             f"{path.name}: it has no vintages; its values are available from {observed_at:%Y-%m-%d %H:%M} UTC on, and "
-            "not before. --lag-days states how long after its date a value is published"
+            "not before. --observed states on what day they were what is known, --lag-days how long after its date a "
+            "value is published"
         )
     return (
         f"{path.name}: it has no vintages; its values are those of {observed_at:%Y-%m-%d}, taken as published "

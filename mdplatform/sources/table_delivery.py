@@ -30,7 +30,8 @@ class TableDelivery:
     `source` says where they come from, such as `file:BTCUSDT-aggTrades-2025-01-31.zip`; `set_aside` (`SET_ASIDE`) are
     those that did not; `repeated` counts exact repetitions, which are left out; `notes` say in words what the source
     lacks and what is lost by that. Rows of two `form`s tell the same events twice, such as single and aggregated
-    trades, and are not let into one partition; an empty one goes with any.
+    trades, and are not let into one partition; an empty one goes with any. Of a `snapshot` of macro values only those
+    are news that differ from what the lake says was known then.
     """
 
     dataset: Dataset
@@ -40,6 +41,7 @@ class TableDelivery:
     repeated: int = 0
     notes: tuple[str, ...] = ()
     form: str = ""
+    snapshot: bool = False
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class TableDelivery:
         set_aside: pl.DataFrame | None = None,
         notes: tuple[str, ...] = (),
         form: str = "",
+        snapshot: bool = False,
     ) -> TableDelivery:
         """Sift `rows` by the rules, and make a delivery.
 
@@ -65,7 +68,7 @@ class TableDelivery:
         if sifted.broken.height:
             told = (rows if raw is None else raw)[sifted.broken["number"]]
             aside = pl.concat([aside, set_aside_rows(told, sifted.broken["rule"])])
-        return cls(dataset, source, sifted.kept, aside, sifted.repeated, notes, form)
+        return cls(dataset, source, sifted.kept, aside, sifted.repeated, notes, form, snapshot)
 
 
 def set_aside_rows(raw: pl.DataFrame, rule: str | pl.Series) -> pl.DataFrame:
@@ -93,7 +96,8 @@ class TableOptions:
     """What a caller says of files: what they don't say themselves, and what of them is wanted.
 
     `columns` maps our names to the file's; `start` and `end` (µs, end exclusive) bound the dataset's own time. Of macro
-    values without vintages `observed` says when they stood so, and `lag_days` how long after its date each was public.
+    values without vintages `observed` says when they stood so, and `lag_days` how long after its date each was public;
+    `taken_at` is the instant of taking in, by default the process's own.
     """
 
     symbol: str | None = None
@@ -104,6 +108,7 @@ class TableOptions:
     max_bytes: int = DEFAULT_MAX_BYTES
     observed: datetime | None = None
     lag_days: int | None = None
+    taken_at: datetime | None = None
 
 
 ReadFile = Callable[[Path, TableOptions], Iterator[TableDelivery]]

@@ -27,7 +27,7 @@ from mdplatform.sources.macro_files import read_macro
 from mdplatform.sources.table_delivery import TableDelivery, TableOptions
 from mdplatform.sources.vintages import INTERVALS, rows_of_intervals
 
-WRITTEN = datetime(2025, 8, 20, 7, 30, tzinfo=UTC)
+TAKEN = datetime(2025, 8, 20, 7, 30, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -35,16 +35,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write(folder: Path, text: str, name: str = "CPIAUCSL.csv", written: datetime | None = WRITTEN) -> Path:
+def write(folder: Path, text: str, name: str = "CPIAUCSL.csv") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
-    if written is not None:
-        os.utime(path, (written.timestamp(), written.timestamp()))
     return path
 
 
 def read(path: Path, **options: object) -> TableDelivery:
-    (delivery,) = read_macro(path, TableOptions(**options))  # type: ignore[arg-type]
+    (delivery,) = read_macro(path, TableOptions(**{"taken_at": TAKEN, **options}))  # type: ignore[arg-type]
     assert delivery.rows.schema == MACRO.delivered
     return delivery
 
@@ -61,30 +59,43 @@ FRED_CSV = "observation_date,CPIAUCSL\n2025-05-01,320.580\n2025-06-01,321.500\n2
         '[{"date":"2025-05-01","value":320.58},{"date":"2025-06-01","value":"321.5"},{"date":"2025-07-01","value":null}]',
     ],
 )
-def test_all_values_are_known_from_the_instant_at_which_the_file_was_written(folder: Path, text: str) -> None:
+def test_all_values_are_known_from_the_instant_at_which_the_file_is_taken_in(folder: Path, text: str) -> None:
     delivery = read(write(folder, text, "CPIAUCSL.json" if text.startswith("[") else "CPIAUCSL.csv"))
     assert delivery.rows["value"].to_list() == [320.58, 321.5, None]
     assert delivery.rows["series_id"].unique().to_list() == ["CPIAUCSL"]
-    assert delivery.rows["available_at"].unique().to_list() == [WRITTEN]
+    assert delivery.rows["available_at"].unique().to_list() == [TAKEN]
     assert delivery.rows["vintage"].unique().to_list() == [datetime(2025, 8, 20, tzinfo=UTC)]
     assert delivery.rows["published_at"].null_count() == 3
     assert "--lag-days" in delivery.notes[0]
+    assert "--observed" in delivery.notes[0]
 
 
-def test_a_file_from_before_its_newest_observation_is_taken_as_seen_now(folder: Path) -> None:
-    path = write(folder, FRED_CSV, written=datetime(1980, 1, 1, tzinfo=UTC))  # as archives leave it
+@pytest.mark.parametrize("modified", [datetime(1980, 1, 1, tzinfo=UTC), datetime(2025, 8, 1, tzinfo=UTC)])
+def test_a_files_modification_time_witnesses_nothing(folder: Path, modified: datetime) -> None:
+    path = write(folder, FRED_CSV)
+    os.utime(path, (modified.timestamp(),) * 2)
+    assert read(path).rows["available_at"].unique().to_list() == [TAKEN]
     before = datetime.now(UTC)
-    assert read(path).rows["available_at"].min() >= before  # type: ignore[operator]
+    assert read(path, taken_at=None).rows["available_at"].min() >= before  # type: ignore[operator]
+
+
+def test_latest_values_and_vintages_are_two_forms_and_a_file_of_a_stated_day_goes_with_either(folder: Path) -> None:
+    path = write(folder, FRED_CSV)
+    assert (read(path).form, read(path).snapshot) == ("latest values", True)
+    assert read(path, observed=TAKEN).form == ""
+    assert read(path, observed=TAKEN, lag_days=40).form == read(path, lag_days=40).form == "latest values"
+    vintages = list(read_macro(write(folder, VINTAGES, "v.csv"), TableOptions()))
+    assert {(each.form, each.snapshot) for each in vintages} == {("vintages", False)}
 
 
 def test_a_body_says_itself_when_it_was_written(folder: Path) -> None:
     body = {
         "series_id": "M2SL",
         "points": [{"date": "2025-06-01", "value": 22020.8}],
-        "updated_at": "2025-08-22T09:22:08Z",
+        "updated_at": "2025-08-12T09:22:08Z",
     }
     rows = read(write(folder, json.dumps(body, indent=1), "m2.json")).rows
-    assert rows["available_at"].to_list() == [datetime(2025, 8, 22, 9, 22, 8, tzinfo=UTC)]
+    assert rows["available_at"].to_list() == [datetime(2025, 8, 12, 9, 22, 8, tzinfo=UTC)]
     assert rows["series_id"].to_list() == ["M2SL"]
 
 
@@ -100,8 +111,8 @@ def test_nobody_observes_what_has_not_begun_or_from_the_future(folder: Path, yea
 
 
 def test_the_end_of_today_means_now(folder: Path) -> None:
-    soon = datetime.now(UTC) + timedelta(hours=12)
-    assert read(write(folder, FRED_CSV), observed=soon).rows["available_at"].max() <= datetime.now(UTC)  # type: ignore[operator]
+    soon = TAKEN + timedelta(hours=12)
+    assert read(write(folder, FRED_CSV), observed=soon).rows["available_at"].max() == TAKEN
 
 
 def test_a_stated_lag_puts_values_at_their_clock_time_and_never_after_the_file(folder: Path) -> None:
@@ -112,7 +123,7 @@ def test_a_stated_lag_puts_values_at_their_clock_time_and_never_after_the_file(f
         datetime(2025, 8, 15, 12, 30, tzinfo=UTC),
     ]
     late = read(write(folder, FRED_CSV), lag_days=400).rows
-    assert late["available_at"].unique().to_list() == [WRITTEN]
+    assert late["available_at"].unique().to_list() == [TAKEN]
     assert delivery.rows["published_at"].null_count() == 3
     assert "45 days" in delivery.notes[0]
 
@@ -126,7 +137,7 @@ def test_no_lag_makes_a_value_known_before_its_period(
     text = f"DATE,VALUE\n{day:%Y-%m-%d},1\n"
     rows = read(write(tmp_path_factory.mktemp("x"), text), lag_days=lag).rows
     assert (rows["available_at"] >= rows["ref_period"]).all()
-    assert (rows["available_at"] <= WRITTEN).all()
+    assert (rows["available_at"] <= TAKEN).all()
 
 
 def test_a_negative_lag_is_refused(folder: Path) -> None:
@@ -242,7 +253,6 @@ def test_a_series_that_contradicts_the_caller_is_refused(folder: Path) -> None:
 def test_parquet_is_read_with_its_own_types(folder: Path) -> None:
     path = folder / "UNRATE.parquet"
     pl.DataFrame({"date": [date(2025, 5, 1), date(2025, 6, 1)], "value": [4.2, float("nan")]}).write_parquet(path)
-    os.utime(path, (WRITTEN.timestamp(),) * 2)
     assert read(path).rows["value"].to_list() == [4.2, None]
 
 
