@@ -102,8 +102,8 @@ def log_returns(
     `prices` is a long frame (`symbol`, `open_time` and the price's `column`) or one such frame, with or without
     `symbol`, for each symbol. The grid is that of `timeframe` from the first time to the last; without one (nor a
     column `timeframe`) it is every time at which some symbol has a row, as with trading days. What is no number above
-    zero is no price, and counts as missing; the same price twice for a time counts once. Raises `InvalidTable` where
-    two prices are given for one time, or a time lies off the grid.
+    zero is no price, nor is that of a row whose `state` is `gap`: both count as missing; the same price twice for a
+    time counts once. Raises `InvalidTable` where two prices are given for one time, or a time lies off the grid.
 
     >>> table = pl.DataFrame({"symbol": ["A"] * 3, "open_time": [0, 60_000_000, 120_000_000], "close": [1.0, 2.0, 4.0]})
     >>> log_returns(table).values[:, 0].round(4).tolist()
@@ -175,6 +175,9 @@ def _long_prices(prices: pl.DataFrame | Mapping[str, pl.DataFrame], column: str)
         raise InvalidTable("Not a table of prices", value=found, remedy=f"It needs symbol, open_time and {column}")
     if not prices[column].dtype.is_numeric():
         raise InvalidTable(f"Column {column} has no numbers", value=str(prices[column].dtype))
+    if "state" in prices.columns:
+        is_gap = (pl.col("state").cast(pl.String) == "gap").fill_null(False)
+        prices = prices.with_columns(pl.when(is_gap).then(None).otherwise(pl.col(column)).alias(column))
     if prices["symbol"].null_count():
         raise InvalidTable("A row without symbol", remedy="Give each row its own")
     return prices.with_columns(

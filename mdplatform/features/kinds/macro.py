@@ -23,7 +23,7 @@ from mdplatform.features import macro
 from mdplatform.features.asof import newest_rows
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
-from mdplatform.features.guard import NOT_AVAILABLE_YET, SETTLED, STALE
+from mdplatform.features.guard import GAP, NOT_AVAILABLE_YET, SETTLED, STALE
 from mdplatform.features.kinds import Need
 from mdplatform.features.returns import correlated, log_returns_from
 from mdplatform.features.spec import FeatureSpec
@@ -165,14 +165,19 @@ def _correlated(spec: FeatureSpec, grid: Grid, data: Data, events: macro.Release
     step, window, lag = grid.timeframe.microseconds, int(given["window"]), int(given["lag"])
     opens = np.arange(grid.start - (window - 1) * step, grid.end, step)
     known = _at(spec, events, opens + step - lag * step)
-    returns, _ = log_returns_from(data, grid, int(opens[0]))
+    returns, gaps = log_returns_from(data, grid, int(opens[0]))
     correlations, statuses = correlated(known.outputs[0], returns, window, int(given["min_periods"]))
     rows = np.searchsorted(opens, grid.open_time)
     series_statuses = known.statuses[rows]
     statuses = statuses[rows]
     # no correlation for want of the series itself: say what is the matter with that
     wanting = np.isnan(correlations[rows]) & np.isin(series_statuses, (STALE, NOT_AVAILABLE_YET))
-    statuses = np.where(wanting, series_statuses, statuses).astype(np.int8)
+    statuses = np.where(wanting, series_statuses, statuses)
+    statuses = np.where(gaps[rows], np.int8(GAP), statuses).astype(np.int8)
     assert known.ages is not None
     ages = known.ages[rows]
-    return Values((correlations[rows],), statuses, np.where(ages < 0, -1, ages + lag * step))
+    return Values(
+        (np.where(statuses == SETTLED, correlations[rows], np.nan),),
+        statuses,
+        np.where(ages < 0, -1, ages + lag * step),
+    )

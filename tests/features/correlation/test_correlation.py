@@ -265,6 +265,19 @@ def test_average_ranks_equal_counting(values: np.ndarray) -> None:
         assert ranked.tolist() == oracles.ranks(column.tolist())
 
 
+@pytest.mark.parametrize("by_symbol", [False, True])
+def test_a_row_that_is_a_gap_has_no_return_though_it_has_a_price(by_symbol: bool) -> None:
+    rows = pl.DataFrame(
+        {
+            "open_time": [each * 60_000_000 for each in range(4)],
+            "close": [1.0, 50.0, 2.0, 4.0],
+            "state": ["observed", "gap", None, "no_trade"],
+        }
+    )
+    given = {"A": rows} if by_symbol else rows.with_columns(symbol=pl.lit("A"))
+    assert np.isnan(log_returns(given).values[:, 0]).tolist() == [True, True, True, False]
+
+
 def test_log_returns_reach_across_no_gap_and_fill_nothing() -> None:
     hour = 3_600_000_000
     prices = pl.DataFrame(
