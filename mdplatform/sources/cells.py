@@ -6,6 +6,7 @@ dataset then set aside row by row, with the cells as they were.
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -67,12 +68,30 @@ def _read_csv(data: bytes, path: Path) -> Cells:
         named = has_name([cell or "" for cell in first])
         frame = pl.read_csv(body, has_header=named, infer_schema=False, null_values=[""])
     except (pl.exceptions.PolarsError, UnicodeDecodeError, IndexError) as broken:
+        _refuse_long_line(body, path)
         raise UnknownFormat(f"{path} cannot be read as CSV", value=str(broken).splitlines()[0][:120]) from None
     if frame.width == 1 and re.search(r"[;\t|]", frame.columns[0] if named else str(first[0])):
         raise UnknownFormat(f"{path} is not separated by commas", value=str(first[0])[:80])
     if not named:
         frame = frame.rename({name: str(at) for at, name in enumerate(frame.columns)})
     return Cells(frame, named)
+
+
+def _refuse_long_line(body: bytes, path: Path) -> None:
+    """Raise `UnknownFormat` for the first line that has more cells than the first, if there is one."""
+    lines = csv.reader(io.StringIO(body.decode(errors="replace"), newline=""))
+    try:
+        expected, begins = len(next(lines, [])), lines.line_num + 1
+        for cells in lines:
+            if len(cells) > expected:
+                raise UnknownFormat(
+                    f"{path}, line {begins}: {len(cells)} cells, where the first line has {expected}",
+                    value=",".join(cells)[:120],
+                    remedy="Mend the line or leave it out",
+                )
+            begins = lines.line_num + 1
+    except csv.Error:
+        return  # a cell without an end: what polars says of it stands
 
 
 def _read_json(data: bytes, path: Path) -> pl.DataFrame:

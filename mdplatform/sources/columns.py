@@ -46,12 +46,15 @@ _SPELLINGS = {
     "timeframe": "timeframe interval",
     "is_closed": "is_closed",
 }
+OF_A_BOOK = {"first_update_id", "last_update_id", "update_type", "is_snapshot"}
+"""Columns that only tables of an order book's levels have."""
 _OTHERS = {
     "aggregated trades": {"agg_trade_id", "first_trade_id", "agg_id"},
     "trades": {"is_buyer_maker", "trade_id"},
     "funding rates": {"last_funding_rate", "funding_rate", "funding_interval_hours"},
     "best bids and asks": {"best_bid_price", "best_ask_price", "bid_price"},
     "order book depth": {"percentage", "depth"},
+    "an order book": OF_A_BOOK,
     "open interest": {"sum_open_interest", "open_interest"},
 }
 

@@ -4,7 +4,8 @@
 2. The symbol comes from the caller, a column or the file's name; they must agree.
 3. Numbers, times (one unit a file) and truth values are converted; what cannot be is null, and set aside by its rule.
 4. The taker's side comes from `is_buyer_maker`, else from `side` (of the taker: `sell` means the buyer's order rested).
-   Without either it is null, and the delivery says so.
+   Without either it is null, and the delivery says so. `bid` and `ask` are sides of a book and no taker's: a file of
+   them is refused, as is one with other marks of an order book, whose levels would pass for trades.
 5. Trades without a number of their own, or whose ids are texts, are numbered by time and order within it
    (`NUMBERED_FROM` and up): the same file gives the same numbers; one that begins inside an instant gives others.
 6. `available_at` is the trade's time, or when it was received where a column says so and that is later.
@@ -22,7 +23,7 @@ from mdplatform.errors import InvalidSymbol, MislabelledFile, UnknownColumns
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.trades import TRADES
 from mdplatform.sources.cells import Cells, choose, instants, numbers, read_cells, texts, truths
-from mdplatform.sources.columns import fold
+from mdplatform.sources.columns import OF_A_BOOK, fold
 from mdplatform.sources.labels import labels_of, stem_of
 from mdplatform.sources.table_delivery import TableDelivery, TableOptions, set_aside_rows
 
@@ -30,8 +31,8 @@ NUMBERED_FROM = 10**18
 """Ids from here on are not the venue's: microseconds since the epoch × 1,000 + order within the microsecond."""
 _PER_INSTANT = 1_000
 SINGLE, AGGREGATED, NUMBERED = "single trades", "aggregated trades", "trades without numbers of the venue"
-SIDE_UNKNOWN = "side_unknown"
-"""The rule that a row breaks whose side is a word for neither."""
+SIDE_UNKNOWN, SYMBOL_INVALID = "side_unknown", "symbol_invalid"
+"""The rules that a row breaks whose side is a word for neither, and whose own symbol is empty or can be none."""
 
 SPELLINGS = {
     "trade_id": "trade_id agg_trade_id agg_id aggregate_trade_id id tid",
@@ -53,6 +54,7 @@ _WITHOUT_HEADER = {
     3: ("time", "price", "quantity"),  # Kraken's
 }
 _SPOT_TRADES = ("trade_id", "price", "quantity", "", "time", "is_buyer_maker", "")
+_SIDES_OF_A_BOOK = {"bid", "ask", "bids", "asks", "a"}
 _KIND = re.compile(r"(?:^|[-_.])(agg_?trades|trades)(?=$|[-_.])", re.IGNORECASE)
 _DATES = re.compile(r"[-_.]\d{8}(-\d+)?$")
 _COUNTED_IN_CONTRACTS = re.compile(r"[A-Z0-9]+USD_(PERP|\d{6})")
@@ -64,7 +66,9 @@ def read_trades(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
     """Give the trades of one file, one delivery a symbol. Raises errors of `SourceError`, and `InvalidSymbol`."""
     cells = read_cells(path, options.max_bytes)
     frame, found = cells.frame, _find(cells, options, path)
+    _refuse_book(frame, found, path)
     form = _form(cells, found, path)
+    frame, aside = _with_symbols(frame, found)
     for symbol, part in _by_symbol(frame, found, path, cells, options):
         if _COUNTED_IN_CONTRACTS.fullmatch(symbol):
             raise UnknownColumns(
@@ -72,7 +76,8 @@ def read_trades(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
                 value=symbol,
                 remedy="Take spot or USD-margined trades",
             )
-        yield _deliver(symbol, part, found, path, options, form)
+        yield _deliver(symbol, part, found, path, options, form, aside)
+        aside = aside.clear()  # it is told once
 
 
 def _find(cells: Cells, options: TableOptions, path: Path) -> dict[str, str]:
@@ -94,6 +99,40 @@ def _find(cells: Cells, options: TableOptions, path: Path) -> dict[str, str]:
             remedy=f"Say which column is which: --column {missing[0]}=NAME",
         )
     return found
+
+
+def _refuse_book(frame: pl.DataFrame, found: dict[str, str], path: Path) -> None:
+    """Raise `UnknownColumns` for a table of levels: it has times, prices and quantities too."""
+    marks = [name for name in frame.columns if fold(name) in set(map(fold, OF_A_BOOK))]
+    if not marks and "side" in found and "is_buyer_maker" not in found:
+        sides = texts(frame[found["side"]].unique()).str.to_lowercase().drop_nulls()
+        marks = sorted(set(sides) & _SIDES_OF_A_BOOK)
+        if sides.is_in(["sell", "buy", "s"]).any():
+            marks = []
+    if marks:
+        raise UnknownColumns(
+            f"{path} is an order book, not trades",
+            value=", ".join(marks),
+            remedy="Depth is taken in from recordings of the exchange's stream: --as recording",
+        )
+
+
+def _with_symbols(frame: pl.DataFrame, found: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Part the rows whose own symbol is one from the others, which are set aside; if none is, nothing is parted."""
+    if "symbol" not in found:
+        return frame, set_aside_rows(frame.clear(), SYMBOL_INVALID)
+    said = frame[found["symbol"]]
+    sound = said.is_in([each for each in said.unique().to_list() if _symbol(each) is not None]).fill_null(False)
+    if not sound.any():
+        sound = sound | True
+    return frame.filter(sound), set_aside_rows(frame.filter(~sound), SYMBOL_INVALID)
+
+
+def _symbol(said: object) -> str | None:
+    try:
+        return parse_symbol(str(said or "").replace("/", ""))
+    except InvalidSymbol:
+        return None
 
 
 def _is_truth(cell: object) -> bool:
@@ -144,7 +183,13 @@ def symbol_of(path: PurePath) -> str | None:
 
 
 def _deliver(
-    symbol: str, cells: pl.DataFrame, found: dict[str, str], path: Path, options: TableOptions, form: str
+    symbol: str,
+    cells: pl.DataFrame,
+    found: dict[str, str],
+    path: Path,
+    options: TableOptions,
+    form: str,
+    aside: pl.DataFrame,
 ) -> TableDelivery:
     notes: list[str] = []
     time = instants(cells[found["time"]], path)
@@ -170,7 +215,7 @@ def _deliver(
     if options.start is not None or options.end is not None:
         within = _within(rows, options)
         rows, cells, unclear = rows.filter(within), cells.filter(within), unclear.filter(within)
-    aside = set_aside_rows(cells.filter(unclear), SIDE_UNKNOWN)
+    aside = pl.concat([aside, set_aside_rows(cells.filter(unclear), SIDE_UNKNOWN)])
     rows, cells = rows.filter(~unclear), cells.filter(~unclear)
     source = f"file:{path.name}"
     return TableDelivery.of(TRADES, source, rows, raw=cells, set_aside=aside, notes=tuple(notes), form=form)
@@ -194,7 +239,7 @@ def _is_buyer_maker(cells: pl.DataFrame, found: dict[str, str]) -> tuple[pl.Seri
         told = truths(said)
     elif "side" in found:
         said = texts(cells[found["side"]])
-        told = truths(said, true=("sell", "s", "ask"), false=("buy", "b", "bid"))
+        told = truths(said, true=("sell", "s"), false=("buy", "b"))
     else:
         return None, pl.Series([False], dtype=pl.Boolean).new_from_index(0, len(cells))
     return told, told.is_null() & said.is_not_null()

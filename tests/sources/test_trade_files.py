@@ -107,6 +107,60 @@ def test_a_word_that_is_no_side_sets_its_row_aside(tmp_path: Path) -> None:
     assert '"side":"both"' in delivery.set_aside["row"][0]
 
 
+BOOKS = {
+    "updates": f"symbol,timestamp,first_update_id,last_update_id,side,price,qty\nBTCUSDT,{AT},5,9,a,20472.80,0.000\n",
+    "typed": f"symbol,timestamp,update_type,price,qty\nBTCUSDT,{AT},snap,20472.80,1.0\n",
+    "snapshot": f"symbol,timestamp,is_snapshot,side,price,amount\nBTC-PERPETUAL,{AT},true,buy,6421.5,18640\n",
+    "levels": f"timestamp,side,price,amount\n{AT},bid,6421.5,18640\n{AT},ASK,6422.5,1\n",
+    "short": f"timestamp,side,price,amount\n{AT},b,6421.5,18640\n{AT},a,6422.5,1\n",
+}
+
+
+@pytest.mark.parametrize("book", list(BOOKS))
+def test_an_order_book_is_no_file_of_trades(tmp_path: Path, book: str) -> None:
+    with pytest.raises(UnknownColumns, match=r"BTCUSDT-x.csv is an order book, not trades"):
+        read(put(tmp_path, BOOKS[book], "BTCUSDT-x.csv"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "binance/btcusdt-depth-snap.csv",
+        "binance/btcusdt-depth-update.csv",
+        "tardis/deribit_incremental_book_L2_BTC-PERPETUAL.csv",
+    ],
+)
+def test_order_books_of_the_wild_are_told_from_trades(shared_data: Path, name: str) -> None:
+    with pytest.raises(UnknownColumns, match="order book"):
+        read(shared_data / "ticks/nautechsystems__nautilus_trader/tests/test_data" / name)
+
+
+@pytest.mark.parametrize("word", ["ask", "bid", "a"])
+def test_a_side_of_a_book_among_sides_of_takers_sets_its_row_aside(tmp_path: Path, word: str) -> None:
+    text = f"timestamp,id,side,price,amount\n{AT},1,sell,5.0,1.0\n{AT},2,{word},5.0,1.0\n"
+    delivery = read(put(tmp_path, text, "BTCUSDT-trades.csv"))
+    assert delivery.rows["trade_id"].to_list() == [1]
+    assert delivery.set_aside["rule"].to_list() == ["side_unknown"]
+
+
+@pytest.mark.parametrize("bad", ["", "???", " ", '"a b"'])
+def test_a_row_whose_own_symbol_is_none_is_set_aside_and_the_rest_goes_on(tmp_path: Path, bad: str) -> None:
+    lines = ["symbol,id,time,price,qty", f"ETHUSDT,1,{AT},5.0,1.0", f"{bad},2,{AT},5.0,1.0", f"BTCUSDT,3,{AT},5.0,1.0"]
+    first, second = read_trades(put(tmp_path, "\n".join(lines), "all-trades.csv"), TableOptions())
+    assert [each.rows["symbol"].to_list() for each in (first, second)] == [["ETHUSDT"], ["BTCUSDT"]]
+    assert (first.set_aside["rule"].to_list(), second.set_aside.height) == (["symbol_invalid"], 0)
+    assert '"id":"2"' in first.set_aside["row"][0]
+    with pytest.raises(InvalidSymbol):
+        list(read_trades(put(tmp_path, "\n".join([lines[0], lines[2]]), "bad-trades.csv"), TableOptions()))
+
+
+def test_a_line_with_more_cells_than_the_header_is_named(tmp_path: Path) -> None:
+    text = "\n".join([AGG, *LINES[:2], LINES[2] + ",1,2", *LINES[3:]])
+    with pytest.raises(UnknownFormat, match=r"01\.csv, line 4: 9 cells, where the first line has 7") as refused:
+        read(put(tmp_path, text))
+    assert LINES[2] in str(refused.value)
+
+
 def test_without_sides_and_ids_it_is_said_what_is_lost(tmp_path: Path) -> None:
     text = "1672531436,90.54,1.1\n1672531436,90.55,1.2\n1672531471,90.45,1.0\n"
     delivery = read(put(tmp_path, text, "BCHEUR.csv"))
