@@ -14,6 +14,9 @@ from mdplatform.market.time import from_us, month_of
 from mdplatform.market.timeframe import DAY_US, Timeframe
 from mdplatform.settings import Settings
 
+_LISTED_FROM = 31 * DAY_US
+"""From how long a range on (microseconds) the days that there are get listed, where shorter ones are tried."""
+
 
 class LakeData:
     """The rows of `lake`, the newest revisions or those that were known at `as_of`. Reads by key, never by a glob."""
@@ -64,7 +67,7 @@ class LakeData:
         return self.lake.composites.all()
 
     def _by_day(self, store: TableStore, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
-        if start is None or end is None:
+        if start is None or end is None or end - start > _LISTED_FROM:
             keys = store.keys(f"{symbol}/")
             first, last = (f"{symbol}/{from_us(each):%Y-%m-%d}" if each is not None else None for each in (start, end))
             keys = [key for key in keys if (first is None or key >= first) and (last is None or key <= last)]

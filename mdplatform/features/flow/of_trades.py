@@ -26,6 +26,8 @@ from mdplatform.market.timeframe import DAY_US
 METHOD = "trades"
 """What `Values.method` says."""
 
+_SIZED = ("time", "quantity")
+
 
 def evaluate_trades(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[FeatureSpec, Values]:
     """Give the values of `specs` in each row of the grid."""
@@ -73,17 +75,32 @@ def _values(statuses: NDArray[np.int8], outputs: tuple[Floats, ...], reasons: ND
 
 
 def _size_quantile(spec: FeatureSpec, trades: KnownTrades) -> Values:
-    """The quantile of the sizes of the last rows' trades; none to rank is degenerate."""
-    from mdplatform.features.flow.kernels import size_quantiles
+    """The quantile of the sizes of the last rows' trades; none to rank is degenerate.
 
-    grid = trades.grid
+    Only what rows with a value need is read, each day once.
+    """
+    from mdplatform.features.flow.kernels import size_quantiles, sliding_quantiles
+
+    grid, part = trades.grid, float(spec.arguments["q"])
     windows = grid.open_time - spec.lookback * grid.timeframe.microseconds
+    statuses = trades.statuses(windows)
     values = np.full(len(grid), np.nan)
+    held: dict[int, TradeArrays] = {}
     for _, rows in by_day(grid.open_time):
-        known = trades.between(int(windows[rows][0]), int(grid.close_time[rows][-1]))
-        first, after = (np.searchsorted(known.time, each[rows]) for each in (windows, grid.close_time))
-        values[rows] = size_quantiles(known.quantity, first, after, float(spec.arguments["q"]))
-    return _values(trades.statuses(windows), (values,), np.where(np.isnan(values), np.int8(DEGENERATE), np.int8(0)))
+        told = np.flatnonzero(statuses[rows] <= UNSETTLED) + rows.start
+        if not len(told):
+            continue
+        begin, end = int(windows[told[0]]), int(grid.close_time[told[-1]])
+        days = range(begin - begin % DAY_US, end, DAY_US)
+        held = {day: held[day] if day in held else trades.between(day, min(day + DAY_US, grid.end)) for day in days}
+        time, quantity = (np.concatenate([getattr(each, name) for each in held.values()]) for name in _SIZED)
+        first, after = (np.searchsorted(time, each[told]) for each in (windows, grid.close_time))
+        if spec.lookback:
+            ranked, ranks = np.unique(quantity, return_inverse=True)
+            values[told] = sliding_quantiles(ranked, ranks, first, after, part)
+        else:
+            values[told] = size_quantiles(quantity, first, after, part)
+    return _values(statuses, (values,), np.where(np.isnan(values), np.int8(DEGENERATE), np.int8(0)))
 
 
 def _large_volume(spec: FeatureSpec, trades: KnownTrades) -> Values:
