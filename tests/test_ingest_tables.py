@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import dagster as dg
 import pytest
 
 from mdplatform.cli import frame, main
@@ -330,6 +331,58 @@ def test_materialize_takes_days_months_symbols_and_series_and_defaults_to_what_h
     ended = run("materialize", "trades", "bars", "--symbols", "BTCUSDT")
     assert "trades: 4 partitions" in ended.out
     assert "nothing to materialize bars from" in ended.err
+
+
+def bars_of(folder: Path, symbol: str, days: int = 2) -> Path:
+    rows = [
+        f"{at},100.0,101.0,99.0,100.0,10.0,{at + DAY // 24 - 1},1000.0,7,4.0,400.0,0"
+        for at in range(AT, AT + days * DAY, DAY // 24)
+    ]
+    return dump(folder, rows, f"{symbol}-1h-2025-01.csv")
+
+
+def test_symbols_without_trades_do_not_keep_order_flow_from_being_made_of_the_others(
+    run: Run, settings: Settings, tmp_path: Path
+) -> None:
+    run("ingest", dump(tmp_path, [row(1), row(2, AT + DAY)]), "--as", "trades")
+    assert run("ingest", bars_of(tmp_path, "ETHUSDT")).status == 0
+    ended = run("materialize", "order_flow")
+    assert (ended.status, "order_flow: 2 partitions" in ended.out) == (0, True), ended.err
+    assert "order_flow has no inputs of ETHUSDT" in ended.err
+    ended = run("materialize", "order_flow", "--symbols", "ETHUSDT")
+    assert (ended.status, "nothing to materialize order_flow from" in ended.err) == (1, True)
+    with Runs(settings) as runs:
+        failed = runs._instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    assert failed == []
+
+
+def test_bars_alone_are_enough_for_profiles_and_panels_even_in_the_command_that_makes_them(
+    run: Run, tmp_path: Path
+) -> None:
+    assert run("ingest", bars_of(tmp_path, "ETHUSDT")).status == 0
+    ended = run("materialize", "correlation_matrix")
+    assert (ended.status, "nothing to materialize correlation_matrix from" in ended.err) == (1, True)
+    ended = run("materialize", "returns_panel", "correlation_matrix", "volume_profile", "--to", "2025-01-02")
+    assert ended.status == 0, ended.err
+    assert "correlation_matrix: 1 partitions" in ended.out
+    assert "volume_profile: 2 partitions" in ended.out
+
+
+def test_a_run_that_fails_does_not_keep_the_others_from_being_made_but_what_follows_from_it(
+    run: Run, settings: Settings, tmp_path: Path
+) -> None:
+    for symbol in ("AAA", "BBB"):
+        rows = dump(tmp_path, [row(1), row(2, AT + DAY)], f"{symbol}-aggTrades-2025-01-01.csv")
+        assert run("ingest", rows, "--as", "trades").status == 0
+        assert run("ingest", bars_of(tmp_path, symbol)).status == 0
+    Lake(settings.lake_dir).table("trades").path("AAA/2025-01-01").write_bytes(b"PAR1")
+    ended = run("materialize", "trades", "volume_profile")
+    assert ended.status == 1
+    said = " ".join(ended.err.split())
+    assert "1 of 4 runs failed, 1 that follow from them were left out" in said
+    assert "trades AAA" in said
+    frames = Lake(settings.lake_dir).frames("volume_profile")
+    assert {key.partition("/")[0] for key in frames.all_keys()} == {"BBB"}
 
 
 WRONG_WISHES = [

@@ -22,7 +22,8 @@ def materialize(
 ) -> None:
     """Materialize assets for months or days, symbols and series, as Dagster runs.
 
-    What is left out means all of which there is something to materialize from.
+    What is left out means all of which there is something to materialize from. A run that fails does not keep the
+    others from being made; the command fails at the end.
 
     Examples:
 
@@ -34,7 +35,7 @@ def materialize(
     from mdplatform.errors import NoData, UnknownSeries, UnknownSymbol
     from mdplatform.lake import Lake
     from mdplatform.runs import Runs
-    from mdplatform.runs.inputs import Asked, keys_for
+    from mdplatform.runs.inputs import Asked, keys_for_each
     from mdplatform.settings import Settings
 
     asked = Asked(
@@ -57,7 +58,7 @@ def materialize(
             known = {*runs.series(), *lake.table("macro").keys(), *lake.table("macro").waiting()}
             if each not in known:
                 raise UnknownSeries(each, known)
-        keys_of = {name: keys_for(runs, lake, name, asked) for name in names}
+        keys_of = keys_for_each(runs, lake, names, asked)
         if not any(keys_of.values()):
             raise NoData(
                 f"There is nothing to materialize {', '.join(names)} from",
@@ -65,6 +66,11 @@ def materialize(
             )
         for name in (name for name, keys in keys_of.items() if not keys):
             err.print(f"note: there is nothing to materialize {name} from", style="yellow", markup=False)
+        for name, keys in keys_of.items():
+            having = {key.partition("/")[0] for key in keys if "/" in key}
+            if having and (lacking := sorted(set(asked.symbols or runs.symbols()) - having)):
+                shown = ", ".join(lacking[:8]) + (f" and {len(lacking) - 8} more" if len(lacking) > 8 else "")
+                err.print(f"note: {name} has no inputs of {shown}", style="yellow", markup=False, soft_wrap=True)
         with progress() as bars:
             task = bars.add_task("Materializing", total=None)
 

@@ -1,12 +1,13 @@
 """Inputs: of which partitions there is anything to materialize an asset from.
 
-What enters the platform enters it by an asset of its own: bars, trades, depth, sentiment, macro series. Another asset
-has inputs where one of those that it follows from has rows, or some that wait.
+What enters the platform enters it by an asset of its own: bars, trades, depth, sentiment, macro series. It can be
+materialized where it has rows, or some that wait. An asset that follows has inputs where it says itself that a partition
+is possible (`sensors.automation.FOLLOWED`), or where the same command makes before what it is made of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -17,9 +18,12 @@ from mdplatform.lake import Lake
 from mdplatform.market.time import from_us, month_range, months_between, to_us
 from mdplatform.runs.plan import fitting
 from mdplatform.runs.runner import Runs
+from mdplatform.sensors.automation import FOLLOWED
 
 ASSET_OF = {"trades": "trades", "depth": "depth", "sentiment": "sentiment", "macro": "macro_series"}
 """The asset that merges what is delivered of each dataset."""
+_MADE_OF = {"order_flow": {"trades"}}
+"""What an asset is made of, where it follows from more than that: bars are what order flow is checked against."""
 _DATASET_OF = {asset: dataset for dataset, asset in ASSET_OF.items()}
 
 
@@ -37,8 +41,21 @@ class Asked:
     fetch: bool = False
 
 
-def keys_for(runs: Runs, lake: Lake, asset: str, asked: Asked) -> list[str]:
-    """Give the lake's keys of those partitions of `asset` that are asked for and have inputs, ascending."""
+def keys_for_each(runs: Runs, lake: Lake, assets: Iterable[str], asked: Asked) -> dict[str, list[str]]:
+    """Give the lake's keys of what is asked for and has inputs, for each of `assets`, which come upstream first."""
+    planned: dict[str, list[str]] = {}
+    for asset in assets:
+        planned[asset] = keys_for(runs, lake, asset, asked, planned)
+    return planned
+
+
+def keys_for(
+    runs: Runs, lake: Lake, asset: str, asked: Asked, planned: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
+    """Give the lake's keys of those partitions of `asset` that are asked for and have inputs, ascending.
+
+    `planned` are those that the same command makes before it, by asset.
+    """
     definition = runs.definition_of(asset)
     entered = runs.upstream(asset)
     keys = keys_of(lake, entered)
@@ -48,7 +65,15 @@ def keys_for(runs: Runs, lake: Lake, asset: str, asked: Asked) -> list[str]:
         keys |= _to_fetch(asked, runs, keys)
     if definition == DAY_BY_SYMBOL and "bars" in entered:
         keys |= {day for key in keys_of(lake, ["bars"]) for day in _days_of(key)}
-    return [key for key in fitting(definition, keys) if _is_asked(key, definition, asked)]
+    fitted = fitting(definition, keys)
+    if asset in FOLLOWED and definition != SERIES:
+        made_of = _MADE_OF.get(asset, runs.upstream(asset) - {asset}) & set(planned or ())
+        coming = {each for name in made_of for each in (planned or {})[name]}
+        if definition == DAY_BY_SYMBOL and "bars" in made_of:
+            coming |= {day for key in (planned or {})["bars"] for day in _days_of(key)}
+        possible = {*FOLLOWED[asset].possible(lake), *fitting(definition, coming)}
+        fitted = [key for key in fitted if key in possible]
+    return [key for key in fitted if _is_asked(key, definition, asked)]
 
 
 def _is_asked(key: str, definition: dg.PartitionsDefinition[str], asked: Asked) -> bool:

@@ -17,10 +17,10 @@ import dagster as dg
 
 from mdplatform.assets.partitions import SERIES, SYMBOL
 from mdplatform.definitions import defs
-from mdplatform.errors import MaterializationFailed, NoData, PlatformError, RedisUnavailable, UnknownAsset
+from mdplatform.errors import MaterializationFailed, NoData, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
 from mdplatform.lake.lock import locked
-from mdplatform.runs.plan import FORMS, Group, fitting, plan
+from mdplatform.runs.plan import FORMS, Group, Planned, fitting, plan
 from mdplatform.sensors.left_behind import PROCESS_TAG, fail_left_behind, this_process
 from mdplatform.serving.connection import REDIS_FAILURES, connect
 from mdplatform.settings import Settings
@@ -28,6 +28,8 @@ from mdplatform.settings import Settings
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _PERIOD = re.compile(r"(?:^|/)(\d{4}-\d{2})(-\d{2})?$")
 _CLASS_NAME = re.compile(r"^mdplatform\.errors\.\w+: ")
+
+_MOST_TOLD = 3
 
 Progress = Callable[[str, int, int], None]
 """Called with what was done last, how much is done, and how much there is to do."""
@@ -135,7 +137,8 @@ class Runs:
         """Materialize `assets` for the partitions `of`: keys of the lake (`BTCUSDT/2025-01`, `BTCUSDT/2025-01-31`,
         `2025-01`, `CPIAUCSL`), or each symbol's months or days.
 
-        Raises `MaterializationFailed` at the first failed run, and `NoData` where no key is one of an asset's.
+        A run that fails does not keep the others from being made. Raises `MaterializationFailed` at the end if any did,
+        and `NoData`, before anything is run, where no key is one of an asset's.
         """
         ordered = self.check_assets(assets)
         given = (
@@ -166,12 +169,28 @@ class Runs:
         planned = plan(groups, self.series())
         total, finished = sum(run.partitions for run in planned), 0
         done: list[Materialized] = []
+        failed: list[tuple[Planned, MaterializationFailed]] = []
+        left_out = 0
         for run in planned:
             progress(run.what, finished, total)
-            done += self._run(run.assets, run.first, run.last, fetch)
+            if any(self._follows(run, before) for before, _ in failed):
+                left_out += 1
+                continue
+            try:
+                done += self._run(run.assets, run.first, run.last, fetch)
+            except MaterializationFailed as failure:
+                failed.append((run, failure))
             finished += run.partitions
             progress(run.what, finished, total)
+        if failed:
+            raise _summary(failed, len(planned), left_out, len(done))
         return done
+
+    def _follows(self, run: Planned, failed: Planned) -> bool:
+        """Tell whether a run might be of values that a failed one should have made: what it left may be wrong."""
+        symbols = {run.first.partition("|")[2], failed.first.partition("|")[2]}
+        apart = len(symbols) == 2 and "" not in symbols
+        return not apart and any((self.upstream(asset) - {asset}) & set(failed.assets) for asset in run.assets)
 
     def _groups(self, keys_of: Mapping[str, list[str]]) -> list[Group]:
         """Put assets of the same partitions together as far as what they follow from allows, upstream first."""
@@ -229,7 +248,22 @@ def _check_periods(keys: Iterable[str], settings: Settings) -> None:
             )
 
 
-def _failure(result: dg.ExecuteInProcessResult) -> PlatformError:
+def _summary(
+    failed: Sequence[tuple[Planned, MaterializationFailed]], runs: int, left_out: int, done: int
+) -> MaterializationFailed:
+    first = failed[0][1]
+    if runs == 1:
+        return first
+    told = "; ".join(f"{run.what} {run.first} … {run.last}: {failure.cause}" for run, failure in failed[:_MOST_TOLD])
+    more = f"; and {len(failed) - _MOST_TOLD} more" if len(failed) > _MOST_TOLD else ""
+    following = f", {left_out} that follow from them were left out" if left_out else ""
+    return MaterializationFailed(
+        f"{len(failed)} of {runs} runs failed{following}, the others made {done} partitions. {told}{more}",
+        remedy=first.remedy,
+    )
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> MaterializationFailed:
     failures = [event for event in result.all_events if event.is_failure and event.is_step_event]
     error = failures[0].event_specific_data.error if failures else None  # type: ignore[union-attr]
     while error is not None and error.cause is not None:

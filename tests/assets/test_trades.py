@@ -19,7 +19,7 @@ from mdplatform.lake import Lake
 from mdplatform.market.depth import DEPTH
 from mdplatform.market.trades import TRADES
 from mdplatform.runs import Runs
-from mdplatform.runs.inputs import Asked, keys_for
+from mdplatform.runs.inputs import Asked, keys_for, keys_for_each
 from mdplatform.runs.plan import Group, fitting, plan
 from mdplatform.settings import Settings
 
@@ -209,7 +209,9 @@ def test_what_has_inputs_is_what_is_there_and_what_waits(settings: Settings, run
     assert keys_for(runs, lake, "trades", Asked(symbols=["ETHUSDT"])) == ["ETHUSDT/2025-01-30"]
     assert keys_for(runs, lake, "trades", Asked(first="2025-01-31", last="2025-02")) == KEYS[1:2]
     assert keys_for(runs, lake, "trades", Asked(last="2025-01")) == [*KEYS[:2], "ETHUSDT/2025-01-30"]
-    assert set(keys_for(runs, lake, "volume_profile", Asked())) >= {*KEYS[:2], "ETHUSDT/2025-01-30"}
+    assert keys_for(runs, lake, "volume_profile", Asked()) == KEYS[:1]  # what waits is no input until it is merged
+    together = keys_for_each(runs, lake, ["trades", "volume_profile", "order_flow"], Asked())
+    assert together["volume_profile"] == together["order_flow"] == [*KEYS[:2], "ETHUSDT/2025-01-30"]
     assert keys_for(runs, lake, "bars", Asked()) == []
     assert keys_for(runs, lake, "bars", Asked(symbols=["BTCUSDT"], first="2025-01", last="2025-02", fetch=True)) == [
         "BTCUSDT/2025-01",
