@@ -43,9 +43,9 @@ class Following:
 
 
 def fingerprint_of(parts: Mapping[str, str]) -> str:
-    """Give one fingerprint of many; empty if all are."""
-    told = "\0".join(f"{name} {part}" for name, part in parts.items())
-    return hashlib.blake2b(told.encode(), digest_size=12).hexdigest() if any(parts.values()) else ""
+    """Give one fingerprint of many, by name; those that are empty do not count, and if all are, so is it."""
+    told = "\0".join(f"{name} {part}" for name, part in parts.items() if part)
+    return hashlib.blake2b(told.encode(), digest_size=12).hexdigest() if told else ""
 
 
 def bar_partitions(lake: Lake) -> Iterable[str]:

@@ -1,8 +1,8 @@
 """Sentiment at each instant: what the documents that were available by then say, each text counted once.
 
 1. `counted` takes the documents of one provider that speak of a symbol, or of the market, and leaves out copies: a
-   document whose text (or, without one, whose id) became available already within the `COPY_WINDOW` before. So the
-   first that was available counts, and what comes later never changes what counted.
+   document whose text or whose id became available already within the `COPY_WINDOW` before. So the first that was
+   available counts, and what comes later never changes what counted.
 2. `Windows` finds for each instant T the documents with `T − length < available_at ≤ T`, or for a decayed mean those of
    a time before the newest. Instants between two documents mostly see the same ones: what is equal is computed once.
 3. `mean`, `decayed_mean` and `dispersion` sum each window by itself. A value thus depends on the documents in its
@@ -66,9 +66,14 @@ def counted(rows: pl.DataFrame, provider: str, symbol: str | None) -> Documents:
         rows.filter((pl.col("provider") == provider) & known & of_place)
         .select(at.alias("at"), "doc_id", "score", text.alias("text"))
         .sort("at", "doc_id", "score", "text")
-        .filter(((pl.col("at") - pl.col("at").shift().over("text")) > COPY_WINDOW).fill_null(True))
+        .filter(_is_first("text") & _is_first("doc_id"))
     )
     return Documents(kept["at"].to_numpy(), kept["score"].to_numpy())
+
+
+def _is_first(name: str) -> pl.Expr:
+    """Tell of each row whether what it has under that name did not come within the window before."""
+    return ((pl.col("at") - pl.col("at").shift().over(name)) > COPY_WINDOW).fill_null(True)
 
 
 @dataclass(frozen=True)

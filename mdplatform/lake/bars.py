@@ -122,7 +122,7 @@ class BarStore:
             done: list[str] = list(notes.get("batches", []))
             if partition and all(batch.key in done for batch in batches):
                 return MergeReport(
-                    unchanged=sum(len(batch.rows) for batch in batches),
+                    unchanged=sum({batch.key: len(batch.rows) for batch in batches}.values()),
                     disagreements=notes["disagreements"],
                     data_version=partition.header.data_version,
                 )
@@ -130,7 +130,11 @@ class BarStore:
             counts: Counter[str] = Counter()
             quarantined: Counter[str] = Counter()
             after = dict(before)
+            just_now: set[str] = set()
             for batch in batches:
+                if batch.key in just_now:  # delivered by two at once
+                    continue
+                just_now.add(batch.key)
                 if batch.key in done:
                     counts["unchanged"] += len(batch.rows)
                     continue
@@ -190,7 +194,7 @@ class BarStore:
     ) -> pl.DataFrame:
         """Give the bars with `start <= open_time < end` (microseconds), newest revisions, on a complete grid.
 
-        Holes inside the symbol's history come as `gap` rows. `as_of` gives what was stored at that instant. What is not
+        Holes inside the symbol's history come as `gap` rows. `as_of` gives what was known at that instant. What is not
         stored of `timeframe` is built from stored timeframes that divide it. Empty if there is nothing.
         """
         months = self.months(symbol)

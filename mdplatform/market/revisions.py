@@ -30,9 +30,14 @@ class Merged:
 
 
 def newest(bars: pl.DataFrame, as_of: datetime | None = None) -> pl.DataFrame:
-    """Keep of each key the newest revision, or the newest that was stored by `as_of`; `bars` as `Merged` has them."""
+    """Keep of each key the newest revision, `bars` as `Merged` has them; with `as_of`, the newest that was known then.
+
+    What was first delivered counts as known when it became available, a correction when it was stored: nobody else can
+    say when that was known.
+    """
     if as_of is not None:
-        bars = bars.filter(pl.col("ingested_at") <= as_of)
+        stored = (pl.col("revision") == 0) | (pl.col("ingested_at") <= as_of)
+        bars = bars.filter((pl.col("available_at") <= as_of) & stored)
     return bars.filter(pl.col("open_time").ne_missing(pl.col("open_time").shift(-1)))
 
 

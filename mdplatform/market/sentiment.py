@@ -22,11 +22,11 @@ SENTIMENT = Dataset(
         "seen_at": INSTANT,
     },
     time="available_at",
-    unique=("provider", "doc_id"),
+    unique=("provider", "doc_id", "available_at"),
     period="month",
     meanings={
         "provider": "who scored or published it, such as `fear_greed` or `news`",
-        "doc_id": "the provider's own id, or a hash of the row",
+        "doc_id": "the provider's own id, or a hash of the row; one that comes again at another instant is a copy",
         "symbols": "the symbols it speaks of, with commas between, sorted; empty: the market as a whole",
         "score": "−1 (all negative) to 1 (all positive)",
         "label": "the class, as delivered",

@@ -16,6 +16,7 @@ from mdplatform.lake import Lake
 from mdplatform.lake.partition import Partition
 from mdplatform.market.bars import BAR_SCHEMA
 from mdplatform.market.resample import resample
+from mdplatform.market.time import from_us
 from mdplatform.market.timeframe import Timeframe
 
 from .deliveries import DAY, FEBRUARY, HOUR, JANUARY, LATER, MARCH, MINUTE, grid, opens, row, states, table, take
@@ -299,18 +300,20 @@ def test_any_range_is_cut_out_of_the_whole(
     assert lake.bars.read("AUSDT", timeframe, low, high, as_of=LATER).equals(expected)
 
 
-def test_as_of_shows_what_was_stored_then_on_the_grid_of_then(lake: Lake) -> None:
+def test_as_of_shows_what_had_happened_then_and_the_corrections_that_were_stored_then(lake: Lake) -> None:
     hours = [LATER + timedelta(hours=n) for n in range(4)]
     take(lake, pl.concat([grid(JANUARY, 3), grid(JANUARY + 5 * MINUTE, 3)]), key="a", staged_at=hours[1])
     take(lake, grid(JANUARY + 3 * MINUTE, 1, volume=3e5), key="b", staged_at=hours[2])
-    take(lake, grid(JANUARY - MINUTE, 12, volume=4e5), key="c", staged_at=hours[3])
-    read = [lake.bars.read("AUSDT", M1, as_of=each) for each in hours]
-    assert [states(each) for each in read] == ["", "oooggooo", "oooogooo", "o" * 12]
-    assert opens(read[1])[0] == opens(read[2])[0] == JANUARY
-    assert read[2]["volume"][3] == 3e5
-    assert read[3].equals(lake.bars.read("AUSDT", M1))
-    middle = lake.bars.read("AUSDT", M1, JANUARY + 3 * MINUTE, JANUARY + 6 * MINUTE, hours[1])
-    assert states(middle) == "ggo"
+    take(lake, grid(JANUARY, 8, volume=4e5), key="c", staged_at=hours[3])
+    first, _, before, now = (lake.bars.read("AUSDT", M1, as_of=each) for each in hours)
+    assert states(first) == states(before) == states(now) == "oooooooo"
+    assert first["volume"].to_list() == before["volume"].to_list()
+    assert before["volume"][3] == 3e5
+    assert now["volume"].to_list() == [4e5] * 8
+    assert now.equals(lake.bars.read("AUSDT", M1))
+    in_time = lake.bars.read("AUSDT", M1, as_of=from_us(JANUARY + 3 * MINUTE))
+    assert opens(in_time) == [JANUARY, JANUARY + MINUTE, JANUARY + 2 * MINUTE], "what had closed by then"
+    assert lake.bars.read("AUSDT", M1, as_of=from_us(JANUARY)).is_empty()
 
 
 def test_a_merge_is_seen_by_a_reader_that_was_there_before(lake: Lake) -> None:

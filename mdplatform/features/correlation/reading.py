@@ -12,7 +12,7 @@ import polars as pl
 
 from mdplatform.errors import NoData, ParameterOutOfRange
 from mdplatform.features.correlation.matrix import correlation_matrix
-from mdplatform.features.correlation.panels import Panel, changes
+from mdplatform.features.correlation.panels import Panel, changes, names_of
 from mdplatform.features.correlation.result import Correlations
 from mdplatform.features.correlation.rolling import check_window
 from mdplatform.features.data import Data, default_data
@@ -38,7 +38,7 @@ def correlation_of(
     """Give the correlation matrix of the log returns of `symbols` over the last `window` bars known at `end`.
 
     Bars that were available at `end` (ISO 8601 text or datetime, UTC where it names no zone; by default the newest
-    close of any of the symbols) count, and with `as_of` only what was stored by then. The window is one stretch of the
+    close of any of the symbols) count, and with `as_of` only what was known by then. The window is one stretch of the
     grid of `timeframe` for all symbols and ends with the newest bar at `end`; holes in it are left out, never filled.
     `of="levels"` takes the closes themselves. `options` are those of `correlation_matrix`. Without `data` the
     platform's home is read.
@@ -49,8 +49,7 @@ def correlation_of(
     To be wired where people ask: `reader.correlation(symbols, window, timeframe, …)` and `mdplatform correlation` pass
     their arguments through; `.to_pandas()`, `.to_arrow()` and `.pairs()` are what they show.
     """
-    given = [symbols] if isinstance(symbols, str) else list(symbols)
-    names = list(dict.fromkeys(parse_symbol(each) for each in given))
+    names = list(dict.fromkeys(parse_symbol(each) for each in names_of(symbols)))
     if not names:
         raise ParameterOutOfRange("No symbols", remedy="Name at least one")
     length = Timeframe.parse(timeframe)
