@@ -37,11 +37,11 @@ def checked_row_size(row_size: float | Decimal | str) -> float:
 Such as 0.01, 0.5 or 25
     """
     remedy = "Such as 0.01, 0.5 or 25"
-    given = float(row_size) if isinstance(row_size, Decimal | Real) and not isinstance(row_size, bool) else math.nan
-    if isinstance(row_size, str):
+    given = math.nan
+    if isinstance(row_size, str | Decimal | Real) and not isinstance(row_size, bool):
         try:
-            given = float(Decimal(row_size))
-        except InvalidOperation:
+            given = float(Decimal(row_size) if isinstance(row_size, str) else row_size)
+        except (InvalidOperation, OverflowError, ValueError):  # no number, one beyond doubles, a signalling NaN
             given = math.nan
     if not (math.isfinite(given) and given > 0):
         raise ParameterOutOfRange("A row size is not a number above zero", value=row_size, remedy=remedy)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, nan
+from numbers import Real
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import InvalidTable
+from mdplatform.errors import InvalidTable, ParameterOutOfRange
 from mdplatform.features.talib_functions import Floats
 
 if TYPE_CHECKING:
@@ -150,6 +152,17 @@ def sides(series: pl.Series) -> NDArray[np.bool_]:
     if series.null_count():
         _refuse(series.is_null(), "is_buyer_maker is null", series)
     return series.cast(pl.Boolean).to_numpy()
+
+
+def positive(name: str, given: float) -> float:
+    """Give a parameter that is a number above 0, as a double. Raises `ParameterOutOfRange`."""
+    try:
+        number = float(given) if isinstance(given, Real) and not isinstance(given, bool) else nan
+    except OverflowError:
+        number = inf
+    if not 0 < number < inf:
+        raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: a number above 0")
+    return number
 
 
 def _refuse(wrong: pl.Series, what: str, series: pl.Series, remedy: str = "") -> None:

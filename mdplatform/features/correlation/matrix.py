@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
@@ -159,7 +158,7 @@ def _check_options(
             raise ParameterOutOfRange(f"Unknown {name} of a correlation", value=value, remedy=f"Allowed: {told}")
     check_least(min_periods)
     if method == "exponential":
-        if not isinstance(half_life, Real) or isinstance(half_life, bool) or not 0.1 <= float(half_life) <= 1e9:
+        if not isinstance(half_life, Real) or isinstance(half_life, bool) or not 0.1 <= half_life <= 1e9:
             raise ParameterOutOfRange(
                 "half_life of exponential weights", value=half_life, remedy="Allowed: a number of rows from 0.1 to 1e9"
             )
@@ -169,9 +168,10 @@ def _check_options(
         raise ParameterOutOfRange(f"{shrinkage} shrinks Pearson's estimate", value=method, remedy='method="pearson"')
 
 
-def check_least(min_periods: Any, most: int | None = None) -> None:
+def check_least(min_periods: Any, most: int = 2**31 - 1) -> None:
     """Refuse a number of observations that makes no sense. Raises `ParameterOutOfRange`."""
     is_count = isinstance(min_periods, int | np.integer) and not isinstance(min_periods, bool)
-    if not is_count or min_periods < 2 or (most is not None and min_periods > most) or not math.isfinite(min_periods):
-        allowed = "an integer from 2" + (f" to {most}" if most is not None else "")
-        raise ParameterOutOfRange("min_periods of a correlation", value=min_periods, remedy=f"Allowed: {allowed}")
+    if not is_count or not 2 <= min_periods <= most:
+        raise ParameterOutOfRange(
+            "min_periods of a correlation", value=min_periods, remedy=f"Allowed: an integer from 2 to {most}"
+        )

@@ -6,7 +6,7 @@ out, never filled, and no return reaches across one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import InvalidTable, UnknownSymbol
+from mdplatform.errors import InvalidTable, ParameterOutOfRange, UnknownSymbol
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.time import from_us
@@ -74,7 +74,7 @@ def panel_of(given: PanelLike, symbols: Sequence[str] | None = None) -> Panel:
     anything else, for infinite numbers and such beyond 1e100, and where times do not ascend; and `UnknownSymbol`.
     """
     if symbols is not None:
-        symbols = [symbols] if isinstance(symbols, str) else [str(each) for each in symbols]
+        symbols = [str(each) for each in names_of(symbols)]
     if isinstance(given, Panel):
         panel = given
     elif isinstance(given, np.ndarray):
@@ -89,6 +89,15 @@ def panel_of(given: PanelLike, symbols: Sequence[str] | None = None) -> Panel:
         columns = [panel.index(each) for each in symbols]
         panel = Panel(tuple(symbols), np.ascontiguousarray(panel.values[:, columns]), panel.open_time)
     return panel if panel is given else _checked(panel)
+
+
+def names_of(symbols: Sequence[str]) -> list[str]:
+    """Give the names of symbols, of which there may be one alone. Raises `ParameterOutOfRange`."""
+    if isinstance(symbols, str):
+        return [symbols]
+    if not isinstance(symbols, Iterable):
+        raise ParameterOutOfRange("Not a list of symbols", value=symbols, remedy='Such as ["BTCUSDT", "ETHUSDT"]')
+    return list(symbols)
 
 
 def log_returns(

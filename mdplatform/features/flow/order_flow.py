@@ -22,7 +22,7 @@ from mdplatform.features.definition import ANCHORS
 from mdplatform.features.flow.rows import cumulated, sum_rows
 from mdplatform.features.guard import DIVISION_BY_ZERO, INSUFFICIENT_HISTORY, STATUSES
 from mdplatform.features.talib_functions import Floats
-from mdplatform.features.trade_arrays import TradeArrays, TradesLike, read_trades, trades_frame
+from mdplatform.features.trade_arrays import TradeArrays, TradesLike, positive, read_trades, trades_frame
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.timeframe import Timeframe
 
@@ -102,9 +102,9 @@ def order_flow(
     """
     length = None if timeframe is None else Timeframe.parse(timeframe)
     step = Timeframe.parse(interval)
-    parts = tuple(_quantile(each) for each in quantiles)
-    least = None if large_quantity is None else _above_zero("large_quantity", large_quantity)
-    bucket = None if bucket_volume is None else _above_zero("bucket_volume", bucket_volume)
+    parts = _quantiles(quantiles)
+    least = None if large_quantity is None else positive("large_quantity", large_quantity)
+    bucket = None if bucket_volume is None else positive("bucket_volume", bucket_volume)
     if isinstance(buckets, bool) or not isinstance(buckets, Integral) or not 1 <= buckets <= 10_000:
         raise ParameterOutOfRange(
             "buckets is out of range", value=buckets, remedy="Allowed: an integer from 1 to 10000"
@@ -237,13 +237,13 @@ def _grid(trades: TradeArrays, length: Timeframe) -> NDArray[np.int64]:
     return np.arange(first, last + 1 + length.microseconds, length.microseconds)
 
 
+def _quantiles(given: Iterable[float]) -> tuple[float, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ParameterOutOfRange("quantiles are several numbers", value=given, remedy="Such as (0.5, 0.99)")
+    return tuple(_quantile(each) for each in given)
+
+
 def _quantile(given: float) -> float:
     if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= given <= 1:
         raise ParameterOutOfRange("A quantile is out of range", value=given, remedy="Allowed: a number from 0 to 1")
-    return float(given)
-
-
-def _above_zero(name: str, given: float) -> float:
-    if isinstance(given, bool) or not isinstance(given, Real) or not 0 < given < inf:
-        raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: a number above 0")
     return float(given)

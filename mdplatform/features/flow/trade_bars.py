@@ -15,8 +15,7 @@ López de Prado: Advances in Financial Machine Learning (2018), ch. 2.
 
 from __future__ import annotations
 
-from math import inf
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import polars as pl
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from mdplatform.errors import ParameterOutOfRange
 from mdplatform.features.talib_functions import Floats
-from mdplatform.features.trade_arrays import TradeArrays, TradesLike, read_trades, trades_frame
+from mdplatform.features.trade_arrays import TradeArrays, TradesLike, positive, read_trades, trades_frame
 from mdplatform.market.bars import INSTANT
 
 MEASURES = ("tick", "volume", "dollar")
@@ -48,12 +47,12 @@ def volume_bars(trades: TradesLike, volume: float) -> pl.DataFrame:
     >>> volume_bars(trades, 3).select("open", "close", "volume", "taker_buy_volume").rows()
     [(10.0, 11.0, 4.0, 2.0)]
     """
-    return _threshold_bars(trades, "volume", _positive("volume", volume))
+    return _threshold_bars(trades, "volume", positive("volume", volume))
 
 
 def dollar_bars(trades: TradesLike, quote_volume: float) -> pl.DataFrame:
     """Give bars of at least `quote_volume` (quote asset) each; columns and errors as `volume_bars` has them."""
-    return _threshold_bars(trades, "dollar", _positive("quote_volume", quote_volume))
+    return _threshold_bars(trades, "dollar", positive("quote_volume", quote_volume))
 
 
 def imbalance_bars(
@@ -78,9 +77,9 @@ def imbalance_bars(
     if measure not in MEASURES:
         raise ParameterOutOfRange("Not a measure", value=measure, remedy=f"Allowed: {', '.join(MEASURES)}")
     count = _whole("expected_count", expected_count)
-    if _positive("most", most) < 1:
+    if positive("most", most) < 1:
         raise ParameterOutOfRange("most is out of range", value=most, remedy="Allowed: a number from 1 on")
-    alpha = 2 / (_positive("span", span) + 1)
+    alpha = 2 / (positive("span", span) + 1)
     from mdplatform.features.flow.trade_bar_kernels import imbalance_ends
 
     frame = trades_frame(trades)
@@ -101,7 +100,7 @@ def cusum_events(trades: TradesLike, threshold: float) -> pl.DataFrame:
     (of the table, from 0), `time`, `price`, `side`. López de Prado (2018), 2.5.2.1. Raises `InvalidTable` and
     `ParameterOutOfRange`.
     """
-    limit = _positive("threshold", threshold)
+    limit = positive("threshold", threshold)
     from mdplatform.features.flow.trade_bar_kernels import cusum_rows
 
     arrays = read_trades(trades)
@@ -166,10 +165,4 @@ def _reduced(function: np.ufunc, values: NDArray[np.generic], starts: NDArray[np
 def _whole(name: str, given: int) -> float:
     if not isinstance(given, Integral):
         raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: an integer above 0")
-    return _positive(name, given)
-
-
-def _positive(name: str, given: float) -> float:
-    if isinstance(given, bool) or not isinstance(given, Real) or not 0 < given < inf:
-        raise ParameterOutOfRange(f"{name} is out of range", value=given, remedy="Allowed: a number above 0")
-    return float(given)
+    return positive(name, given)

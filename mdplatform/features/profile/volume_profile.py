@@ -83,9 +83,9 @@ def volume_profile(
 ) -> VolumeProfile:
     """Give the volume profile of `trades`: a frame of polars or pandas or a table of Arrow, in any order.
 
-    It has `price` and `quantity`; with `is_buyer_maker` the sides are told too. `row_size` is in the quote asset, and
-    `value_area_pct` a share up to 1. Raises `InvalidTable` for trades that are none, or without any volume, and
-    `ParameterOutOfRange`.
+    It has `price` and `quantity`; with `is_buyer_maker` the sides are told too, and times are not looked at. `row_size`
+    is in the quote asset, and `value_area_pct` a share up to 1. Raises `InvalidTable` for trades that are none, or
+    without any volume, and `ParameterOutOfRange`.
 
     >>> trades = pl.DataFrame({"price": [10.0, 10.4, 10.6, 11.2], "quantity": [1.0, 2.0, 4.0, 0.5]})
     >>> profile = volume_profile(trades, row_size=0.5)
@@ -213,7 +213,7 @@ def units_of(total: float, largest: float | None = None) -> float:
     decimal to become the very integer that it is.
     """
     room = _MOST_UNITS / total if largest is None else min(_MOST_UNITS / total, _WHOLE / largest)
-    return float(f"1e{min(math.floor(math.log10(room)), 22)}")
+    return float(f"1e{math.floor(math.log10(min(room, 1e22)))}")
 
 
 def as_units(volumes: Floats, scale: float) -> NDArray[np.int64]:
