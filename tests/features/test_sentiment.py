@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,15 @@ def test_a_text_counts_again_only_after_it_was_forgotten() -> None:
         [(BEGIN, 0.5, "", "a"), (BEGIN + COPY_WINDOW, 0.6, "", "a"), (BEGIN + 2 * COPY_WINDOW + 1, 0.7, "", "a")]
     )
     assert counted(rows, "news", None).scores.tolist() == [0.5, 0.7]
+
+
+def test_a_document_that_comes_again_at_another_instant_is_a_copy_of_the_first() -> None:
+    rows = table([(BEGIN, 0.5, "", "a"), (BEGIN + HOUR, 0.9, "", "as mended"), (BEGIN + 2 * HOUR, 0.1, "", "b")])
+    again = rows.with_columns(doc_id=pl.Series(["1", "1", "2"]))
+    found = counted(again, "news", None)
+    assert (found.available_at.tolist(), found.scores.tolist()) == ([BEGIN, BEGIN + 2 * HOUR], [0.5, 0.1])
+    earlier = counted(again.head(1), "news", None)
+    assert earlier.scores.tolist() == found.scores[:1].tolist(), "what came later does not change what counted"
 
 
 def test_a_symbol_is_matched_whole() -> None:
