@@ -10,7 +10,13 @@ from difflib import get_close_matches
 
 
 class PlatformError(Exception):
-    """Something is wrong that a person can mend: `cause`, the `value` that caused it, and the `remedy`."""
+    """Something is wrong that a person can mend: `cause`, the `value` that caused it, and the `remedy`.
+
+    What is wrong in a text also has its `column` (from 1, else 0) and `pointed`, the text with a caret under it.
+    """
+
+    column: int = 0
+    pointed: str = ""
 
     def __init__(self, cause: str, *, value: object = None, remedy: str = "") -> None:
         self.cause = cause
@@ -20,10 +26,12 @@ class PlatformError(Exception):
 
     def __str__(self) -> str:
         shown = self.cause if self.value is None else f"{self.cause}: {self.value!r}"
-        return f"{shown}. {self.remedy}" if self.remedy else shown
+        told = f"{shown}. {self.remedy}" if self.remedy else shown
+        return f"{told} (at column {self.column})\n{self.pointed}" if self.pointed else told
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.cause, self.value, self.remedy))
+        place = {"column": self.column, "pointed": self.pointed}
+        return (_rebuild, (type(self), self.cause, self.value, self.remedy), place)
 
 
 def _rebuild(kind: type[PlatformError], cause: str, value: object, remedy: str) -> PlatformError:
@@ -137,9 +145,6 @@ class InvalidFormula(InvalidFeature):
     def __str__(self) -> str:
         told = f"{self.cause}. {self.remedy}" if self.remedy else self.cause
         return told if self.value is None else f"{told}\n{self.value}"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (*super().__reduce__(), {"column": self.column})
 
 
 class ParameterOutOfRange(PlatformError):

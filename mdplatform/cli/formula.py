@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mdplatform.cli.frame import err, out
-
-if TYPE_CHECKING:
-    from mdplatform.features.formula.nodes import Node
+from mdplatform.cli.frame import out
 
 _HELP = """Formulas: check one, register composites, list them.
 
@@ -29,13 +26,15 @@ anywhere else: RSI@1h, close@ETHUSDT, mean(close, 5)@ETHUSDT@4h, (close - open)@
 
 formula = typer.Typer(no_args_is_help=True, help=_HELP)
 
+_SIGNED = {"ignore_unknown_options": True}  # so that a formula may begin with a minus
+
 _Input = Annotated[
     list[str] | None,
     typer.Option("--input", help='A feature that the formula names, as "RSI(period=14)" or "FAST=EMA(close, 10)".'),
 ]
 
 
-@formula.command()
+@formula.command(context_settings=_SIGNED)
 def check(
     text: Annotated[str, typer.Argument(help='Such as "EMA(close, 20) / EMA(close, 50) - 1".')],
     given: _Input = None,
@@ -63,12 +62,9 @@ def check(
     out.print(table)
     out.print(f"canonical: {node.text}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"lookback {spec.lookback} rows, settle {spec.settle} rows, id {spec.id}", highlight=False)
-    otherwise = "" if given else _read_otherwise(text, node)
-    if otherwise:
-        err.print(f"note: {otherwise}", style="yellow", markup=False, soft_wrap=True)
 
 
-@formula.command()
+@formula.command(context_settings=_SIGNED)
 def register(
     name: Annotated[str | None, typer.Argument(help="The composite's name.")] = None,
     text: Annotated[str | None, typer.Argument(help="Its formula.")] = None,
@@ -131,17 +127,3 @@ def _inputs(given: list[str] | None) -> list[dict[str, Any] | str]:
             what = {"name": spec.name, "parameters": spec.arguments, "inputs": list(spec.inputs), "output": spec.output}
         inputs.append({"as": name, **{key: value for key, value in (what | place).items() if value}})
     return inputs
-
-
-def _read_otherwise(text: str, node: Node) -> str:
-    """Say if the text by itself, where a feature is named, is a function of the registry instead."""
-    from mdplatform.errors import PlatformError
-    from mdplatform.features.formula.nodes import as_spec
-    from mdplatform.features.parse import parse_feature
-
-    try:
-        spec = parse_feature(text)
-    except PlatformError:
-        return ""  # it has inputs
-    told = f"where a feature is named, this text by itself is {spec}{spec.place}; in parentheses it is the formula"
-    return "" if spec == as_spec(node) else told

@@ -151,7 +151,9 @@ def _inputs(definition: Definition, given: Sequence[str]) -> tuple[str, ...]:
     if free and len(names) == len(free):
         return names + fixed
     remedy = f"It always reads {', '.join(definition.columns)}"
-    if free:
+    if not definition.columns:
+        remedy = "It takes no inputs; name parameters, as in MACRO(series=CPIAUCSL)"
+    elif free:
         remedy = f"It takes {len(free)}, by default {', '.join(each.column for each in free)}"
     raise InvalidFeature(f"{definition.name} cannot take these inputs", value=", ".join(names), remedy=remedy)
 

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mdplatform.errors import InvalidFeature, InvalidFormula, InvalidSetting, UnknownComposite
+from mdplatform.errors import InvalidFeature, InvalidSetting, UnknownComposite
 
 if TYPE_CHECKING:
     from mdplatform.features.spec import FeatureSpec
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _KEYS = ("name", "version", "formula", "input_indicators", "title")
-_HIGHEST_VERSION = 1_000_000
 _PROVIDERS = "mdplatform.data"
 
 
@@ -47,10 +46,10 @@ class Composite:
 
     @property
     def spec(self) -> FeatureSpec:
-        """The feature that it stands for."""
-        from mdplatform.features.parse import parse_feature  # which looks composites up here
+        """The feature that it stands for: its text read as a formula, whatever else it looks like."""
+        from mdplatform.features.parse import canonical_formula  # which looks composites up here
 
-        return parse_feature(self.resolved)
+        return canonical_formula(self.resolved)
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
@@ -246,14 +245,18 @@ class _Batch:
                 self._refuse([*self._path, *(tuple(step.split(":")) for step in steps)])
 
     def _refuse(self, path: Sequence[Sequence[Any]]) -> None:
+        from mdplatform.features.formula.nodes import RefusedError
+
         told = " → ".join(f"{key[0]}:{key[1]}" for key in path)
-        raise InvalidFormula(
-            "A composite that uses itself", value=f"  {told}", remedy="Nor may it use an older version"
-        )
+        raise RefusedError(f"A composite that uses itself ({told})", "Nor may it use an older version")
 
 
 def _declaration(given: Mapping[str, Any]) -> dict[str, Any]:
     """Check one declaration but for its formula, and state all of it."""
+    from mdplatform.features.formula.nodes import HIGHEST_VERSION
+    from mdplatform.features.parse import refuse_nesting
+
+    refuse_nesting(given)
     unknown = [key for key in given if key not in _KEYS]
     if unknown:
         raise InvalidFeature(f"Unknown key of a composite: {unknown[0]!r}", remedy=f"Allowed keys: {', '.join(_KEYS)}")
@@ -265,9 +268,9 @@ def _declaration(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     if _is_taken(name):
         raise InvalidFeature("A composite cannot have the name of a feature, column or function", value=name)
-    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= _HIGHEST_VERSION:
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= HIGHEST_VERSION:
         raise InvalidFeature(
-            "Not a version of a composite", value=version, remedy=f"A whole number from 1 to {_HIGHEST_VERSION:,}"
+            "Not a version of a composite", value=version, remedy=f"A whole number from 1 to {HIGHEST_VERSION:,}"
         )
     if not isinstance(formula, str):
         raise InvalidFeature(f"Composite {name} has no formula", value=formula, remedy="Give it as a text")

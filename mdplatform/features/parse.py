@@ -1,25 +1,25 @@
 """Read a feature as people write it, `rsi(period=14)` or `{"name": "RSI", "parameters": {"period": 14}}`, into a spec.
 
-A text of one name, with its parameters and its output, is a feature (`feature_text`). Any other text, and a mapping
-with `formula`, is a formula (`features.formula`); what it stands for is a feature like any other.
+A text of one name, with its parameters and its output, is a feature (`feature_text`), unless the name is one of the
+functions of formulas, in small letters, or in any where the registry has none of it. Any other text, and a mapping with
+`formula`, is a formula (`features.formula`); what it stands for is a feature like any other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from mdplatform.errors import InvalidFeature, InvalidFormula, PlatformError, UnknownFeature
+from mdplatform.errors import InvalidFeature, PlatformError, UnknownFeature
 from mdplatform.features import composites, registry
 from mdplatform.features.build import build
 from mdplatform.features.feature_text import EXAMPLE, read_feature_text
 from mdplatform.features.formula.names import Lookup, output_of
-from mdplatform.features.formula.nodes import FUNCTIONS, Node, as_spec
+from mdplatform.features.formula.nodes import FUNCTIONS, Node, RefusedError, as_spec
 from mdplatform.features.formula.parser import Parser, no_composites
-from mdplatform.features.formula.tokens import MAXIMUM_LENGTH, refusal, tokens
+from mdplatform.features.formula.tokens import MAXIMUM_LENGTH, point, refusal, shortened, tokens
 from mdplatform.features.registry import ALIASES
 from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.bars import VALUE_COLUMNS
@@ -30,6 +30,7 @@ FeatureLike: TypeAlias = "str | Mapping[str, Any] | FeatureSpec"
 
 _KEYS = ("name", "parameters", "inputs", "output", "timeframe", "symbol")
 _FORMULA_KEYS = ("formula", "input_indicators", "timeframe", "symbol")
+_DEEPEST = 32
 _SHAPE = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*(?:\([^()]*\)\s*)?(?:\.\s*[A-Za-z_][A-Za-z0-9_]*\s*)?", re.ASCII
 )
@@ -58,11 +59,38 @@ def parse_feature(given: FeatureLike) -> FeatureSpec:
         if len(given) > MAXIMUM_LENGTH:
             tokens(given)  # refuses it
         return _fixed(given) or _from_text(given, composites.lookup)
-    if isinstance(given, FeatureSpec):
-        return _from_spec(given)
-    if isinstance(given, Mapping):
-        return _from_mapping(given, composites.lookup)
-    raise InvalidFeature("A feature is a text, a mapping or a FeatureSpec", value=given, remedy=EXAMPLE)
+    return _read(given, composites.lookup)
+
+
+def parse_features(given: Iterable[FeatureLike] | FeatureLike) -> tuple[FeatureSpec, ...]:
+    """Give the specs of one feature or of many, each once. Raises what `parse_feature` raises."""
+    if isinstance(given, str | Mapping | FeatureSpec):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise InvalidFeature("Not a feature, nor a list of them", value=_shown(given), remedy=EXAMPLE)
+    return tuple(dict.fromkeys(parse_feature(each) for each in given))
+
+
+@lru_cache(maxsize=4096)
+def canonical_formula(text: str) -> FeatureSpec:
+    """Give the spec of a canonical text, which names no composites. Raises `InvalidFormula`."""
+    return as_spec(Parser(text, {}, no_composites).parse())
+
+
+def refuse_nesting(given: object) -> None:
+    """Raise `InvalidFeature` for mappings and lists in one another that nest deeper than any feature's do."""
+    level = [given]
+    for _ in range(_DEEPEST):
+        inside: dict[int, object] = {}
+        for each in level:
+            if isinstance(each, Mapping):
+                inside.update((id(value), value) for value in each.values())
+            elif isinstance(each, list | tuple):
+                inside.update((id(value), value) for value in each)
+        if not inside:
+            return
+        level = list(inside.values())
+    raise InvalidFeature("A feature of features that nest too deep", remedy="Register parts of it as composites")
 
 
 def parse_formula(
@@ -72,6 +100,7 @@ def parse_formula(
 
     Raises `InvalidFormula`, and for inputs what `parse_feature` raises.
     """
+    refuse_nesting(input_indicators)
     known = lookup or composites.lookup
     parser = Parser(text, _named_inputs(input_indicators, known), known)
     return parser.parse(), parser
@@ -92,21 +121,38 @@ def _fixed(text: str) -> FeatureSpec | None:
     return None if used else spec
 
 
+def _read(given: object, lookup: Lookup) -> FeatureSpec:
+    if isinstance(given, str):
+        return _from_text(given, lookup)
+    if isinstance(given, FeatureSpec):
+        return _from_spec(given)
+    if isinstance(given, Mapping):
+        refuse_nesting(given)
+        return _from_mapping(given, lookup)
+    raise InvalidFeature("A feature is a text, a mapping or a FeatureSpec", value=_shown(given), remedy=EXAMPLE)
+
+
 def _from_text(text: str, lookup: Lookup) -> FeatureSpec:
     shape = _SHAPE.fullmatch(text)
-    if shape is not None and not _is_of_formulas(shape[1], lookup):
-        spec = _as_feature(text, shape[1])
-        if spec is not None:
-            return spec
-    return as_spec(Parser(text, {}, lookup).parse())
+    column = 0 if shape is None else shape.start(1) + 1
+    try:
+        spec = None if shape is None or _is_of_formulas(shape[1], lookup) else _as_feature(text, shape[1])
+    except RefusedError as refused:
+        raise refusal(text, column, refused.cause, refused.remedy) from None
+    except PlatformError as error:
+        point(error, text, column)
+        raise
+    return as_spec(Parser(text, {}, lookup).parse()) if spec is None else spec
 
 
 def _is_of_formulas(name: str, lookup: Lookup) -> bool:
-    """Tell whether a name means something in formulas only."""
+    """Tell whether a name is one of formulas: a function in small letters, or what the registry has not."""
     upper = name.upper()
+    if name in FUNCTIONS:
+        return True
     if upper in ALIASES or upper in registry.function_names():
         return False
-    known = name in FUNCTIONS or name.lower() in VALUE_COLUMNS or output_of(upper) is not None
+    known = name.lower() in (*FUNCTIONS, *VALUE_COLUMNS) or output_of(upper) is not None
     return known or lookup(upper, None) is not None
 
 
@@ -116,17 +162,12 @@ def _as_feature(text: str, name: str) -> FeatureSpec | None:
         return read_feature_text(text)
     except UnknownFeature:
         raise _unknown(name) from None
-    except PlatformError:
-        if name in FUNCTIONS:  # `max(close, open)` is no MAX of the registry, and makes sense
-            with suppress(InvalidFormula):
-                return as_spec(Parser(text, {}, no_composites).parse())
-        raise
 
 
 @lru_cache(maxsize=4096)
 def _from_spec(spec: FeatureSpec) -> FeatureSpec:
     if spec.name == FORMULA:
-        return as_spec(Parser(str(spec), {}, no_composites).parse()).placed(spec.symbol, spec.timeframe)
+        return canonical_formula(str(spec)).placed(spec.symbol, spec.timeframe)
     return build(spec.name, (), spec.arguments, spec.inputs, spec.output, spec.timeframe, spec.symbol)
 
 
@@ -162,7 +203,7 @@ def _from_mapping(given: Mapping[str, Any], lookup: Lookup) -> FeatureSpec:
         return build(picked[0], (), parameters, inputs, picked[1], timeframe, symbol)
     if parameters or inputs or output or not re.fullmatch(r"\s*\w+\s*(:\s*\d+\s*)?", name, re.ASCII):
         raise _unknown(name)
-    return _placed(_fixed(name) or _from_text(name, lookup), symbol, timeframe, name)
+    return _placed(_from_text(name, lookup), symbol, timeframe, name)
 
 
 def _named_inputs(given: object, lookup: Lookup) -> dict[str, FeatureSpec]:
@@ -185,9 +226,7 @@ def _named_inputs(given: object, lookup: Lookup) -> dict[str, FeatureSpec]:
             )
         if isinstance(each, Mapping):
             each = {key: value for key, value in each.items() if key != "as"}
-            spec = _from_mapping(each, lookup)
-        else:
-            spec = parse_feature(each)
+        spec = _read(each, lookup)
         if name.lower() in (*FUNCTIONS, "and", "or", "not"):
             raise InvalidFeature("An input has the name of a function", value=name, remedy="Give it another by `as`")
         if named.setdefault(name.upper(), spec) != spec:
@@ -204,3 +243,8 @@ def _placed(spec: FeatureSpec, symbol: str | None, timeframe: str | None, text: 
 
 def _unknown(name: str) -> UnknownFeature:
     return UnknownFeature(name, (*registry.function_names(), *ALIASES, *VALUE_COLUMNS, *composites.names()))
+
+
+def _shown(given: object) -> str:
+    """Tell what was given instead of a feature: containers, which may be large or deep, by their type."""
+    return type(given).__name__ if isinstance(given, Iterable) else shortened(repr(given)).strip("'")

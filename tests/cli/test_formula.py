@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from mdplatform.cli import frame, main
+from mdplatform.features import parse_feature
 from mdplatform.ingest import Wanted, ingest
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.settings import Settings
@@ -74,11 +75,20 @@ def test_check_of_what_is_no_formula_ends_with_1_and_points_at_the_place(run: Ru
     assert "Traceback" not in ended.err
 
 
-def test_check_tells_where_a_text_by_itself_would_be_another_feature(run: Run) -> None:
-    ended = run("formula", "check", "max(close, 30)")
+@pytest.mark.parametrize("text", ["max(close, 30)", "MAX(close, 30)", "LOG(close)", "sqrt(close)", "RSI*1"])
+def test_check_shows_what_the_text_means_where_a_feature_is_named(run: Run, text: str) -> None:
+    ended = run("formula", "check", text)
     assert ended.status == 0
-    assert "MAX(timeperiod=30)" in ended.err
-    assert run("formula", "check", "max(close, open)").err == ""
+    assert f"canonical: {parse_feature(text)}\n" in ended.out
+    assert f"id {parse_feature(text).id}" in ended.out
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize("text", ["-RSI", "-close + open", "-(close)", "--close"])
+def test_check_takes_a_formula_that_begins_with_a_sign(run: Run, text: str) -> None:
+    assert f"canonical: {parse_feature(text)}\n" in run("formula", "check", text).out
+    assert f"canonical: {parse_feature(text)}\n" in run("formula", "check", "--", text).out
+    assert run("formula", "register", "SIGNED", text).status == 0
 
 
 def test_what_is_registered_is_listed_and_can_be_named(run: Run) -> None:

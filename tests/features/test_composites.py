@@ -91,7 +91,50 @@ def test_cycles_are_refused_with_the_path(declared: dict[str, str], path: str) -
     with pytest.raises(InvalidFormula) as caught:
         register_all([{"name": name, "formula": text} for name, text in declared.items()])
     assert path in str(caught.value)
+    last = list(declared.values())[-1]
+    assert caught.value.column == last.index("ONE") + 1
+    assert str(caught.value).endswith(f"  {last}\n  {' ' * last.index('ONE')}^")
     assert composites.find("ONE") is None
+
+
+def test_a_cycle_through_inputs_is_refused_at_the_name_too() -> None:
+    for given in ("TWO", {"name": "TWO"}, {"name": "TWO", "as": "T", "timeframe": "1h"}):
+        inputs = [{"name": "TWO", "formula": "ONE"}, {"name": "ONE", "formula": "T*2", "input_indicators": [given]}]
+        with pytest.raises(InvalidFormula, match="uses itself") as caught:
+            register_all(inputs)
+        assert caught.value.column == 1
+
+
+def test_an_input_may_be_a_composite_of_the_same_file() -> None:
+    for given in ("BASE", {"name": "BASE"}):
+        made = check_all(
+            [
+                {"name": "TOP", "formula": "BASE*2", "input_indicators": [given]},
+                {"name": "BASE", "formula": "close-open"},
+            ]
+        )
+        assert made[0].resolved == "(close-open)*2"
+
+
+@pytest.mark.parametrize(
+    ("formula", "meaning"),
+    [
+        ("min(volume,1000)", "min(volume,1000)"),
+        ("max(close, 5)", "max(close,5)"),
+        ("sum(close,3)", "sum(close,3)"),
+        ("sqrt(close)", "sqrt(close)"),
+        ("exp(close)", "exp(close)"),
+        ("LOG(close)", "log(close)"),
+        ("MIN(volume,1000)", "MIN(volume,timeperiod=1000)"),
+        ("SUM(close,3)", "SUM(timeperiod=3)"),
+        ("MACD_HISTOGRAM", "MACD(fastperiod=12,slowperiod=26,signalperiod=9).macdhist"),
+    ],
+)
+def test_a_composite_is_its_formula_whatever_its_text_looks_like(formula: str, meaning: str) -> None:
+    made = register_composite("CAPPED", formula)
+    assert str(made.spec) == meaning
+    assert parse_feature("CAPPED") == made.spec == parse_feature({"formula": formula}) == parse_feature(formula)
+    assert parse_feature("CAPPED@1h") == made.spec.at("1h")
 
 
 def test_a_composite_may_not_use_an_older_version_of_itself() -> None:

@@ -89,6 +89,7 @@ def test_every_way_of_writing_leads_to_the_canonical_text(given: object, canonic
         ("MAVP(minperiod=20, maxperiod=10)", ParameterOutOfRange, "At most maxperiod"),
         ("RSI(high, low)", InvalidFeature, "takes 1, by default close"),
         ("ATR(close)", InvalidFeature, "always reads high, low, close"),
+        ("VPIN(close)", InvalidFeature, "takes no inputs; name parameters, as in MACRO"),
         ("PRICE_STD(high)", InvalidFeature, "reads close"),
         ("RSI(14, 15)", InvalidFeature, "takes 1 parameters, not 2"),
         ("RSI(period=14, timeperiod=14)", InvalidFeature, "twice"),
@@ -108,7 +109,8 @@ def test_bad_input_is_refused_with_what_is_allowed(given: object, error: type[Pl
     with pytest.raises(error) as caught:
         parse_feature(given)
     assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
+    lines = str(caught.value).splitlines()
+    assert lines[1:] == ([f"  {given}", "  ^"] if isinstance(given, str) else [])
 
 
 @pytest.mark.parametrize("value", [True, False, None, "14", float("nan"), float("inf"), -(10**400), 10**400, [14], 14j])

@@ -49,6 +49,10 @@ class Names:
         """Tell whether a call of that name would be one of the registry's."""
         return name.upper() in ALIASES or name.upper() in registry.function_names()
 
+    def in_capitals(self, name: str) -> str:
+        """Tell of the registry's feature that has a function's name, to who may have meant that."""
+        return f"; in capitals, {name.upper()} is TA-Lib's" if self.is_feature(name) else ""
+
     def bare(self, name: str, version: int | None) -> Node:
         """Give what a name stands for by itself. Raises `RefusedError`, or what the registry raises."""
         upper = name.upper()

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 
-from mdplatform.features import registry
 from mdplatform.features.formula.operations import (
     ATOM,
     COMPARISON,
@@ -27,6 +26,8 @@ from mdplatform.features.formula.tokens import MAXIMUM_LENGTH
 from mdplatform.features.spec import FORMULA, FeatureSpec, value_text
 from mdplatform.market.timeframe import Timeframe
 
+HIGHEST_VERSION = 1_000_000
+"""Of composites."""
 MOST_NODES = 1_000
 DEEPEST = 32
 LONGEST_WINDOW = 100_000
@@ -215,15 +216,8 @@ class Nodes:
 
 
 def as_spec(node: Node) -> FeatureSpec:
-    """Give what a part is as a feature: the feature itself where it is one, else a formula. Its text is canonical.
-
-    What could be read as a function of the registry, such as `max(close,volume)`, stands in parentheses.
-    """
-    if node.spec is not None:
-        return node.spec
-    is_call = node.kind in WINDOWS or (node.precedence == ATOM and node.kind in OPERATIONS)
-    doubtful = is_call and node.kind.upper() in registry.function_names()
-    return FeatureSpec(FORMULA, (("text", f"({node.text})" if doubtful else node.text),), ())
+    """Give what a part is as a feature: the feature itself where it is one, else a formula. Its text is canonical."""
+    return node.spec if node.spec is not None else FeatureSpec(FORMULA, (("text", node.text),), ())
 
 
 def _result(number: object, values: Sequence[float]) -> float:

@@ -17,7 +17,15 @@ from typing import NoReturn, TypeVar
 
 from mdplatform.errors import InvalidFormula, InvalidSymbol, PlatformError
 from mdplatform.features.formula.names import Lookup, Names
-from mdplatform.features.formula.nodes import DEEPEST, FUNCTIONS, WINDOWS, Node, Nodes, RefusedError
+from mdplatform.features.formula.nodes import (
+    DEEPEST,
+    FUNCTIONS,
+    HIGHEST_VERSION,
+    WINDOWS,
+    Node,
+    Nodes,
+    RefusedError,
+)
 from mdplatform.features.formula.operations import ADDITION, AND, COMPARISON, MINUS, NOT, OR, PRODUCT
 from mdplatform.features.formula.tokens import Token, refusal, shortened, tokens
 from mdplatform.features.spec import FeatureSpec
@@ -193,9 +201,13 @@ class Parser:
             given = self._take()
             if given.kind != "number" or not given.text.isdigit():
                 self._refuse(given, f"{given} is no version", "A whole number, as in MY_COMPOSITE:2")
-            version = int(given.text[:9])
+            if len(given.text) > 9 or int(given.text) > HIGHEST_VERSION:
+                self._refuse(given, f"{given} is no version", f"A whole number from 1 to {HIGHEST_VERSION:,}")
+            version = int(given.text)
         elif token.text in FUNCTIONS:
-            self._refuse(token, f"{token.text} is a function", f"Call it: {token.text}(…)")
+            self._refuse(
+                token, f"{token.text} is a function", f"Call it: {token.text}(…){self.names.in_capitals(token.text)}"
+            )
         return self._make(token, self.names.bare, token.text, version)
 
     def _call(self, token: Token) -> Node:
@@ -215,18 +227,28 @@ class Parser:
 
     def _function(self, token: Token, opened: Token) -> Node:
         name = token.text.lower()
-        arguments = [self._expression(OR)] if not self._is(")") else []
+        arguments = [self._argument(token)] if not self._is(")") else []
         while self._is(","):
             self._take()
-            arguments.append(self._expression(OR))
+            arguments.append(self._argument(token))
         self._expect(")", opened)
         least, most = FUNCTIONS[name]
         if not least <= len(arguments) <= most:
             told = f"{least}" if least == most else f"at least {least}"
-            self._refuse(token, f"{name} takes {told} arguments, not {len(arguments)}", _USAGE.get(name, f"{name}(x)"))
+            remedy = _USAGE.get(name, f"{name}(x)") + self.names.in_capitals(name)
+            self._refuse(token, f"{name} takes {told} arguments, not {len(arguments)}", remedy)
         if name in WINDOWS:
             return self._make(token, self.nodes.window, name, *arguments)
         return self._make(token, self.nodes.operation, name, *arguments)
+
+    def _argument(self, call: Token) -> Node:
+        token = self._next
+        after = self._tokens[min(self._place + 1, len(self._tokens) - 1)]
+        if token.kind == "name" and after.kind == "mark" and after.text == "=":
+            name = call.text.lower()
+            remedy = f"{_USAGE.get(name, f'{name}(x)')}{self.names.in_capitals(name)}"
+            self._refuse(token, f"{name} has no parameters with names", remedy)
+        return self._expression(OR)
 
     def _item(self, call: Token, columns: list[str], numbers: list[int | float], named: dict[str, object]) -> None:
         token = self._take()

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from math import isfinite
 
-from mdplatform.errors import InvalidFormula
+from mdplatform.errors import InvalidFormula, PlatformError
 
 MAXIMUM_LENGTH = 10_000
 LONGEST_NAME = 64
@@ -76,13 +76,12 @@ def tokens(text: str) -> list[Token]:
 
 def refusal(text: str, column: int, cause: str, remedy: str = "") -> InvalidFormula:
     """Give the error that points at a column of the text."""
-    first = max(0, column - 1 - _SHOWN // 2)
-    part = text[first : first + _SHOWN]
-    line = "".join(character if character.isprintable() else " " for character in part)
-    before, after = ("…" if first else ""), ("…" if first + _SHOWN < len(text) else "")
-    caret = " " * (len(before) + column - 1 - first) + "^"
-    shown = f"  {before}{line}{after}\n  {caret}"
-    return InvalidFormula(f"{cause}, at column {column}", value=shown, remedy=remedy, column=column)
+    return InvalidFormula(f"{cause}, at column {column}", value=_pointed(text, column), remedy=remedy, column=column)
+
+
+def point(error: PlatformError, text: str, column: int) -> None:
+    """Let an error point at a column of the text, as those of formulas do."""
+    error.column, error.pointed = column, _pointed(text, column)
 
 
 def shortened(text: str) -> str:
@@ -92,6 +91,15 @@ def shortened(text: str) -> str:
     ("'close'", 43)
     """
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def _pointed(text: str, column: int) -> str:
+    first = max(0, column - 1 - _SHOWN // 2)
+    part = text[first : first + _SHOWN]
+    line = "".join(character if character.isprintable() else " " for character in part)
+    before, after = ("…" if first else ""), ("…" if first + _SHOWN < len(text) else "")
+    caret = " " * (len(before) + column - 1 - first) + "^"
+    return f"  {before}{line}{after}\n  {caret}"
 
 
 def _end_of_space(text: str, position: int) -> int:
@@ -113,5 +121,7 @@ def _check(text: str, token: Token, following: str) -> None:
             raise refusal(text, token.column, "Not a number", "Write 2 * x for a product, and one decimal point")
         if not isfinite(float(token.text)):
             raise refusal(text, token.column, "A number that is too large", "At most 1.79e308")
+        if float(token.text) == 0 and re.match(r"[0.]*[1-9]", token.text):
+            raise refusal(text, token.column, "A number that is too small", "0, or at least 4.95e-324")
     if token.kind == "name" and len(token.text) > LONGEST_NAME:
         raise refusal(text, token.column, "A name that is too long", f"At most {LONGEST_NAME} characters")

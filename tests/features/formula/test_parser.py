@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 
 from mdplatform.errors import InvalidFeature, InvalidFormula, PlatformError, UnknownFeature
 from mdplatform.features import parse_feature, registry
+from mdplatform.features.composites import register_composite
 from mdplatform.features.formula.names import is_reserved, output_of
 from mdplatform.features.formula.nodes import FUNCTIONS
 from mdplatform.features.parse import parse_formula
@@ -163,17 +166,88 @@ def test_precedence_is_that_of_arithmetic() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["RSI", "RSI(14)", "MACD", "MACD.macdhist", "EMA(high,20)", "sqrt(close)", "MAX(close,30)", "max(close, 30)"],
+    ["RSI", "rsi(14)", "MACD", "MACD.macdhist", "ema(high,20)", "SQRT(close)", "MAX(close,30)", "Sum(close, 3)", "EXP"],
 )
 def test_a_text_of_one_feature_stays_that_feature(text: str) -> None:
     assert parse_feature(text).definition.kind == "indicators"
 
 
-def test_what_could_be_a_function_of_the_registry_stands_in_parentheses() -> None:
-    spec = parse_feature({"formula": "max(close, 30)"})
-    assert str(spec) == "(max(close,30))"
-    assert parse_feature(str(spec)) == spec != parse_feature("max(close,30)")
-    assert str(parse_feature("max(close, open)")) == "(max(close,open))"
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_formulas_means_the_same_alone_and_within_a_formula(name: str) -> None:
+    arguments = {"where": "close,open,low", "clip": "close,1,2"}.get(name, "close,30")
+    arguments = "close" if FUNCTIONS[name] == (1, 1) else arguments
+    for written in (name, name.upper(), name.title()):
+        text = f"{written}({arguments})"
+        alone = parse_feature(text)
+        assert alone == parse_feature({"formula": text}) == parse_feature(f"({text})"), text
+        assert parse_feature(f"{text} + 0 * low") == parse_feature(f"({alone}) + 0 * low")
+        is_talib = written != name and name.upper() in registry.function_names()
+        assert (alone.name == FORMULA) is not is_talib, text
+        assert parse_feature(str(alone)) == alone
+        assert parse_feature(f"{text}@4h") == alone.at("4h")
+
+
+@pytest.mark.parametrize("text", ["max(close, 5)", "MAX(close, 5)", "sum(volume,3)", "LOG(close)", "sqrt(close)"])
+def test_brackets_change_nothing(text: str) -> None:
+    assert parse_feature(f"({text})") == parse_feature(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "says"),
+    [
+        ("max", 1, "in capitals, MAX is TA-Lib's"),
+        ("sum(close)", 1, "SUM is TA-Lib's"),
+        ("sum(period=3)", 5, "no parameters with names"),
+        ("LOG", 1, "Unknown name"),
+        ("max(close, 5).max", 14, "'.' is not part"),
+    ],
+)
+def test_what_is_no_call_of_a_function_is_refused_alone_as_in_a_formula(text: str, column: int, says: str) -> None:
+    for told in (text, {"formula": text}):
+        with pytest.raises(InvalidFormula) as caught:
+            parse_feature(told)
+        assert says in str(caught.value)
+        assert caught.value.column == column
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("foo", 1),
+        ("  foo(14)", 3),
+        ("True", 1),
+        ("EMA(foo, 20)", 1),
+        ("RSI(14, 15)", 1),
+        ("EMA(close, 0)", 1),
+        ("MACD.signal", 1),
+        ("RSI(perod=3)", 1),
+        ("RSI(14,)", 8),
+        ("RSI(period=3,period=4)", 1),
+    ],
+)
+def test_whatever_is_wrong_in_a_features_text_is_pointed_at(text: str, column: int) -> None:
+    with pytest.raises(PlatformError) as caught:
+        parse_feature(text)
+    assert caught.value.column == column
+    line, caret = str(caught.value).splitlines()[-2:]
+    assert line == f"  {text}"
+    assert caret == " " * (column + 1) + "^"
+    assert f"at column {column}" in str(caught.value).splitlines()[0]
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.column, type(again)) == (str(caught.value), column, type(caught.value))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [parse_feature, lambda deep: parse_formula("x*2", [deep]), lambda deep: register_composite("DEEP", "x*2", [deep])],
+)
+def test_features_in_one_another_are_refused_beyond_a_depth(read: Callable[[Any], object]) -> None:
+    deep: dict[str, object] = {"formula": "close*2"}
+    for _ in range(1_500):
+        deep = {"formula": "x*2", "input_indicators": [{**deep, "as": "x"}]}
+    with pytest.raises(InvalidFeature, match="nest too deep") as caught:
+        read(deep)
+    assert len(str(caught.value)) < 300
 
 
 def test_a_formula_of_one_feature_is_that_feature() -> None:
@@ -339,6 +413,11 @@ def test_other_keys_are_refused(key: dict[str, object]) -> None:
         ("EMA_SPREAD(3)", 1, "takes no arguments"),
         ("EMA_SPREAD:7", 1, "Nobody registered"),
         ("EMA_SPREAD:x", 12, "no version"),
+        ("EMA_SPREAD:999999999999", 12, "from 1 to 1,000,000"),
+        ("EMA_SPREAD:1000001 * 2", 12, "from 1 to 1,000,000"),
+        ("EMA_SPREAD:" + "9" * 300, 12, "from 1 to 1,000,000"),
+        ("1e-400*close", 1, "too small"),
+        ("close + 0.00" + "0" * 400 + "1", 9, "too small"),
         ("RSI:1*2", 1, "Nobody registered"),
         ("MACD * 2", 1, "MACD_MACD, MACD_MACDSIGNAL, MACD_MACDHIST"),
         ("MACD(8) * 2", 1, "has 3 outputs"),
@@ -351,6 +430,7 @@ def test_other_keys_are_refused(key: dict[str, object]) -> None:
         ("EMA(close@1h, 20)*2", 5, "cannot take this"),
         ("EMA(clos, 20)*2", 1, "Unknown input column"),
         ("Max(close, open)*2", 1, "small letters"),
+        ("max(timeperiod=5)*2", 5, "no parameters with names"),
         ("close@", 6, "timeframe or a symbol"),
         ("close@1h@4h", 9, "Two timeframes"),
         ("close@ETHUSDT@BTCUSDT", 14, "Two symbols"),
