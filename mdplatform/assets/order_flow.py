@@ -3,7 +3,8 @@
 1. The rows are the bars of the day that had closed when its trades were last taken in.
 2. Their values are the features of the kind `flow`, of the trades of the day and the day before (which VPIN's buckets
    and the size of large trades need).
-3. A check compares the day's trades with the exchange's own bars, where there are any.
+3. What the trades do not cover is null: where there are bars, they have to amount to them (`features.trade_coverage`).
+4. A check compares the day's trades with the exchange's own bars, where there are any.
 """
 
 from collections.abc import Iterable, Iterator
@@ -74,13 +75,15 @@ _CHECKS = {
     "sums": "Volume and taker buys are those of the exchange's bars, where there are any.",
 }
 _WARNED = ("sums",)
+_UNCOVERED = ("gap", "insufficient_history", "not_available_yet")
 _SLACK = 1e-9
 _DESCRIPTION = f"""
 What takers did in each bar of one symbol and day (UTC), in {", ".join(TIMEFRAMES)}: volumes by side, delta, CVD, sizes
 of trades, VPIN.
 
-Made of trades that were known at the bar's close. Of a day that is not over there are the bars that had closed when its
-trades were last taken in.
+Made of trades that were known at the bar's close; a bar that they do not cover is null, with the reason.
+
+Of a day that is not over there are the bars that had closed when its trades were last taken in.
 """
 
 
@@ -160,25 +163,27 @@ def _rows(grid: Grid, data: LakeData) -> pl.DataFrame:
 
 
 def inputs_of(lake: Lake, key: str) -> str:
-    """Give the fingerprint of the trades that a partition (`BTCUSDT/2025-01-31`) is computed from; empty if none."""
+    """Give the fingerprint of the trades, and of the bars beside them, that a partition is computed from.
+
+    `key` is as `BTCUSDT/2025-01-31`; empty if there are no trades.
+    """
     store = lake.table("trades")
     own = store.partition(key)
     if own is None:
         return ""
-    before = store.partition(_day_before(key))
-    return fingerprint_of(
-        {"trades": own.header.data_version, "before": before.header.data_version if before else "", "engine": VERSION}
-    )
-
-
-def _day_before(key: str) -> str:
     symbol, day = key.split("/")
-    return f"{symbol}/{from_us(day_range(day)[0] - DAY_US):%Y-%m-%d}"
+    start, end = day_range(day)
+    before = store.partition(f"{symbol}/{from_us(start - DAY_US):%Y-%m-%d}")
+    parts = {"trades": own.header.data_version, "before": before.header.data_version if before else ""}
+    for timeframe in Timeframe:
+        if timeframe.microseconds <= DAY_US:
+            parts[timeframe] = lake.bars.fingerprint(symbol, timeframe, start - DAY_US, end)
+    return fingerprint_of({**parts, "engine": VERSION})
 
 
 FOLLOWING = Following(
     inputs_of,
-    lambda lake, key: [lake.table("trades").path(key).parent],
+    lambda lake, key: [lake.bars.folder(key.split("/")[0]), lake.table("trades").path(key).parent],
     lambda lake: lake.table("trades").keys(),
 )
 
@@ -240,11 +245,16 @@ def _metadata(cell: DayCell, frames: Frames) -> Told:
         }
     shown = frames[min(frames, key=lambda each: each.microseconds)]
     title = f"{cell.symbol} {cell.day}"
+    uncovered: dict[str, int] = {
+        each.value: int(frame["taker_buy_volume.status"].is_in(_UNCOVERED).sum()) for each, frame in frames.items()
+    }
     told: Told = {
         "dagster/row_count": sum(frame.height for frame in frames.values()),
         "rows_by_timeframe": dg.MetadataValue.md(
             counts_table("timeframe", {each: frame.height for each, frame in frames.items()})
         ),
+        "uncovered_rows": sum(uncovered.values()),
+        "uncovered_by_timeframe": dg.MetadataValue.md(counts_table("timeframe", uncovered)),
         "range": dg.MetadataValue.text(
             f"{shown['open_time'][0]:%Y-%m-%d %H:%M} … {shown['close_time'][-1]:%Y-%m-%d %H:%M} UTC"
         ),
@@ -254,7 +264,8 @@ def _metadata(cell: DayCell, frames: Frames) -> Told:
         ),
     }
     for name in ("volume", "delta", "trade_count"):
-        told[name] = float(shown[name].sum())
+        if shown[name].count():
+            told[name] = float(shown[name].sum())
     if shown["vpin"].count():
         told["vpin"] = float(shown["vpin"].drop_nulls()[-1])
     return told

@@ -266,7 +266,9 @@ def _metadata(cell: DayCell, sessions: dict[int, list[SessionProfile]]) -> Told:
     return {
         "dagster/row_count": sum(each.rows.height for each in every),
         "sessions": len(every),
-        "range": dg.MetadataValue.text(f"{from_us(whole.start):%Y-%m-%d %H:%M} … {from_us(whole.through):%H:%M} UTC"),
+        "range": dg.MetadataValue.text(
+            f"{from_us(whole.start):%Y-%m-%d %H:%M} … {from_us(whole.through):%Y-%m-%d %H:%M} UTC"
+        ),
         "method": profile.method,
         "poc": profile.poc,
         "vah": profile.vah,

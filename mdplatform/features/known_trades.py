@@ -2,8 +2,10 @@
 
 1. A trade counts in the row in which it became known: executed before the row's close, and available by then. One that
    arrives more than `LATEST` after it was executed counts nowhere.
-2. Days without trades at all are not known. A row of such a day is `not_available_yet`; one whose window touches such a
-   day has a `gap`, or `insufficient_history` if there are none of before it. On other days, no trade means none.
+2. No trade means none only where trades are known to cover the time (`trade_coverage`). A row that they do not cover,
+   or whose window they do not, has a `gap`; it is `not_available_yet` where its day has no trades at all, or where the
+   first one after a day without any is still to come and no bars tell more. A window that begins before there were
+   trades has `insufficient_history`.
 3. A window with a trade whose taker's side is not known is `missing_volume`, except where sides don't matter.
 """
 
@@ -28,10 +30,8 @@ from mdplatform.features.guard import (
     UNSETTLED,
 )
 from mdplatform.features.trade_arrays import TradeArrays, as_known, known_at
+from mdplatform.features.trade_coverage import LATEST, TradeCoverage
 from mdplatform.market.timeframe import DAY_US
-
-LATEST = 3_600_000_000
-"""How long after its execution (microseconds) a trade may become known and still count: one hour."""
 
 _MOST_HELD = 3  # stretches of trades, such as a day, that several features ask for one after the other
 
@@ -54,28 +54,41 @@ class KnownTrades:
         return self._held[start, end]
 
     def statuses(
-        self, windows: NDArray[np.int64], sided: NDArray[np.int64] | None = None, *, is_running: bool = False
+        self,
+        windows: NDArray[np.int64],
+        sided: NDArray[np.int64] | None = None,
+        *,
+        until: NDArray[np.int64] | None = None,
+        is_running: bool = False,
     ) -> NDArray[np.int8]:
         """Give the status of each row, whose value is made of the trades from `windows` (microseconds) to its close.
 
-        To be asked once all trades have been read. `sided` is from when on sides matter, None if they don't. A value
-        that `is_running` since its window began is there, but unsettled, where history begins later.
+        To be asked once all trades have been read. `sided` is from when on sides matter, None if they don't. With
+        `until`, it is made of the trades from `windows` to then and of the row's own. A value that `is_running` since
+        its window began is there, but unsettled, where history begins later.
         """
         grid, days = self.grid, self._days
-        own, last, first = grid.open_time // DAY_US, (grid.close_time - 1) // DAY_US, windows // DAY_US
-
-        def held(begin: NDArray[np.int64]) -> NDArray[np.bool_]:
-            return np.asarray(np.searchsorted(days, last, "right") - np.searchsorted(days, begin) == last - begin + 1)
-
-        oldest = int(days[0]) if len(days) else int(last[-1]) + 1
-        statuses = np.full(len(grid), GAP, np.int8)
-        statuses[held(np.maximum(first, oldest))] = UNSETTLED if is_running else INSUFFICIENT_HISTORY
-        statuses[held(first)] = SETTLED
+        if not len(days):
+            return np.full(len(grid), NOT_AVAILABLE_YET, np.int8)
+        opens, closes = grid.open_time, grid.close_time
+        own, last = opens // DAY_US, (closes - 1) // DAY_US
+        cover = self._coverage.since(int(min(windows[0], opens[0])))
+        ends = closes if until is None else until
+        begun = np.maximum(windows, cover.history)
+        early = windows < cover.history
+        statuses = np.where(early, np.int8(UNSETTLED if is_running else INSUFFICIENT_HISTORY), np.int8(SETTLED))
+        told = np.where(closes > cover.history, np.maximum(opens, cover.history), opens)
+        unlike, silent = (each.touched(told, closes, closes) for each in (cover.unlike, cover.silent))
+        missing = cover.unlike.touched(begun, ends, closes) | cover.silent.touched(begun, ends, closes)
+        statuses[missing | unlike | silent] = GAP
         if sided is not None and self._unsided:
             instants = np.unique(np.concatenate(self._unsided))
-            unsided = np.searchsorted(instants, grid.close_time) > np.searchsorted(instants, sided)
+            unsided = np.searchsorted(instants, closes) > np.searchsorted(instants, sided)
             statuses[unsided & (statuses <= UNSETTLED)] = MISSING_VOLUME
-        statuses[~held(own)] = NOT_AVAILABLE_YET
+        unseen = np.searchsorted(cover.known, closes) == np.searchsorted(cover.known, last * DAY_US)
+        statuses[silent & ~unlike & unseen & ~np.isin(last - 1, days)] = NOT_AVAILABLE_YET
+        held = np.searchsorted(days, last, "right") - np.searchsorted(days, own) == last - own + 1
+        statuses[~held] = NOT_AVAILABLE_YET
         return statuses
 
     def _read(self, start: int, end: int) -> TradeArrays:
@@ -86,6 +99,10 @@ class KnownTrades:
             unsided = rows.filter(pl.col("is_buyer_maker").is_null())
             self._unsided.append(known_at(unsided).to_physical().to_numpy())
         return as_known(rows.with_columns(pl.col("is_buyer_maker").fill_null(True))).between(start, end)
+
+    @cached_property
+    def _coverage(self) -> TradeCoverage:
+        return TradeCoverage(self.grid, self.data, self._days)
 
     @cached_property
     def _days(self) -> NDArray[np.int64]:

@@ -112,6 +112,8 @@ def test_the_metadata_show_a_picture_and_the_levels(
 ) -> None:
     told = made[1][DAYS[0]]
     assert told["poc"] == rows(lake, DAYS[0])["poc"][0]
+    day_after = from_us(day_range(DAYS[0])[1])
+    assert str(told["range"]) == f"{DAYS[0]} 00:00 … {day_after:%Y-%m-%d} 00:00 UTC"
     assert told["dagster/row_count"] == sum(rows(lake, DAYS[0], group).height for group in ("24h", "8h"))
     assert "data:image/svg+xml;base64," in str(told["plot"])
 

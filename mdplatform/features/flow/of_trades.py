@@ -124,7 +124,8 @@ def _large_volume(spec: FeatureSpec, trades: KnownTrades) -> Values:
         large = known.quantity >= least
         flow = sum_rows(TradeArrays(*(each[large] for each in vars(known).values())), edges)
         bought[rows], sold[rows] = flow.buy, flow.sell
-    return _values(trades.statuses(windows, grid.open_time), (bought, sold))
+    until = None if told else grid.open_time - grid.open_time % DAY_US
+    return _values(trades.statuses(windows, grid.open_time, until=until), (bought, sold))
 
 
 def _vpin(spec: FeatureSpec, trades: KnownTrades) -> Values:

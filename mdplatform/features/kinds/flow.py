@@ -1,7 +1,8 @@
 """Order flow: what takers did, from bars with taker columns or from trades, and what trading costs by it.
 
 Where both are possible, `method` says which is used: `bars` (the default: the exchange's own sums) or `trades`. Their
-sums are the same where every trade was known by its bar's close. CVD adds up the rows that opened since its anchor.
+sums are the same where every trade was known by its bar's close; trades that are not those of the bars have no value
+(`trade_coverage`). CVD adds up the rows that opened since its anchor.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mdplatform.features.kinds import Need
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.market.timeframe import Timeframe
 
-VERSION = "flow 1"
+VERSION = "flow 2"
 """Changes when a value does; it is part of every identity, and of the code version of what is computed with it."""
 
 _LONGEST = 10_000
@@ -122,8 +123,8 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
 
 
 def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Need]:
-    """The bars or the trades of the symbol."""
-    return frozenset({Need(_method(spec), symbol)})
+    """The bars of the symbol, which trades are held against where those are what it is made of, and its trades."""
+    return frozenset({Need("bars", symbol), Need(_method(spec), symbol)})
 
 
 def _method(spec: FeatureSpec) -> str:

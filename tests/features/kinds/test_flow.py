@@ -156,16 +156,14 @@ def test_a_trade_counts_where_it_became_known() -> None:
     trades = trades_of(
         [(DAY + hour - 1, 1.0, 1.0, False), (DAY + hour - 1, 1.0, 10.0, False), (DAY + hour, 1.0, 100.0, False)]
     )
-    rows = grid(days=1 / 8)
-    assert value("DELTA(method=trades)", of_trades(trades), rows)[0][0] == [11, 100, 0]
-    assert value("DELTA(method=trades)", of_trades(trades, np.array([0, 1, 0])), rows)[0][0] == [
-        11,
-        100,
-        0,
-    ]  # at the close
-    assert value("DELTA(method=trades)", of_trades(trades, np.array([0, 2, 0])), rows)[0][0] == [1, 110, 0]
-    assert value("DELTA(method=trades)", of_trades(trades, np.array([0, hour, 0])), rows)[0][0] == [1, 110, 0]
-    assert value("DELTA(method=trades)", of_trades(trades, np.array([0, hour + 1, 0])), rows)[0][0] == [1, 100, 0]
+    rows = grid(days=1 / 12)
+
+    def deltas(delay: int) -> list[float]:
+        return value("DELTA(method=trades)", of_trades(trades, np.array([0, delay, 0])), rows)[0][0]
+
+    assert deltas(0) == deltas(1) == [11, 100]  # the latter is known at the close
+    assert deltas(2) == deltas(hour) == [1, 110]
+    assert deltas(hour + 1) == [1, 100]
 
 
 def test_a_day_without_trades_is_not_known_and_windows_that_touch_it_have_a_gap() -> None:
@@ -183,8 +181,8 @@ def test_a_day_without_trades_is_not_known_and_windows_that_touch_it_have_a_gap(
     assert value("DELTA(method=trades)", TableData(), rows)[1] == ["not_available_yet"] * 10
 
 
-def test_no_trade_on_a_day_with_trades_means_none() -> None:
-    data, rows = of_trades(trades_of([(DAY + 5, 1.0, 2.0, False)])), grid(days=1 / 12)
+def test_no_trade_soon_after_one_means_none() -> None:
+    data, rows = of_trades(trades_of([(DAY + 5, 1.0, 2.0, False)])), grid(Timeframe.M30, days=1 / 24)
     assert value("DELTA(method=trades)", data, rows) == ([[2, 0]], ["settled"] * 2)
     assert value("TAKER_RATIO(method=trades)", data, rows)[1] == ["settled", "division_by_zero"]
     assert value("TRADE_SIZE_QUANTILE", data, rows)[1] == ["settled", "degenerate"]
@@ -296,7 +294,7 @@ def needs(feature: str) -> frozenset[Need]:
 
 def test_a_feature_reads_what_its_method_says() -> None:
     assert needs("DELTA") == needs("AMIHUD") == {Need("bars", SYMBOL)}
-    assert needs("DELTA(method=trades)") == needs("VPIN") == {Need("trades", SYMBOL)}
+    assert needs("DELTA(method=trades)") == needs("VPIN") == {Need("trades", SYMBOL), Need("bars", SYMBOL)}
     assert parse_feature("DELTA").id != parse_feature("DELTA(method=trades)").id
 
 
