@@ -8,6 +8,7 @@
    the one before it, that is at most the book's last (futures: `pu`). If it does not, the book is not known again
    (`gap`) until the next snapshot.
 4. A book whose best bid is not below its best ask is crossed, and with a side empty it has no middle: `degenerate`.
+   So is a sum of quantities that no double can hold.
 
 Binance: How to manage a local order book correctly (spot and USD-M futures API documents).
 """
@@ -84,7 +85,7 @@ class Tops:
         """Give (bids − asks) / (bids + asks) by quantity, of the levels in that place."""
         bids, asks = self.quantities[:, 2 * column], self.quantities[:, 2 * column + 1]
         with np.errstate(invalid="ignore"):
-            return np.asarray((bids - asks) / (bids + asks))
+            return np.asarray((bids / 2 - asks / 2) / (bids / 2 + asks / 2))  # the halves' sum is never infinite
 
     @property
     def spread(self) -> Floats:
@@ -94,12 +95,13 @@ class Tops:
     @property
     def mid(self) -> Floats:
         """The middle of the best bid and the best ask."""
-        return (self.ask + self.bid) / 2
+        return self.ask / 2 + self.bid / 2
 
     @property
     def microprice(self) -> Floats:
         """The best prices weighted by the quantity at the other side's: near to the ask where bids outweigh."""
-        return self.bid + (self.ask - self.bid) * (self.bid_quantity / (self.bid_quantity + self.ask_quantity))
+        share = self.bid_quantity / 2 / (self.bid_quantity / 2 + self.ask_quantity / 2)
+        return self.bid + (self.ask - self.bid) * share
 
 
 def book_features(depth: pl.DataFrame | pa.Table | pd.DataFrame, levels: int = 5) -> pl.DataFrame:
@@ -117,7 +119,6 @@ def book_features(depth: pl.DataFrame | pa.Table | pd.DataFrame, levels: int = 5
         )
     messages = read_messages(_as_frame(depth))
     tops = rebuild_tops(messages, (1, levels))
-    sound = tops.statuses == SETTLED
     values = {
         "spread": tops.spread,
         "mid": tops.mid,
@@ -125,6 +126,9 @@ def book_features(depth: pl.DataFrame | pa.Table | pd.DataFrame, levels: int = 5
         "imbalance": tops.imbalance(0),
         "imbalance_levels": tops.imbalance(1),
     }
+    told = tops.statuses
+    told[(told == SETTLED) & ~np.all([np.isfinite(each) for each in values.values()], axis=0)] = DEGENERATE
+    sound = told == SETTLED
     best = {
         "best_bid": tops.bid,
         "bid_quantity": tops.bid_quantity,
@@ -137,7 +141,7 @@ def book_features(depth: pl.DataFrame | pa.Table | pd.DataFrame, levels: int = 5
             pl.Series("last_update_id", messages.last_id[tops.message]),
             *(pl.Series(name, each, nan_to_null=True) for name, each in best.items()),
             *(pl.Series(name, np.where(sound, each, np.nan), nan_to_null=True) for name, each in values.items()),
-            pl.Series(STATUSES).gather(tops.statuses).alias("status"),
+            pl.Series(STATUSES).gather(told).alias("status"),
         ]
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
 from mdplatform.features.flow.book import Messages, Tops, join_messages, read_messages, rebuild_tops
-from mdplatform.features.guard import GAP, NOT_AVAILABLE_YET, SETTLED, STALE
+from mdplatform.features.guard import DEGENERATE, GAP, NOT_AVAILABLE_YET, SETTLED, STALE
 from mdplatform.features.kinds import Need
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.features.talib_functions import Floats
@@ -90,6 +90,7 @@ def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Nee
 
 def _values(spec: FeatureSpec, output: Floats, statuses: NDArray[np.int8], ages: NDArray[np.int64]) -> Values:
     told = statuses.copy()
+    told[(told == SETTLED) & ~np.isfinite(output)] = DEGENERATE
     told[ages > int(spec.arguments["max_age"]) * 1_000_000] = STALE
     return Values((np.where(told == SETTLED, output, np.nan),), told, ages)
 

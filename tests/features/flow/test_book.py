@@ -203,6 +203,18 @@ def test_a_crossed_book_and_one_without_a_side_have_no_middle() -> None:
     assert statuses([snapshot(6, {(True, 1000): 1})]) == ["degenerate"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_sums_beyond_doubles_are_degenerate_and_what_needs_none_is_not() -> None:
+    huge = depth_of([snapshot(6, {(True, 1000): 1, (False, 1001): 1, (False, 1002): 1})]).with_columns(
+        quantity=pl.lit(1e308)
+    )
+    best = book_features(huge, levels=1)
+    assert best.select("imbalance", "status").row(0) == (0.0, "settled")
+    assert best["microprice"][0] == pytest.approx(best["mid"][0])
+    deep = book_features(huge, levels=2)
+    assert deep.select("spread", "imbalance_levels", "status").row(0) == (None, None, "degenerate")
+
+
 def test_messages_are_put_into_the_order_in_which_they_became_known() -> None:
     rows = depth_of([snapshot(6, WHOLE), change(7, 7, {(True, 1000): 1}), change(8, 8, {(True, 1000): 2})])
     late = rows["time"].dt.epoch("us") + pl.Series([0] * 4 + [9000, 0])

@@ -160,6 +160,17 @@ def test_the_microprice_leans_to_the_side_with_less() -> None:
     assert values.outputs[0][0] == pytest.approx((99 * 1 + 102 * 2) / 3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_sum_beyond_doubles_is_degenerate_and_leaves_the_other_features_alone() -> None:
+    depth = book((DAY, 1, True, 99.0, 101.0), (DAY, 1, True, 98.0, 102.0)).depth_of["BTCUSDT"]
+    data = TableData(depth_of={"BTCUSDT": depth.with_columns(quantity=pl.lit(1e308))})
+    grid = Grid("BTCUSDT", Timeframe.M1, np.array([DAY]))
+    specs = [parse_feature(each) for each in ("BOOK_IMBALANCE(levels=2)", "BOOK_IMBALANCE", "BOOK_MID", "MICROPRICE")]
+    found = evaluate_on(grid, specs, data)
+    assert [STATUSES[found[each].statuses[0]] for each in specs] == ["degenerate", "settled", "settled", "settled"]
+    assert [found[each].outputs[0][0] for each in specs[1:]] == [0.0, 100.0, 100.0]
+
+
 def test_it_reads_depth_and_refuses_parameters_out_of_range() -> None:
     assert reads([parse_feature("SPREAD")], "BTCUSDT", Timeframe.M1) == {Need("depth", "BTCUSDT")}
     for wrong in ("BOOK_IMBALANCE(levels=0)", "SPREAD(max_age=0)", "MICROPRICE(max_age=90000)"):
