@@ -107,7 +107,8 @@ def fetch(lake: Lake, settings: Settings, series: str, now: datetime) -> Platfor
         return None
     try:
         for delivery in Fred.from_settings(settings).deliveries(series, None, None):
-            lake.table("macro").deliver(delivery.rows, delivery.source, now, delivery.set_aside, delivery.form)
+            lake.table("macro").deliver(delivery.rows, delivery.source, now, delivery.form)
+            lake.table("macro").set_aside(delivery.set_aside, delivery.source, now)
     except PlatformError as problem:
         return problem
     return None

@@ -54,8 +54,7 @@ def take_bars(
             sources_of[delivery.symbol] = (from_source, delivery.timeframe)
     except BaseException:
         for batch in staged:
-            if batch.staged_at == now:  # what an earlier call staged, and no run has merged yet, stays
-                lake.inbox.clear(batch)
+            lake.inbox.clear(batch)
         raise
     with Runs(settings) as runs:
         runs.register(sorted(sources_of))
@@ -71,7 +70,7 @@ def _months_to_run(lake: Lake, staged: list[Batch], report: Report) -> dict[str,
     for batch in staged:
         if lake.bars.has_merged(batch):
             report.unchanged += len(batch.rows)
-            lake.inbox.clear(batch)
+            lake.inbox.clear_merged(batch)
         else:
             months_of.setdefault(batch.symbol, set()).add(batch.month)
     return {symbol: sorted(months) for symbol, months in sorted(months_of.items())}

@@ -1,7 +1,7 @@
 """Taking tables beside bars in: trades, depth, sentiment, macro.
 
 1. Read each target, file by file; rows that break a rule are set aside. One none of whose rows make sense is refused.
-2. Stage what is left, and write what was set aside. If a target is refused, both are taken back.
+2. Stage what is left. If a target is refused, that is taken back; if none is, write what was set aside.
 3. Register symbols and series, materialize the datasets' assets for the partitions touched, and add up what these
    report.
 """
@@ -38,9 +38,10 @@ _AHEAD = timedelta(days=2)  # what is known at the end of a day is filed there b
 
 @dataclass
 class _Taken:
-    """What a call has staged so far, by dataset."""
+    """What a call has staged so far, and what it has to set aside, by dataset."""
 
     staged: dict[str, list[Staged]] = field(default_factory=dict)
+    aside: list[TableDelivery] = field(default_factory=list)
     symbols: set[str] = field(default_factory=set)
     series: set[str] = field(default_factory=set)
 
@@ -58,6 +59,8 @@ def take_tables(
     try:
         for delivery in _deliveries(kind_of, wanted, settings, now, reading, report):
             _stage(lake, _checked(delivery, settings, now), now, taken, report)
+        for delivery in taken.aside:
+            lake.table(delivery.dataset.name).set_aside(delivery.set_aside, delivery.source, now)
     except BaseException:
         for name, staged in taken.staged.items():
             for each in staged:
@@ -96,8 +99,8 @@ def _stage(lake: Lake, delivery: TableDelivery, now: datetime, taken: _Taken, re
     store, staged = lake.table(dataset.name), taken.staged.setdefault(dataset.name, [])
     rows = _news(store, delivery.rows) if delivery.snapshot else delivery.rows
     report.unchanged += delivery.rows.height - rows.height
-    for each in store.deliver(rows, delivery.source, now, delivery.set_aside, delivery.form):
-        staged.append(each)
+    staged += store.deliver(rows, delivery.source, now, delivery.form)
+    taken.aside.append(replace(delivery, rows=rows.clear()))
     rules = Counter(delivery.set_aside["rule"].to_list())
     report.quarantined.update(rules)
     report.unchanged += delivery.repeated

@@ -2,18 +2,20 @@
 
 A delivery is staged whole, a file for each month it touches, under the hash of its content; the run that materializes
 the month merges it and clears it away. A run that dies leaves the inbox as it was, and the next one merges it.
-Deliveries wait in the order they were staged, those of one instant too: a later poll corrects an earlier one.
+Deliveries wait in the order they were staged, those of one instant too: a later poll corrects an earlier one. Each has
+files of its own, even where the same waits already: that one may be taken back by whoever delivered it.
 """
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from mdplatform.errors import CorruptPartition, InvalidBars
+from mdplatform.errors import InvalidBars
 from mdplatform.lake.partition import Partition, write_partition
 from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.time import from_us, to_us
@@ -48,7 +50,7 @@ class Inbox:
     def stage(
         self, symbol: str, timeframe: Timeframe, source: str, key: str, rows: pl.DataFrame, staged_at: datetime
     ) -> list[Batch]:
-        """Stage one delivery; give its batches, a month each, oldest first. What is staged already stays as it is.
+        """Stage one delivery; give its batches, a month each, oldest first.
 
         Raises `InvalidBars` for `rows` that are not raw bars, or have no open time at all.
         """
@@ -64,13 +66,9 @@ class Inbox:
 
     def _stage(self, batch: Batch, last: int) -> Batch:
         folder = self._folder / batch.symbol / batch.month
-        ending = f"-{batch.timeframe}-{batch.key}.parquet"
-        waiting = sorted(folder.glob("*.parquet"))
-        for path in waiting:
-            if path.name.endswith(ending):
-                return self._read(path, batch.symbol, batch.month)
-        number = 1 + max((int(path.name.split("-")[2]) for path in waiting), default=0)
-        path = folder / f"{to_us(batch.staged_at):020d}-{last:020d}-{number:06d}{ending}"
+        number = 1 + max((int(path.name.split("-")[2]) for path in folder.glob("*.parquet")), default=0)
+        place = f"{to_us(batch.staged_at):020d}-{last:020d}-{number:06d}"
+        path = folder / f"{place}-{batch.timeframe}-{batch.key}.{secrets.token_hex(4)}.parquet"
         write_partition(path, {batch.timeframe: batch.rows}, {"source": batch.source})
         return replace(batch, path=path)
 
@@ -87,24 +85,29 @@ class Inbox:
     def pending(self, symbol: str, month: str) -> list[Batch]:
         """Give what waits for one partition, in the order it was staged."""
         folder = self._folder / symbol / month
-        return [self._read(path, symbol, month) for path in sorted(folder.glob("*.parquet"))]
+        found = [(path, Partition.open(path)) for path in sorted(folder.glob("*.parquet"))]
+        # what is not there any more was taken back meanwhile
+        return [self._read(path, opened, symbol, month) for path, opened in found if opened is not None]
 
     def clear(self, batch: Batch) -> None:
-        """Forget a batch that has been merged."""
+        """Forget a batch that has been merged, or is taken back; what another call staged stays, even the same."""
         if batch.path is not None:
             batch.path.unlink(missing_ok=True)
 
-    def _read(self, path: Path, symbol: str, month: str) -> Batch:
+    def clear_merged(self, batch: Batch) -> None:
+        """Forget all that waits of a delivery whose part for this month is in the lake already."""
+        folder = self._folder / batch.symbol / batch.month
+        for path in folder.glob(f"*-{batch.timeframe}-{batch.key}*.parquet"):
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path, partition: Partition, symbol: str, month: str) -> Batch:
         staged_us, _, _, timeframe, key = path.stem.split("-", 4)
-        partition = Partition.open(path)
-        if partition is None:
-            raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take its file in again")
         return Batch(
             symbol=symbol,
             timeframe=Timeframe.parse(timeframe),
             month=month,
             source=str(partition.header.notes["source"]),
-            key=key,
+            key=key.partition(".")[0],
             staged_at=from_us(int(staged_us)),
             rows=partition.read(timeframe).cast(RAW_SCHEMA),
             path=path,

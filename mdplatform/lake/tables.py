@@ -1,6 +1,7 @@
 """Tables of the lake beside bars (trades, depth, sentiment, macro): what a source delivered waits, and is then merged.
 
-1. `stage` splits a delivery by partition and writes each part, whole, under the hash of its content.
+1. `stage` splits a delivery by partition and writes each part, whole, under the hash of its content: a file of its
+   own, even where the same waits already. That one may be taken back by whoever delivered it.
 2. `merge`, which the dataset's asset calls, adds what waits to the partition: a row that is new is taken, one that is
    there with the same values is unchanged, one with other values is a correction and gets the next revision.
 3. `read` gives the newest revision of each row, or those that were known at `as_of`.
@@ -11,6 +12,7 @@ A run that dies between the two leaves what waits as it was.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mdplatform.errors import CorruptPartition, InvalidTable
+from mdplatform.errors import InvalidTable
 from mdplatform.lake.lock import locked
 from mdplatform.lake.partition import Partition, content_hash, write_partition
 from mdplatform.market.dataset import KEPT_BY_STORE, Dataset
@@ -56,17 +58,16 @@ class Merged:
 
 @dataclass(frozen=True)
 class Staged:
-    """A part of a delivery: its partition, its rows, and the file where it waits.
-
-    `is_new` tells that this call wrote the file. Nothing `waits` of what the partition merged before, and of rows that
-    were set aside.
-    """
+    """A part of a delivery: its partition, its rows, and the file where it waits; none if it was merged before."""
 
     key: str
     rows: int
     path: Path | None = None
-    is_new: bool = False
-    waits: bool = True
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether there is something to merge."""
+        return self.path is not None
 
 
 class TableStore:
@@ -98,18 +99,11 @@ class TableStore:
         """Let a delivery (`dataset.delivered`) wait; give the keys of its partitions. Raises `InvalidTable`."""
         return [staged.key for staged in self.deliver(rows, source, staged_at)]
 
-    def deliver(
-        self,
-        rows: pl.DataFrame,
-        source: str,
-        staged_at: datetime,
-        set_aside: pl.DataFrame | None = None,
-        form: str = "",
-    ) -> list[Staged]:
+    def deliver(self, rows: pl.DataFrame, source: str, staged_at: datetime, form: str = "") -> list[Staged]:
         """Let a delivery wait, a part for each partition; what was merged before is told and not staged again.
 
-        `set_aside` (columns `rule`, `row`) goes to the quarantine. A partition has rows of one `form` (or of none that
-        is stated). Raises `InvalidTable`, before anything is written.
+        A partition has rows of one `form` (or of none that is stated). Raises `InvalidTable`, before anything is
+        written.
         """
         if rows.schema != self.dataset.delivered:
             raise InvalidTable(f"Not a table of {self.dataset.name}", value=dict(rows.schema))
@@ -120,9 +114,16 @@ class TableStore:
         parts = self.dataset.split(rows)
         for key in parts:
             self._check_form(key, form, source)
-        staged = [self._set_aside(set_aside, source, staged_at)] if set_aside is not None and set_aside.height else []
         notes = {"source": source, "form": form}
-        return staged + [self._deliver(key, part, notes, staged_at) for key, part in parts.items()]
+        staged: list[Staged] = []
+        try:
+            for key, part in parts.items():
+                staged.append(self._deliver(key, part, notes, staged_at))
+        except BaseException:
+            for each in staged:
+                self.take_back(each)
+            raise
+        return staged
 
     def _check_form(self, key: str, form: str, source: str) -> None:
         there = self.partition(key)
@@ -140,33 +141,37 @@ class TableStore:
     def _deliver(self, key: str, part: pl.DataFrame, notes: Mapping[str, str], staged_at: datetime) -> Staged:
         content = content_hash({"": part})
         there = self.partition(key)
-        if there is not None and content in there.header.notes.get("merged", []):
-            return Staged(key, part.height, waits=False)
         folder = self._inbox / key
-        if waiting := next(iter(folder.glob(f"*-{content}.parquet")), None):
-            return Staged(key, part.height, waiting)
-        path = folder / f"{to_us(staged_at):020d}-{content}.parquet"
+        if there is not None and content in there.header.notes.get("merged", []):
+            for left_behind in folder.glob(f"*-{content}*.parquet"):  # by a merge that was killed
+                left_behind.unlink(missing_ok=True)
+            return Staged(key, part.height)
+        path = folder / f"{to_us(staged_at):020d}-{content}-{secrets.token_hex(4)}.parquet"
         write_partition(path, {"rows": part}, notes, self.dataset.time)
-        return Staged(key, part.height, path, is_new=True)
+        return Staged(key, part.height, path)
 
-    def _set_aside(self, rows: pl.DataFrame, source: str, staged_at: datetime) -> Staged:
+    def set_aside(self, rows: pl.DataFrame, source: str, set_aside_at: datetime) -> None:
+        """Put rows that broke a rule (columns `rule`, `row`) into the quarantine; the same ones again are there once.
+
+        They are not taken back: it is for the caller to do this last, when nothing can be refused any more.
+        """
+        if rows.is_empty():
+            return
         raw = rows.select(
             pl.lit(self.dataset.name).alias("dataset"), pl.lit(source).alias("source"), pl.col("rule", "row")
         )
         path = self._quarantine / f"{content_hash({'': raw})}.parquet"
-        is_new = not path.exists()
-        if is_new:
-            at = pl.lit(staged_at).cast(self.dataset.schema["ingested_at"]).alias("set_aside_at")
+        if not path.exists():
+            at = pl.lit(set_aside_at).cast(self.dataset.schema["ingested_at"]).alias("set_aside_at")
             write_partition(path, {"rows": raw.with_columns(at)}, time_column="set_aside_at")
-        return Staged("", 0, path, is_new=is_new, waits=False)
 
     def waiting(self) -> list[str]:
         """Give the keys for which something waits, ascending."""
         return sorted({each.parent.relative_to(self._inbox).as_posix() for each in self._inbox.rglob("*.parquet")})
 
     def take_back(self, staged: Staged) -> None:
-        """Forget what one call of `deliver` staged; what an earlier one did stays."""
-        if staged.is_new and staged.path is not None:
+        """Forget what one call of `deliver` staged; what another one did stays, even if it is the same."""
+        if staged.path is not None:
             staged.path.unlink(missing_ok=True)
 
     def merge(self, key: str) -> Merged:
@@ -181,10 +186,15 @@ class TableStore:
             before = there.read("rows").cast(self.dataset.schema) if there else pl.DataFrame(schema=self.dataset.schema)
             form = str(there.header.notes.get("form", "")) if there else ""
             held, taken, unchanged, corrected = before, 0, 0, 0
+            just_now: set[str] = set()
             for path in staged:
-                rows, form_of_rows = self._read_staged(path)
+                partition = Partition.open(path)
+                content = path.stem.split("-")[1]
+                if partition is None or content in just_now:  # taken back meanwhile, or delivered by two at once
+                    continue
+                rows, form_of_rows = self._read_staged(path, partition)
                 form = form or form_of_rows
-                content = path.stem.partition("-")[2]
+                just_now.add(content)
                 if content in done:
                     unchanged += rows.height
                     continue
@@ -197,6 +207,8 @@ class TableStore:
             ordered = held
             if held.height > before.height and not self._is_ordered(held):
                 ordered = held.sort(self.dataset.time, *self.dataset.unique, "revision")
+            if not just_now:
+                return Merged(data_version=version)
             if there is None or done != there.header.notes.get("merged"):
                 notes = {"key": key, "form": form, "merged": done}
                 version = write_partition(self.path(key), {"rows": ordered}, notes, self.dataset.time).data_version
@@ -204,10 +216,7 @@ class TableStore:
                 path.unlink(missing_ok=True)
             return Merged(taken, unchanged, corrected, held.height > before.height, version)
 
-    def _read_staged(self, path: Path) -> tuple[pl.DataFrame, str]:
-        partition = Partition.open(path)
-        if partition is None:
-            raise CorruptPartition("A staged delivery is gone", value=str(path), remedy="Take it in again")
+    def _read_staged(self, path: Path, partition: Partition) -> tuple[pl.DataFrame, str]:
         staged_us = int(path.name.split("-")[0])
         rows = (
             partition.read("rows")

@@ -10,6 +10,7 @@ import pytest
 
 from mdplatform.errors import CorruptPartition, InvalidBars
 from mdplatform.lake import Lake
+from mdplatform.lake.partition import Partition
 from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.timeframe import Timeframe
 
@@ -38,14 +39,39 @@ def test_the_order_of_rows_within_a_delivery_is_kept(tmp_path: Path) -> None:
     assert Lake(tmp_path).inbox.pending("AUSDT", "2025-01")[0].rows.equals(rows)
 
 
-def test_the_same_delivery_is_staged_once(tmp_path: Path) -> None:
+def test_what_two_delivered_at_once_stays_when_one_takes_its_own_back(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    (first,) = lake.inbox.stage("AUSDT", Timeframe.M1, "x", "abc", grid(JANUARY, 3), LATER)
+    (again,) = Lake(tmp_path).inbox.stage("AUSDT", Timeframe.M1, "y", "abc", grid(JANUARY, 3), LATER)
+    lake.inbox.clear(first)
+    assert [each.path for each in lake.inbox.pending("AUSDT", "2025-01")] == [again.path]
+    report = lake.bars.merge("AUSDT", "2025-01", lake.inbox.pending("AUSDT", "2025-01"))
+    assert (report.taken, report.unchanged) == (3, 0)
+
+
+def test_what_two_delivered_at_once_is_counted_once_and_cleared_together(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for minutes in range(2):
+        lake.inbox.stage("AUSDT", Timeframe.M1, "x", "abc", grid(JANUARY, 3), LATER + timedelta(minutes=minutes))
+    waiting = lake.inbox.pending("AUSDT", "2025-01")
+    reports = [lake.bars.merge("AUSDT", "2025-01", waiting) for _ in range(2)]
+    assert [(each.taken, each.unchanged) for each in reports] == [(3, 0), (0, 3)]
+    lake.inbox.clear_merged(waiting[0])
+    assert lake.inbox.months("AUSDT") == []
+
+
+def test_what_is_taken_back_while_it_is_listed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inbox = Lake(tmp_path).inbox
     (first,) = inbox.stage("AUSDT", Timeframe.M1, "x", "abc", grid(JANUARY, 3), LATER)
-    (again,) = inbox.stage("AUSDT", Timeframe.M1, "y", "abc", grid(JANUARY, 3), LATER + timedelta(hours=1))
-    assert (again.staged_at, again.source, again.path) == (LATER, "x", first.path)
-    assert len(inbox.pending("AUSDT", "2025-01")) == 1
-    inbox.stage("AUSDT", Timeframe.M3, "x", "abc", grid(JANUARY, 3, Timeframe.M3), LATER)
-    assert len(inbox.pending("AUSDT", "2025-01")) == 2
+    inbox.stage("AUSDT", Timeframe.M1, "x", "abd", grid(JANUARY, 3), LATER)
+    opened = Partition.open
+
+    def taking_back(path: Path) -> Partition | None:
+        inbox.clear(first)
+        return opened(path)
+
+    monkeypatch.setattr(Partition, "open", taking_back)
+    assert [each.key for each in inbox.pending("AUSDT", "2025-01")] == ["abd"]
 
 
 def test_deliveries_wait_in_the_order_they_came_even_those_of_one_instant(tmp_path: Path) -> None:

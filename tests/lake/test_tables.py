@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mdplatform.lake.tables
 from mdplatform.errors import CorruptPartition, InvalidTable
 from mdplatform.lake import Lake
+from mdplatform.lake.partition import Partition, write_partition
 from mdplatform.lake.sql import ask
 from mdplatform.lake.tables import TableStore
 from mdplatform.market.macro import MACRO
@@ -164,13 +166,89 @@ def test_single_and_aggregated_rows_do_not_go_into_one_partition(store: TableSto
 
 def test_what_was_staged_by_one_call_can_be_taken_back(store: TableStore) -> None:
     [earlier] = store.deliver(trades((1, 1.0)), "earlier", NOW)
-    aside = pl.DataFrame({"rule": ["price_missing"], "row": ["{}"]})
-    both = store.deliver(pl.concat([trades((1, 1.0)), trades((90_000, 1.0))]), "later", later(1), aside)
+    both = store.deliver(pl.concat([trades((1, 1.0)), trades((90_000, 1.0))]), "later", later(1))
+    assert store.waiting() == [KEY, "BTCUSDT/2025-02-01"]
     for each in both:
         store.take_back(each)
-    assert earlier.is_new
-    assert [each.is_new for each in both] == [True, False, True]
+    assert earlier.path is not None
+    assert earlier.path.exists()
     assert store.waiting() == [KEY]
+
+
+@pytest.mark.parametrize("hours", [0, 1])
+def test_what_two_delivered_at_once_stays_when_the_first_takes_its_own_back(tmp_path: Path, hours: int) -> None:
+    refused, other = (Lake(tmp_path).table("trades") for _ in range(2))
+    [first] = refused.deliver(trades((1, 1.0), (2, 2.0)), "the same", NOW)
+    [second] = other.deliver(trades((1, 1.0), (2, 2.0)), "the same", later(hours))
+    refused.take_back(first)
+    refused.take_back(first)
+    assert second.waits
+    assert other.merge(KEY).taken == 2
+    assert other.waiting() == []
+
+
+def test_what_two_delivered_at_once_is_taken_and_counted_once(store: TableStore) -> None:
+    for hours in range(3):
+        store.deliver(trades((1, 1.0), (2, 2.0)), "the same", later(hours))
+    merged = store.merge(KEY)
+    assert (merged.taken, merged.unchanged, merged.corrected) == (2, 0, 0)
+    assert store.read([KEY])["ingested_at"].to_list() == [NOW, NOW]
+    assert (store.waiting(), store.merge(KEY).taken) == ([], 0)
+
+
+def test_what_is_taken_back_while_it_is_merged_is_left_out(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    [first] = store.deliver(trades((1, 1.0)), "refused", NOW)
+    partition = store.partition
+
+    def taking_back(key: str) -> Partition | None:
+        store.take_back(first)  # what waits has been listed by then
+        return partition(key)
+
+    monkeypatch.setattr(store, "partition", taking_back)
+    assert (store.merge(KEY).taken, store.keys()) == (0, [])
+    [first] = store.deliver(trades((1, 1.0)), "refused", NOW)
+    store.deliver(trades((2, 2.0)), "other", later(1))
+    assert store.merge(KEY).taken == 1
+    assert store.read([KEY])["trade_id"].to_list() == [2]
+
+
+def test_a_delivery_that_fails_half_way_leaves_nothing_waiting(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def full(path: Path, *more: object) -> object:
+        written.append(path)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        return write_partition(path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mdplatform.lake.tables, "write_partition", full)
+    with pytest.raises(OSError, match="No space"):
+        store.deliver(trades((1, 1.0), (90_000, 1.0)), "test", NOW)
+    assert (len(written), store.waiting()) == (2, [])
+
+
+def test_what_a_killed_merge_left_behind_is_cleared_when_the_same_comes_again(
+    store: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "unlink", lambda *_, **__: None)
+        store.stage(trades((1, 1.0)), "test", NOW)
+        store.merge(KEY)
+    store.stage(trades((2, 1.0)), "other", NOW)
+    [again] = store.deliver(trades((1, 1.0)), "test", later(1))
+    assert not again.waits
+    assert store.merge(KEY).taken == 1
+    assert store.waiting() == []
+
+
+def test_rows_that_are_set_aside_are_in_the_quarantine_once(store: TableStore, tmp_path: Path) -> None:
+    aside = pl.DataFrame({"rule": ["price_missing"], "row": ["{}"]})
+    for hours in range(2):
+        store.set_aside(aside, "test", later(hours))
+        store.set_aside(aside.clear(), "test", later(hours))
+    assert ask(tmp_path, "select count(*) from quarantine").item() == 1
 
 
 @pytest.mark.parametrize("key", ["", "../x", "/etc", "a//b", "a/../b", ".hidden", "a b", "a/b/"])
@@ -223,7 +301,8 @@ def test_series_are_filed_by_name_and_their_vintages_are_rows_of_their_own(tmp_p
 def test_sql_shows_the_newest_rows_under_the_name_and_all_under_revisions(tmp_path: Path) -> None:
     store = Lake(tmp_path).table("trades")
     aside = pl.DataFrame({"rule": ["price_missing"], "row": ['{"price":null}']})
-    store.deliver(trades((1, 1.0), (2, 2.0)), "first", NOW, aside)
+    store.deliver(trades((1, 1.0), (2, 2.0)), "first", NOW)
+    store.set_aside(aside, "first", NOW)
     store.merge(KEY)
     store.stage(trades((2, 9.0)), "second", later(1))
     store.merge(KEY)
