@@ -209,6 +209,17 @@ def test_single_and_aggregated_trades_are_not_mixed(run: Run, settings: Settings
         (["GOOD", "--as", "recording"], "no trades and no depth"),
         (["GOOD", "fred:CPIAUCSL"], "one after the other"),
         (["GOOD"], "trades"),
+        (["GOOD", "--as", "trades", "--provider", "me"], "does not use --provider"),
+        (["GOOD", "--as", "trades", "--timeframe", "1h"], "it is for bars"),
+        (["GOOD", "--as", "trades", "--scorer", "vader"], "it is for files --as sentiment"),
+        (["GOOD", "--as", "sentiment", "--provider", "n", "--scorer", "vadr"], "Unknown scorer: 'vadr'. Known: vader"),
+        (["GOOD", "--as", "recording", "--column", "price=px"], "A file of recording does not use --column"),
+        (["GOOD", "--provider", "me"], "A file of bars does not use --provider"),
+        (["fear_greed:", "--provider", "me"], "A remote of sentiment does not use --provider"),
+        (["fear_greed:", "--symbol", "BTCUSDT"], "--symbol"),
+        (["fred:CPIAUCSL", "--observed", "2025-01-31"], "A remote of macro does not use --observed"),
+        (["fred:CPIAUCSL", "--lag-days", "3"], "does not use --lag-days"),
+        (["binance:BTCUSDT", "--column", "a=b", "--from", "2025-01"], "A remote of bars does not use --column"),
     ],
 )
 def test_wrong_input_is_one_clear_line(

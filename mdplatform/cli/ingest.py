@@ -25,6 +25,9 @@ def ingest(
         list[str] | None, typer.Option(help="OURS=THEIRS: what a file calls a column, such as price=px; repeatable.")
     ] = None,
     provider: Annotated[str | None, typer.Option(help="Who scored or published, for sentiment.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="What scores texts that bring no score: vader (needs mdplatform[vader]).")
+    ] = None,
     observed: Annotated[
         str | None,
         typer.Option(help="When a file of latest macro values was what is known: YYYY-MM-DD (its end)."),
@@ -65,6 +68,7 @@ def ingest(
         provider=provider,
         observed=arguments.instant(observed),
         lag_days=lag_days,
+        scorer=scorer,
     )
     with progress() as bars:
         read = bars.add_task("Reading", total=None)

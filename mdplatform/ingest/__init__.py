@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mdplatform.errors import PlatformError, UnknownName
 from mdplatform.ingest.bars import take_bars
+from mdplatform.ingest.options import check_options
 from mdplatform.ingest.report import Report, Wanted
 from mdplatform.ingest.tables import take_tables
 from mdplatform.runs import Progress, silent
@@ -34,6 +35,7 @@ def ingest(
     if wanted.taken_as is not None and wanted.taken_as not in kinds():
         raise UnknownKind(wanted.taken_as, kinds())
     kind_of = {target: wanted.taken_as or kind_of_remote(target) or "bars" for target in targets}
+    check_options(kind_of, wanted)
     of_bars = [target for target, kind in kind_of.items() if kind == "bars"]
     of_tables = {target: kind for target, kind in kind_of.items() if kind != "bars"}
     if of_bars and of_tables:

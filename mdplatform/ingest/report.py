@@ -17,7 +17,8 @@ class Wanted:
 
     `taken_as` is `bars` or one of the kinds of `sources.table_registry`; remotes of one kind say theirs. `first_day`
     and `last_day` (`YYYY-MM-DD`, both included) are for tables, which take the months where there are no days;
-    `columns` maps our names to a file's. `observed` and `lag_days` are for macro values without vintages.
+    `columns` maps our names to a file's. `observed` and `lag_days` are for macro values without vintages, `provider`
+    and `scorer` for sentiment.
     """
 
     symbol: str | None = None
@@ -31,6 +32,7 @@ class Wanted:
     provider: str | None = None
     observed: datetime | None = None
     lag_days: int | None = None
+    scorer: str | None = None
 
     def span(self) -> tuple[int | None, int | None]:
         """Give the instants (µs, end exclusive) that days, or else months, bound; None where there is no bound."""

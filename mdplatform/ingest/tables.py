@@ -152,6 +152,7 @@ def _deliveries(
         wanted.observed,
         wanted.lag_days,
         now,
+        wanted.scorer,
     )
     for target, kind in kind_of.items():
         _check_target(target, kind, wanted)

@@ -1,8 +1,8 @@
 """Inputs: of which partitions there is anything to materialize an asset from.
 
 What enters the platform enters it by an asset of its own: bars, trades, depth, sentiment, macro series. It can be
-materialized where it has rows, or some that wait. An asset that follows has inputs where it says itself that a partition
-is possible (`sensors.automation.FOLLOWED`), or where the same command makes before what it is made of.
+materialized where it has rows, or some that wait. An asset that follows has inputs where it says itself that a
+partition is possible (`sensors.automation.FOLLOWED`), or where the same command makes before what it is made of.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from mdplatform.sensors.automation import FOLLOWED
 
 ASSET_OF = {"trades": "trades", "depth": "depth", "sentiment": "sentiment", "macro": "macro_series"}
 """The asset that merges what is delivered of each dataset."""
-_MADE_OF = {"order_flow": {"trades"}}
-"""What an asset is made of, where it follows from more than that: bars are what order flow is checked against."""
+_MADE_OF = {"order_flow": {"trades"}, "composite_indicators": {"bars"}}
+"""What gives an asset its rows, where it follows from more than that: bars are what order flow is checked against, and
+composites are of rows of bars, whatever else their formulas read."""
 _DATASET_OF = {asset: dataset for dataset, asset in ASSET_OF.items()}
 
 

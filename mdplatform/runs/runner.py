@@ -30,6 +30,7 @@ _PERIOD = re.compile(r"(?:^|/)(\d{4}-\d{2})(-\d{2})?$")
 _CLASS_NAME = re.compile(r"^mdplatform\.errors\.\w+: ")
 
 _MOST_TOLD = 3
+_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
 
 Progress = Callable[[str, int, int], None]
 """Called with what was done last, how much is done, and how much there is to do."""
@@ -179,6 +180,8 @@ class Runs:
             try:
                 done += self._run(run.assets, run.first, run.last, fetch)
             except MaterializationFailed as failure:
+                if _INTERRUPTED in failure.cause:
+                    raise
                 failed.append((run, failure))
             finished += run.partitions
             progress(run.what, finished, total)

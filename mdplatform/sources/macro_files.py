@@ -73,6 +73,13 @@ def read_macro(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
             value=", ".join(table.frame.columns)[:200],
             remedy="Say which column is which: --column date=NAME",
         )
+    stated = {"--observed": options.observed, "--lag-days": options.lag_days}
+    if "realtime_start" in found and (unused := [name for name, value in stated.items() if value is not None]):
+        raise MislabelledFile(
+            f"{path} has vintages, and says itself when its values were published",
+            value=found["realtime_start"],
+            remedy=f"Leave {' and '.join(unused)} out",
+        )
     for series, cells in _by_series(path, table, found, options):
         notes: tuple[str, ...] = ()
         form, is_snapshot = VINTAGES, "realtime_start" not in found
@@ -143,6 +150,12 @@ def _by_series(
             value=", ".join(frame.columns)[:200],
             remedy="Say which column is which: --column value=NAME",
         )
+    if options.symbol is not None and len(names) > 1:
+        if options.symbol not in names:
+            raise MislabelledFile(
+                f"{path} has no column {options.symbol}, which --symbol says", value=", ".join(names)[:200]
+            )
+        names = [options.symbol]
     for name in names:
         found["value"] = name
         yield _series(path, name, options if len(names) == 1 else TableOptions()), frame

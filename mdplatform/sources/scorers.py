@@ -1,7 +1,7 @@
 """Scorers: what gives raw texts a score, for files that bring none.
 
 VADER (a lexicon and rules, made for short English texts) is an extra: it is imported when a text is to be scored, and
-not before. Another scorer is one class here and one line in `SCORERS`.
+not before. None is used unless the caller names it. Another scorer is one class here and one line in `SCORERS`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
-from mdplatform.errors import SourceError, UnknownSource
+from mdplatform.errors import SourceError, UnknownName
 
 
 class Scored(NamedTuple):
@@ -65,12 +65,17 @@ def _label(compound: float) -> str:
 
 
 SCORERS: dict[str, Callable[[], Scorer]] = {"vader": Vader}
-DEFAULT = "vader"
 
 
-def scorer(name: str = DEFAULT) -> Scorer:
-    """Give the scorer of that name. Raises `UnknownSource`."""
+def scorer(name: str) -> Scorer:
+    """Give the scorer of that name. Raises `UnknownScorer`."""
     try:
         return SCORERS[name]()
     except KeyError:
-        raise UnknownSource(name, SCORERS) from None
+        raise UnknownScorer(name, SCORERS) from None
+
+
+class UnknownScorer(UnknownName):
+    """A scorer that the platform does not have."""
+
+    kind = "scorer"

@@ -2,7 +2,7 @@
 
 For scored news:
 1. `cells` reads CSV, Parquet, Feather, JSON or JSON lines; columns are found by name, or as the caller says.
-2. Where there is a column of texts and none of scores, a scorer fills score, label and model.
+2. Where there is a column of texts and none of scores, a scorer that the caller names fills score, label and model.
 3. Symbols come from a column, or from the caller, and from nowhere else: a text is not searched for names.
 4. A document without an id of its own is named by the hash of its time, text and symbols.
 5. When it was available is worked out row by row (`sentiment_rows`): files mix times with bare dates.
@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from mdplatform.errors import UnknownColumns
+from mdplatform.errors import MislabelledFile, UnknownColumns
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.sentiment import SENTIMENT
 from mdplatform.sources import fear_greed, gdelt
 from mdplatform.sources.cells import cells_of, choose, instants, numbers, texts
 from mdplatform.sources.files import ENDINGS as BARS_ENDINGS
-from mdplatform.sources.scorers import Scorer, scorer
+from mdplatform.sources.scorers import SCORERS, Scorer, scorer
 from mdplatform.sources.sentiment_rows import (
     NO_SCORE,
     available_at,
@@ -62,37 +62,66 @@ def read_sentiment(path: Path, options: TableOptions) -> Iterator[TableDelivery]
     source = f"file:{path.name}"
     content = unpack(path, options.max_bytes)
     if gdelt.is_gkg(content.data):
+        _refuse_unused(path, "GDELT's", options)
         yield gdelt.from_gkg(content.data, source, options)
         return
     body = _json_object(content)
     if fear_greed.is_body(body):
+        _refuse_unused(path, "the Fear & Greed Index's", options)
         yield fear_greed.from_body(body, source, options)
         return
     if gdelt.is_timeline(body):
+        _refuse_unused(path, "GDELT's", options)
         yield gdelt.from_timeline(body, source, options)
         return
     cells = cells_of(content, path, options.max_bytes)
     names = cells.frame.columns
     if not options.columns and fear_greed.is_table(names):
+        _refuse_unused(path, "the Fear & Greed Index's", options)
         yield fear_greed.from_table(cells.frame, source, options)
     elif not options.columns and gdelt.is_timeline_table(names):
+        _refuse_unused(path, "GDELT's", options)
         yield gdelt.from_timeline_table(cells.frame, source, options)
     else:
         yield scored(cells.frame, path, options)
 
 
-def scored(frame: pl.DataFrame, path: Path, options: TableOptions, score_with: Scorer | None = None) -> TableDelivery:
-    """Give the documents of a table, a row each; `score_with` scores texts without a score (by default VADER).
+def _refuse_unused(path: Path, whose: str, options: TableOptions) -> None:
+    for given, option in ((options.columns, "--column"), (options.scorer, "--scorer")):
+        if given:
+            raise MislabelledFile(
+                f"{path} is {whose}, whose columns and scores are known", value=given, remedy=f"Leave {option} out"
+            )
 
-    Raises `UnknownColumns` where it has no times, or neither scores nor texts; what the scorer raises.
+
+def scored(frame: pl.DataFrame, path: Path, options: TableOptions, score_with: Scorer | None = None) -> TableDelivery:
+    """Give the documents of a table, a row each; `score_with`, or else the options' scorer, scores texts without one.
+
+    Raises `UnknownColumns` where it has no times, neither scores nor texts, or texts and no scorer; what the scorer
+    raises.
     """
     found = choose(frame, SPELLINGS, options.columns, path)
+    if options.scorer is not None:
+        score_with = score_with or scorer(options.scorer)
     if "published_at" not in found or not {"score", "text"} & set(found):
         lacking = "published_at" if "published_at" not in found else "score"
         raise UnknownColumns(
             f"{path} is not a table of scored texts: {lacking} missing",
             value=", ".join(frame.columns)[:200],
             remedy=f"Say which column is which: --column {lacking}=NAME",
+        )
+    if "score" not in found and score_with is None:
+        raise UnknownColumns(
+            f"{path} has texts and no column of scores that is known",
+            value=", ".join(frame.columns)[:200],
+            remedy=f"Say which column is one: --column score=NAME; or let its texts be scored: --scorer "
+            f"{'|'.join(SCORERS)}",
+        )
+    if "score" in found and score_with is not None:
+        raise UnknownColumns(
+            f"{path} has scores, which no scorer is for",
+            value=found["score"],
+            remedy="Leave --scorer out; or name what it is: --column COLUMN=NAME",
         )
     provider = provider_of(options, None, str(path))
     nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(frame))
@@ -156,7 +185,7 @@ def _with_scores(
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     if "score" in found:
         return rows.with_columns(numbers(frame[found["score"]]).alias("score")), ()
-    by = by or scorer()
+    assert by is not None
     known = told.is_not_null()
     answers = iter(by.score(told.drop_nulls().to_list()))
     given = [next(answers) if each else None for each in known.to_list()]

@@ -97,7 +97,8 @@ class TableOptions:
 
     `columns` maps our names to the file's; `start` and `end` (µs, end exclusive) bound the dataset's own time. Of macro
     values without vintages `observed` says when they stood so, and `lag_days` how long after its date each was public;
-    `taken_at` is the instant of taking in, by default the process's own.
+    `taken_at` is the instant of taking in, by default the process's own. `scorer` names what scores texts that bring no
+    score (`sources.scorers`).
     """
 
     symbol: str | None = None
@@ -109,6 +110,7 @@ class TableOptions:
     observed: datetime | None = None
     lag_days: int | None = None
     taken_at: datetime | None = None
+    scorer: str | None = None
 
 
 ReadFile = Callable[[Path, TableOptions], Iterator[TableDelivery]]

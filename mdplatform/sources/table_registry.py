@@ -23,17 +23,18 @@ from mdplatform.sources.trade_files import read_trades
 
 @dataclass(frozen=True)
 class FileReader:
-    """A reader of files, and the endings by which it finds them in a folder."""
+    """A reader of files, the endings by which it finds them in a folder, and what it `uses` of `TableOptions`."""
 
     read: ReadFile
     endings: tuple[str, ...] = ENDINGS
+    uses: tuple[str, ...] = ("symbol", "columns")
 
 
 READERS: dict[str, FileReader] = {
-    "macro": FileReader(read_macro),
+    "macro": FileReader(read_macro, uses=("symbol", "columns", "observed", "lag_days")),
     "trades": FileReader(read_trades),
-    "sentiment": FileReader(read_sentiment, OF_SENTIMENT),
-    "recording": FileReader(read_recording, RECORDINGS),
+    "sentiment": FileReader(read_sentiment, OF_SENTIMENT, ("symbol", "columns", "provider", "scorer")),
+    "recording": FileReader(read_recording, RECORDINGS, ("symbol",)),
 }
 """Readers by what files are taken as: `mdplatform ingest PATH --as trades`."""
 

@@ -152,6 +152,22 @@ def test_a_column_a_series_gives_a_delivery_each(folder: Path) -> None:
     assert deliveries[1].rows["value"].to_list() == [4.2, 4.1]
 
 
+def test_of_many_columns_the_caller_may_want_one(folder: Path) -> None:
+    text = "observation_date,CPIAUCSL,UNRATE\n2025-05-01,320.58,4.2\n2025-06-01,321.5,4.1\n"
+    path = write(folder, text, "fredgraph.csv")
+    assert read(path, symbol="UNRATE").rows["value"].to_list() == [4.2, 4.1]
+    with pytest.raises(MislabelledFile, match="no column GDP"):
+        read(path, symbol="GDP")
+
+
+@pytest.mark.parametrize("stated", [{"observed": TAKEN}, {"lag_days": 3}])
+def test_a_file_of_vintages_is_told_nothing_of_when_its_values_were_known(
+    folder: Path, stated: dict[str, object]
+) -> None:
+    with pytest.raises(MislabelledFile, match=r"has vintages.* Leave --"):
+        list(read_macro(write(folder, VINTAGES, "v.csv"), TableOptions(**stated)))  # type: ignore[arg-type]
+
+
 VINTAGES = """series_id,realtime_start,realtime_end,date,value
 GDP,2025-04-30,2025-05-28,2025-01-01,29977.6
 GDP,2025-05-29,9999-12-31,2025-01-01,29976.6

@@ -13,16 +13,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mdplatform.errors import EmptyFile, MislabelledFile, SourceError, UnknownColumns, UnknownFormat, UnknownSource
+from mdplatform.errors import EmptyFile, MislabelledFile, SourceError, UnknownColumns, UnknownFormat
 from mdplatform.features.sentiment import counted
 from mdplatform.market.sentiment import SENTIMENT
 from mdplatform.market.table_rules import COMES_TWICE
-from mdplatform.sources.scorers import Scored, scorer
+from mdplatform.sources.scorers import Scored, UnknownScorer, scorer
 from mdplatform.sources.sentiment_files import read_sentiment, scored
 from mdplatform.sources.sentiment_rows import text_hash
 from mdplatform.sources.table_delivery import TableDelivery, TableOptions
 
 NEWS = TableOptions(provider="news")
+VADER = TableOptions(provider="news", scorer="vader")
 Write = Callable[[str], TableDelivery]
 
 
@@ -261,7 +262,8 @@ def test_texts_without_a_score_are_scored() -> None:
 def test_vader_scores_what_brings_no_score(csv: Write) -> None:
     pytest.importorskip("vaderSentiment")
     rows = csv(
-        "time,title\n2024-03-01 10:00:00,This is great!\n2024-03-01 10:00:00,A terrible crash\n2024-03-01 10:00:00,x\n"
+        "time,title\n2024-03-01 10:00:00,This is great!\n2024-03-01 10:00:00,A terrible crash\n2024-03-01 10:00:00,x\n",
+        VADER,
     ).rows
     assert rows["label"].to_list() == ["positive", "negative", "neutral"]
     assert rows["model"].str.starts_with("vader ").all()
@@ -279,12 +281,26 @@ def test_without_vader_the_error_says_how_to_install_it(csv: Write, monkeypatch:
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(SourceError, match=r"pip install 'mdplatform\[vader\]'"):
-        csv("time,title\n2024-03-01 10:00:00,This is great!\n")
+        csv("time,title\n2024-03-01 10:00:00,This is great!\n", VADER)
 
 
-def test_an_unknown_scorer_is_refused() -> None:
-    with pytest.raises(UnknownSource, match="Known: vader"):
+def test_an_unknown_scorer_is_refused_with_those_there_are(csv: Write) -> None:
+    with pytest.raises(UnknownScorer, match="Known: vader"):
         scorer("vadr")
+    with pytest.raises(UnknownScorer, match=r"Unknown scorer: 'vadr'\. Known: vader"):
+        csv("time,title\n2024-03-01 10:00:00,This is great!\n", TableOptions(provider="news", scorer="vadr"))
+
+
+def test_texts_are_not_scored_unless_the_caller_names_what_scores_them(csv: Write) -> None:
+    with pytest.raises(UnknownColumns) as refused:
+        csv("time,title,mood\n2024-03-01 10:00:00,This is great!,0.9\n")
+    for said in ("no column of scores", "time, title, mood", "--column score=NAME", "--scorer vader"):
+        assert said in str(refused.value)
+
+
+def test_a_scorer_that_has_nothing_to_score_is_refused(csv: Write) -> None:
+    with pytest.raises(UnknownColumns, match="Leave --scorer out"):
+        csv("time,title,score\n2024-03-01 10:00:00,This is great!,0.9\n", VADER)
 
 
 @pytest.mark.parametrize(
@@ -314,3 +330,12 @@ def test_texts_are_normalised_before_they_are_compared() -> None:
     assert text_hash("bitcoin is up.") != text_hash("bitcoin is up")
     assert text_hash(None) is None
     assert text_hash("\ud800") is not None
+
+
+@pytest.mark.parametrize("unused", [{"columns": {"score": "value"}}, {"scorer": "vader"}])
+def test_an_index_is_told_neither_columns_nor_a_scorer(tmp_path: Path, unused: dict[str, Any]) -> None:
+    path = tmp_path / "fng.json"
+    point = {"value": "40", "value_classification": "Fear", "timestamp": "1709251200"}
+    path.write_text(json.dumps({"name": "Fear and Greed Index", "data": [point]}))
+    with pytest.raises(MislabelledFile, match="Leave --"):
+        take(path, TableOptions(**unused))
