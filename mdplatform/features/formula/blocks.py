@@ -100,6 +100,6 @@ def _run_one(step: Step, arguments: list[Any], codes: list[Codes], values: list[
         code = np.maximum.reduce(codes)
     broken = ~np.isfinite(out) & (code <= UNSETTLED)
     if broken.any():
-        code = np.where(broken, CODES[reason(step.kind, step.exponent, arguments[-1])], code)
+        code = np.where(broken, CODES[reason(step.kind, step.exponent, arguments)], code)
     out[code > UNSETTLED] = np.nan
     return code

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -134,10 +134,12 @@ def power(exponent: float) -> Operation:
     return Operation(1, partial(_broken_columns, exponent), partial(_broken_number, exponent), tells=False)
 
 
-def reason(name: str, exponent: float, divisor: Any) -> Any:
-    """Give the status of results that are no finite number; `divisor` is the last argument, numbers or columns."""
+def reason(name: str, exponent: float, arguments: Sequence[Any]) -> Any:
+    """Give the status of results that are no finite number; `arguments` are numbers or columns. 0 / 0 is degenerate."""
     if name == "div" or (name == "pow" and exponent < 0):
-        return np.where(np.equal(divisor, 0.0), np.int8(DIVISION_BY_ZERO), np.int8(DEGENERATE))
+        dividend = arguments[0] if name == "div" else 1.0
+        by_zero = np.equal(arguments[-1], 0.0) & np.not_equal(dividend, 0.0)
+        return np.where(by_zero, np.int8(DIVISION_BY_ZERO), np.int8(DEGENERATE))
     return np.int8(DEGENERATE)
 
 

@@ -8,8 +8,9 @@
 
 What is null, and why: an operation on a null is null with its reason, of two reasons with the one that stands first in
 `guard.REASONS`; `where` looks at its condition and at the branch that it takes. A division by 0 is
-`division_by_zero`, any other result that is no finite number `degenerate`. A window with a null in it is null with its
-reason, one that begins before history does is `insufficient_history`. What is made of unsettled values is unsettled.
+`division_by_zero`, but 0 / 0, as any other result that is no finite number, `degenerate`. A window with a null in it is
+null with its reason, one that begins before history does is `insufficient_history`. What is made of unsettled values is
+unsettled.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mdplatform.features.formula.layout import Layout, in_order, lay_out
 from mdplatform.features.formula.nodes import Node
 from mdplatform.features.formula.operations import NO_NUMBER, Floats, Number
 from mdplatform.features.formula.parser import Parser, no_composites
+from mdplatform.features.formula.tokens import shortened
 from mdplatform.features.formula.windows import over_rows
 from mdplatform.features.guard import GAP, SETTLED
 from mdplatform.features.spec import FeatureSpec
@@ -103,7 +105,7 @@ class Program:
                     return numbers[self.layout.result] + 0.0, SETTLED
             except (KeyError, TypeError, *NO_NUMBER):
                 pass  # there is something that only the columns' way can tell
-        values, statuses = self.columns({name: _as_column(each) for name, each in inputs.items()})
+        values, statuses = self.columns({name: _as_column(name, each) for name, each in inputs.items()})
         return float(values[-1]), int(statuses[-1])
 
     @cached_property
@@ -166,8 +168,12 @@ def _column(name: str, inputs: Mapping[str, Given]) -> Column:
         raise UnknownInput(name, inputs)
     given = inputs[name]
     values, statuses = given if isinstance(given, tuple) else (given, None)
-    values = np.asarray(values, np.float64)
+    values = _floats(name, values)
     codes = None
+    if values.ndim != 1 or (statuses is not None and len(statuses) != len(values)):
+        raise InvalidTable(
+            f"Input {name} of a formula is no column, or its statuses are not as many", value=values.shape
+        )
     if statuses is not None:
         codes = CODES[statuses] if np.max(statuses, initial=0) else None
     elif not np.isfinite(values).all():
@@ -176,7 +182,17 @@ def _column(name: str, inputs: Mapping[str, Given]) -> Column:
     return Column(values, codes)
 
 
-def _as_column(given: Given) -> Given:
-    if isinstance(given, tuple):
-        return np.atleast_1d(np.asarray(given[0], np.float64)), np.atleast_1d(given[1])
-    return np.atleast_1d(np.asarray(given, np.float64))
+def _as_column(name: str, given: Given) -> Given:
+    values, statuses = given if isinstance(given, tuple) else (given, None)
+    column = np.atleast_1d(_floats(name, values))
+    if not column.size:
+        raise InvalidTable(f"Input {name} of a row is empty", remedy="Give its number, or those of the newest rows")
+    return column if statuses is None else (column, np.atleast_1d(statuses))
+
+
+def _floats(name: str, given: Any) -> Floats:
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        told = f"Input {name} of a formula has no numbers, or one that no double holds"
+        raise InvalidTable(told, value=shortened(repr(given)[:100])) from None

@@ -27,7 +27,7 @@ from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.timeframe import Timeframe
 
 _FEWEST = 16
-ENGINE = "formula 1"
+ENGINE = "formula 2"
 """Changes when the values of formulas do."""
 
 

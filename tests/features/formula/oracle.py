@@ -60,7 +60,7 @@ def evaluate(tree: Tree, columns: Columns, row: int) -> Cell:
     try:
         value = _OPERATIONS[kind](*values)
     except ZeroDivisionError:
-        return None, DIVISION_BY_ZERO
+        return None, DEGENERATE if kind == "div" and values[0] == 0 else DIVISION_BY_ZERO
     except (ValueError, OverflowError):
         return None, DEGENERATE
     return (value, status) if math.isfinite(value) else (None, DEGENERATE)

@@ -171,14 +171,16 @@ def test_equal_values_have_no_deviation_at_all() -> None:
         )
         assert program(f"mean(close,{length})").columns({"close": values})[0][-1] == 0.1
         _, statuses = program(f"zscore(close,{length})").columns({"close": values})
-        assert (statuses[length - 1 :] == DIVISION_BY_ZERO).all()
+        assert (statuses[length - 1 :] == DEGENERATE).all()
 
 
 @pytest.mark.parametrize(
     ("text", "close", "status"),
     [
         ("1/close", 0.0, DIVISION_BY_ZERO),
-        ("close/close", 0.0, DIVISION_BY_ZERO),
+        ("close/close", 0.0, DEGENERATE),
+        ("close/(close-3)", 3.0, DIVISION_BY_ZERO),
+        ("0/close", 0.0, DEGENERATE),
         ("1/(1/close)", 0.0, DIVISION_BY_ZERO),
         ("1/(close*1e200*1e200)", 1.0, DEGENERATE),
         ("log(close)", 0.0, DEGENERATE),
@@ -267,3 +269,12 @@ def test_long_windows_take_bounded_time() -> None:
 
 def test_every_operation_of_the_language_is_tried_by_brute_force() -> None:
     assert set(OPERATIONS) <= set(oracle._OPERATIONS) | {"where"}
+
+
+@pytest.mark.parametrize("value", ["x", [], 10**400, [[1.0], [2.0]], ["x"], object(), {}, (1.0, [0, 0]), "x" * 10_000])
+@pytest.mark.parametrize("text", ["close*2", "lag(close,1)*2"])
+def test_what_is_no_number_is_refused_for_a_row_with_one_error(text: str, value: object) -> None:
+    with pytest.raises(InvalidTable) as caught:
+        compiled(text).row({"close": value})
+    assert len(str(caught.value)) < 250
+    assert "close" in str(caught.value)
