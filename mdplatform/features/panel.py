@@ -116,7 +116,7 @@ def frame(
     for name in names:
         bars = source.bars(name, length, begin, stop)
         if bars.is_empty():
-            raise _no_bars(name, length, begin, stop, source)
+            raise _no_bars(name, length, begin, stop, source, known)
         grid = grid_of(bars)
         parts.append(table(grid, evaluate_on(grid, specs, source), ages=ages, statuses=statuses))
     return pl.concat(parts)
@@ -216,10 +216,18 @@ def _nothing(spec: FeatureSpec, rows: int) -> Values:
     return Values(nulls, np.full(rows, NOT_AVAILABLE_YET, np.int8), np.full(rows, -1))
 
 
-def _no_bars(symbol: str, timeframe: Timeframe, start: int | None, end: int | None, data: Data) -> PlatformError:
+def _no_bars(
+    symbol: str, timeframe: Timeframe, start: int | None, end: int | None, data: Data, as_of: datetime | None
+) -> PlatformError:
     if symbol not in (known := data.symbols()):
         return UnknownSymbol(symbol, known)
     shown = [None if each is None else iso(from_us(each)) for each in (start, end)]
+    if as_of is not None and not default_data().bars(symbol, timeframe, start, end).is_empty():
+        return NoData(
+            f"No {timeframe} bars of {symbol} were known at as_of, {iso(as_of)}",
+            value=f"{shown[0] or 'the first'} to {shown[1] or 'the last'}",
+            remedy="They became known later: name a later `as_of`, or leave it out",
+        )
     return NoData(
         f"No {timeframe} bars of {symbol}",
         value=f"{shown[0] or 'the first'} to {shown[1] or 'the last'}",

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mdplatform.errors import UnknownSeries
+from mdplatform.errors import NoData, UnknownSeries
+from mdplatform.features import frame
 from mdplatform.lake import Lake
 from mdplatform.lake.data import LakeData, of_home
 from mdplatform.market.dataset import KEPT_BY_STORE
@@ -114,3 +115,12 @@ def test_the_home_that_the_settings_name_is_the_default(settings: Settings) -> N
     world.lake_in(settings.lake_dir)
     assert of_home().symbols() == list(world.SYMBOLS)
     assert of_home(from_us(world.BEGIN)).as_of == from_us(world.BEGIN)
+
+
+def test_a_frame_of_bars_that_became_known_after_as_of_says_so(settings: Settings) -> None:
+    world.lake_in(settings.lake_dir)
+    with pytest.raises(NoData, match=r"were known at as_of, 2025-\d\d-.* became known later"):
+        frame("BTCUSDT", "RSI", "15m", as_of=from_us(world.BEGIN))
+    with pytest.raises(NoData) as never:
+        frame("BTCUSDT", "RSI", "15m", start="2020-01-01", end="2020-01-02", as_of=from_us(world.BEGIN))
+    assert "as_of" not in str(never.value)

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mdplatform.errors import ParameterOutOfRange
+from mdplatform.errors import ParameterOutOfRange, UnknownSymbol
 from mdplatform.features.correlation import ENGINE
 from mdplatform.features.definition import Definition, Parameter
 from mdplatform.features.kinds import Need
@@ -92,9 +92,15 @@ DEFINITIONS = (
 
 
 def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[FeatureSpec, Values]:
-    """Load the bars of both symbols as far back as each spec needs itself, and compute it."""
+    """Load the bars of both symbols as far back as each spec needs itself, and compute it.
+
+    Raises `UnknownSymbol` for a reference of which the data have no bars.
+    """
     for spec in specs:
         _lengths(spec.arguments)
+        reference = str(spec.arguments["reference"])
+        if reference != grid.symbol and reference not in (known := data.symbols()):
+            raise UnknownSymbol(reference, known)
     return {spec: _evaluate(spec, grid, data) for spec in specs}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mdplatform.errors import InvalidFeature, ParameterOutOfRange, UnknownParameter
+from mdplatform.errors import InvalidFeature, ParameterOutOfRange, UnknownParameter, UnknownSymbol
 from mdplatform.features import Grid, TableData, Values, evaluate_on, frame, parse_feature
 from mdplatform.features.data import grid_of
 from mdplatform.features.guard import STATUSES, UNSETTLED
@@ -146,8 +146,12 @@ def test_before_the_reference_began_and_after_it_ended_there_is_no_value() -> No
     for first, after in ((50, 90), (90, 140), (190, 260), (320, 384)):  # whatever rows are asked for
         part = Grid(grid.symbol, grid.timeframe, grid.open_time[first:after])
         assert statuses(evaluated(text, part, held)) == told[first:after]
-    nowhere = statuses(evaluated("CORRELATION(reference=NOWHERE)", grid, held))
-    assert set(nowhere) == {"not_available_yet"}
+
+
+@pytest.mark.parametrize("name", ["CORRELATION", "BETA_TO", "LEAD_LAG"])
+def test_a_reference_of_which_there_are_no_bars_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(UnknownSymbol, match=r"'ETHUSD'\. Known: ADAUSDT, BTCUSDT, ETHUSDT"):
+        evaluated(f"{name}(reference=ETHUSD)", world.grid(), world.data())
 
 
 def test_a_reference_that_rests_is_degenerate_and_beta_to_one_that_moves_is_zero() -> None:
