@@ -33,7 +33,8 @@ class Step:
 class Level:
     """Windows, then other steps. `reads` are the columns that these take, `kept` the registers they leave as columns.
 
-    `buffer_of` gives the buffer of each other register that they write.
+    `buffer_of` gives the buffer of each other register that they write. `done` are the columns read here for the last
+    time.
     """
 
     windows: list[Step] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Level:
     kept: tuple[int, ...] = ()
     buffer_of: dict[int, int] = field(default_factory=dict)
     buffers: int = 0
+    done: tuple[int, ...] = ()
 
 
 @dataclass
@@ -132,6 +134,8 @@ class _Making:
                 for each in step.arguments
             }
             self._finish(level, later | {result})
+            read = {each for step in (*level.windows, *level.steps) for each in step.arguments}
+            level.done = tuple(each for each in read if each in self._level_of and each not in later | {result})
         return Layout(len(self._level_of) + len(self._numbers), self._numbers, levels, result)
 
     def _finish(self, level: Level, later: set[int]) -> None:

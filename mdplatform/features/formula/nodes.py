@@ -32,6 +32,9 @@ MOST_NODES = 1_000
 DEEPEST = 32
 LONGEST_WINDOW = 100_000
 LONGEST_HISTORY = 1_000_000
+FEWEST_ROWS = 16
+MOST_CELLS = 16_000_000
+"""The most cells of columns (inputs and windows) in the rows that a formula may look back: 140 MB."""
 WINDOWS = {"lag": 1, "diff": 1, "sum": 1, "mean": 1, "std": 2, "zscore": 2, "rank": 2}
 """The functions of several rows, with the smallest length of each."""
 
@@ -42,6 +45,9 @@ FUNCTIONS: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(WINDOWS, (2, 2)),
 }
 """The functions of the language, written in small letters, and how many arguments each takes."""
+
+
+_COLUMNS = {"column": 1, "feature": 1, **dict.fromkeys(WINDOWS, 1), "zscore": 2}
 
 
 class RefusedError(Exception):
@@ -82,6 +88,8 @@ class Nodes:
     """The nodes of one formula, each once. Raises `RefusedError` for what cannot be."""
 
     by_text: dict[str, Node] = field(default_factory=dict)
+    columns: int = 0
+    rows: int = 0
 
     def number(self, value: float) -> Node:
         """Give a number."""
@@ -211,8 +219,26 @@ class Nodes:
             )
         if node.nesting > DEEPEST:
             raise RefusedError(f"Written out in full it nests more than {DEEPEST} deep", "Write it flatter")
+        if node.kind in _COLUMNS:
+            columns, rows = self.columns + _COLUMNS[node.kind], max(self.rows, node.rows)
+            if columns * rows_back(rows) > MOST_CELLS:
+                told = f"{columns:,} inputs and windows that reach {rows:,} rows back"
+                raise RefusedError(f"It would have {told}", f"At most {MOST_CELLS:,} cells in all: fewer, or shorter")
+            self.columns, self.rows = columns, rows
         self.by_text[node.text] = node
         return node
+
+
+def rows_back(rows: int) -> int:
+    """Give the rows that a formula looking back so many is given: 16 × 4ⁿ, so that formulas share what they read.
+
+    >>> rows_back(0), rows_back(17)
+    (16, 64)
+    """
+    given = FEWEST_ROWS
+    while given < rows:
+        given *= 4
+    return given
 
 
 def as_spec(node: Node) -> FeatureSpec:

@@ -76,6 +76,8 @@ class Program:
                 registers[step.to] = over_rows(step.kind, step.length, registers[step.arguments[0]])
             if level.steps:
                 run_level(level, registers, rows, self.layout.result)
+            for each in level.done:
+                registers[each] = None
         result = registers[self.layout.result]
         is_made_here = self.layout.result in self.layout.levels[-1].kept
         values = result.values if is_made_here else result.values + 0.0

@@ -1,7 +1,8 @@
 """Composites: formulas of columns and of features of every kind, computed on the rows of the grid.
 
 1. Formulas are grouped by how far they look back, in powers of 4, and the grid is extended by that. So those of a group
-   share the features that they use, and each has the same bits alone and with others.
+   share the features that they use, and each has the same bits alone and with others. Those that are made of nothing
+   but the symbol's own bars are not computed before its first bar: there is no history there.
 2. Columns are read from the bars; features are computed by their own kinds, each loading what it needs for itself, and
    those of other symbols and timeframes are joined as of each row's close.
 3. The compiled formula runs over them, and the grid's own rows are cut out.
@@ -19,14 +20,15 @@ from numpy.typing import NDArray
 from mdplatform.features.bar_arrays import read_bars
 from mdplatform.features.data import Data, Grid, Values
 from mdplatform.features.definition import Definition, Parameter
+from mdplatform.features.formula.nodes import rows_back
 from mdplatform.features.formula.operations import Floats
 from mdplatform.features.formula.program import Program, compiled
 from mdplatform.features.guard import GAP, INSUFFICIENT_HISTORY, SETTLED
-from mdplatform.features.kinds import Need
+from mdplatform.features.kinds import INDICATORS, Need
 from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.timeframe import Timeframe
 
-_FEWEST = 16
+_FAR = 1_024
 ENGINE = "formula 2"
 """Changes when the values of formulas do."""
 
@@ -56,12 +58,14 @@ DEFINITIONS = (
 def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[FeatureSpec, Values]:
     """Give the values of formulas in each row of `grid`."""
     programs = {spec: compiled(str(spec)) for spec in specs}
-    groups: dict[int, list[FeatureSpec]] = defaultdict(list)
+    groups: dict[tuple[int, bool], list[FeatureSpec]] = defaultdict(list)
     for spec, program in programs.items():
-        groups[_at_least(program.rows, _FEWEST)].append(spec)
+        groups[rows_back(program.rows), _is_of_own_bars(program)].append(spec)
     values: dict[FeatureSpec, Values] = {}
-    for rows, group in groups.items():
+    for (rows, of_own_bars), group in groups.items():
         longer = _extended(grid, rows)
+        if of_own_bars and rows >= _FAR:
+            longer = _since_first_bar(longer, grid.start, data)
         inputs = _inputs([programs[spec] for spec in group], longer, data)
         own = np.searchsorted(longer.open_time, grid.open_time)
         for spec in group:
@@ -77,11 +81,15 @@ def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Nee
     return read_by(compiled(str(spec)).features, symbol, timeframe) | {Need("bars", symbol)}
 
 
-def _at_least(rows: int, fewest: int) -> int:
-    """Give the first of `fewest` × 4ⁿ that is not below `rows`."""
-    while fewest < rows:
-        fewest *= 4
-    return fewest
+def _is_of_own_bars(program: Program) -> bool:
+    return all(not spec.place and spec.definition.kind == INDICATORS for spec in program.features)
+
+
+def _since_first_bar(longer: Grid, latest: int, data: Data) -> Grid:
+    """Give the grid without the rows before the first bar; it begins at `latest` at the latest."""
+    bars = data.bars(longer.symbol, longer.timeframe, longer.start, longer.end)
+    first = min(latest, int(bars["open_time"].to_physical()[0])) if bars.height else latest
+    return Grid(longer.symbol, longer.timeframe, longer.open_time[np.searchsorted(longer.open_time, first) :])
 
 
 def _margin(spec: FeatureSpec) -> int:
@@ -90,7 +98,7 @@ def _margin(spec: FeatureSpec) -> int:
     What is left in it of where history began (`lengths.EPSILON`) grows where a formula takes the difference of two
     features that are nearly equal. With half as much again of its settle, less than the last bit is left.
     """
-    return _at_least(spec.settle // 2, _FEWEST) if spec.settle and spec.timeframe is None else 0
+    return rows_back(spec.settle // 2) if spec.settle and spec.timeframe is None else 0
 
 
 def _extended(grid: Grid, rows: int) -> Grid:

@@ -404,6 +404,16 @@ def test_other_keys_are_refused(key: dict[str, object]) -> None:
         ("mean(close, 1e300)", 1, "out of range"),
         ("mean(3, 5) + close", 1, "mean of a number"),
         ("lag(" * 11 + "close" + ",100000)" * 11, 1, "reach too far back"),
+        (
+            "close+" + "+".join(f"mean(low, {100_000 - each})" for each in range(99)),
+            None,
+            "inputs and windows that reach",
+        ),
+        (
+            "close + lag(low, 100000) + " + "+".join(f"std(high,{each})" for each in range(2, 90)),
+            None,
+            "At most 16,000,000",
+        ),
         ("where(close, 1)", 1, "takes 3 arguments, not 2"),
         ("max(close)", 1, "at least 2 arguments"),
         ("abs()", 1, "takes 1 arguments, not 0"),

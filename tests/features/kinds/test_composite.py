@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -24,6 +25,7 @@ from mdplatform.features import (
 )
 from mdplatform.features.data import grid_of
 from mdplatform.features.formula.program import compiled
+from mdplatform.features.guard import GAP
 from mdplatform.features.kinds import Need
 from mdplatform.features.panel import evaluate_on, reads
 from mdplatform.market.bars import BAR_SCHEMA
@@ -127,13 +129,13 @@ def test_another_timeframe_and_symbol_are_joined_as_of_the_rows_close() -> None:
     closes = hours["close_time"].dt.epoch("us").to_numpy()
     rows = frame("BTCUSDT", "mean(close,3)@ETHUSDT@1h - 0", "15m", data=DATA)
     at = np.searchsorted(closes, rows["close_time"].dt.epoch("us").to_numpy(), side="right") - 1
-    wanted = np.where(at >= 0, hours.to_series(3).to_numpy()[np.maximum(at, 0)], np.nan)
-    np.testing.assert_array_equal(rows.to_series(3).to_numpy(), wanted)
+    wanted = np.where(at >= 0, hours.to_series(4).to_numpy()[np.maximum(at, 0)], np.nan)
+    np.testing.assert_array_equal(rows.to_series(4).to_numpy(), wanted)
 
 
 def test_rows_of_windows_are_those_of_the_place_that_is_named() -> None:
     both = frame("BTCUSDT", ["mean(close, 4)@1h", "mean(close@1h, 4)"], "15m", "2025-01-03", "2025-01-04", data=DATA)
-    first, second = both.columns[3:]
+    first, second = both.columns[4:]
     assert first == "mean(close,4)@1h"
     assert (both[first] - both[second]).abs().max() > 0  # type: ignore[operator]
 
@@ -220,6 +222,34 @@ def test_a_formula_depends_on_what_its_features_do() -> None:
 def test_a_symbol_that_nobody_has_is_an_error_before_any_value() -> None:
     with pytest.raises(UnknownSymbol, match="NOSUCH"):
         frame("BTCUSDT", "close@NOSUCH/close", "15m", data=DATA)
+
+
+def test_what_reaches_back_beyond_history_costs_no_more_than_history() -> None:
+    texts = [
+        "lag(" * 9 + "close" + ",100000)" * 9,
+        "mean(close,100000)+RSI",
+        "+".join(f"mean(close,{n})" for n in (3, 90_000)),
+    ]
+    tracemalloc.start()
+    got = frame("BTCUSDT", texts, "15m", "2025-01-04", "2025-01-05", data=DATA, statuses=True)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 30_000_000
+    for name in got.columns:
+        if name.endswith(".status"):
+            assert got[name].unique().to_list() == ["insufficient_history"]
+
+
+@pytest.mark.parametrize("text", ["mean(close,1000)", "lag(RSI,1100)+close", "rank(volume,400)*lag(close,900)"])
+def test_a_grid_cut_at_the_first_bar_has_the_values_of_one_that_goes_on(text: str) -> None:
+    parts = [text, f"{text}+0*close@BTCUSDT"]  # the second is of another place, and its grid is whole
+    first, second = evaluate_on(
+        grid_of(DATA.bars_of["ETHUSDT"][1_000:]), [parse_feature(each) for each in parts], DATA
+    ).values()
+    settled = first.statuses <= 1
+    gap = second.statuses == GAP
+    np.testing.assert_array_equal(first.statuses[~gap], second.statuses[~gap])
+    np.testing.assert_array_equal(first.outputs[0][settled & ~gap], second.outputs[0][settled & ~gap])
 
 
 class TestBarsAlone:
@@ -322,8 +352,8 @@ def test_what_is_loaded_for_a_formula_is_enough_for_the_same_values() -> None:
         begins = load_from([spec.at(None)], spec.timeframe or "15m", start)
         begins = begins if spec.timeframe is None else begins - spec.timeframe.microseconds
         cut = DATA.bars_of["ETHUSDT"].filter(pl.col("open_time").dt.epoch("us") >= begins)
-        part = frame("ETHUSDT", spec, "15m", from_us(start), data=TableData({"ETHUSDT": cut})).to_series(3)
-        whole = frame("ETHUSDT", spec, "15m", from_us(start), data=DATA).to_series(3)
+        part = frame("ETHUSDT", spec, "15m", from_us(start), data=TableData({"ETHUSDT": cut})).to_series(4)
+        whole = frame("ETHUSDT", spec, "15m", from_us(start), data=DATA).to_series(4)
         np.testing.assert_allclose(part, whole, rtol=1e-9, atol=1e-9, err_msg=text)
         assert part.null_count() == 0
 
