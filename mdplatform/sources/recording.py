@@ -9,7 +9,8 @@
    line. It is available from then, or when it was received if that is later: clocks differ, and neither is believed
    beyond that.
 4. A line that cannot be read is set aside, a cut one at the end under a name of its own; a cut gzip file is read as far
-   as it goes. Messages of other kinds are counted and left out.
+   as it goes. One whose checksum or packing says that it is damaged is refused: nothing tells which of its digits are
+   those that were written. Messages of other kinds are counted and left out.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from mdplatform.errors import EmptyFile, InvalidSymbol, MislabelledFile, OversizedFile, SourceUnavailable, UnknownFormat
+from mdplatform.errors import EmptyFile, InvalidSymbol, MislabelledFile, OversizedFile, TruncatedFile, UnknownFormat
 from mdplatform.market.depth import DEPTH
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.trades import TRADES
 from mdplatform.sources.cells import instants
 from mdplatform.sources.table_delivery import SET_ASIDE, TableDelivery, TableOptions
 from mdplatform.sources.trade_files import AGGREGATED, SINGLE
-from mdplatform.sources.unpack import verify_checksum
+from mdplatform.sources.unpack import read_bytes, refuse_packed, verify_checksum
 
 ENDINGS = (".gz", ".dat", ".txt", ".log", ".jsonl")
 CUT_LINE, UNREADABLE_LINE = "cut_line", "unreadable_line"
@@ -143,7 +144,7 @@ def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]
     if trades.is_empty() and depth.is_empty():
         raise UnknownFormat(
             f"{path} has no trades and no depth of Binance's websocket",
-            value=lines[0][:120].decode(errors="replace"),
+            value=first if (first := lines[0][:120].decode(errors="replace")).isprintable() else "no text",
             remedy="A line must be: instant of receipt, a space, the message as JSON",
         )
     symbol = _only_symbol(read, path, options)
@@ -161,10 +162,7 @@ def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]
 
 def _content(path: Path, max_bytes: int) -> tuple[bytes, bool]:
     """Give a file's bytes, of a gzip file those that can be unpacked, and whether it was cut."""
-    try:
-        data = path.read_bytes()
-    except OSError as refused:
-        raise SourceUnavailable(f"{path} cannot be read", value=refused.strerror or str(refused)) from None
+    data = read_bytes(path, max_bytes)
     verify_checksum(path, data)
     is_cut = False
     parts, size = [], 0
@@ -173,9 +171,12 @@ def _content(path: Path, max_bytes: int) -> tuple[bytes, bool]:
             stream = zlib.decompressobj(wbits=31)
             try:
                 part = stream.decompress(data, max_bytes - size + 1)
-            except zlib.error:
-                is_cut = True
-                break
+            except zlib.error as broken:
+                raise TruncatedFile(
+                    f"{path} is a damaged gzip file",
+                    value=str(broken),
+                    remedy="Fetch it again; or unpack what can be (gzip -dc) and take that in, if you trust it",
+                ) from None
             parts.append(part)
             size += len(part)
             is_cut = not stream.eof
@@ -189,6 +190,9 @@ def _content(path: Path, max_bytes: int) -> tuple[bytes, bool]:
             value=f"more than {max_bytes} bytes",
             remedy="Raise MDPLATFORM_MAX_FILE_MB if you trust it",
         )
+    if is_cut and not data:
+        raise TruncatedFile(f"{path} ends before anything can be unpacked", remedy="Fetch it again")
+    refuse_packed(path, data)
     if not data.strip():
         raise EmptyFile(f"{path} has nothing in it", value=len(data))
     return data, is_cut
@@ -293,7 +297,7 @@ def _within(rows: pl.DataFrame, options: TableOptions) -> pl.DataFrame:
 def _notes(read: _Read, path: Path, is_cut: bool) -> tuple[str, ...]:
     notes = []
     if is_cut:
-        notes.append(f"{path.name}: the file is cut; it was read as far as it goes")
+        notes.append(f"{path.name}: the file is cut or damaged; it was read as far as it goes")
     if read.trades["trade"].count and read.trades["aggTrade"].count:
         notes.append(f"{path.name}: it has single and aggregated trades; the single ones were taken")
     if read.others:

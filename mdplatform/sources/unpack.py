@@ -43,7 +43,7 @@ def unpack(path: Path, max_bytes: int) -> Content:
     Raises `SourceUnavailable` (cannot be read), `ChecksumMismatch`, `EmptyFile`, `TruncatedFile`, `OversizedFile` and
     `UnknownFormat`.
     """
-    data = _read(path, max_bytes)
+    data = read_bytes(path, max_bytes)
     verify_checksum(path, data)
     if not data:
         raise EmptyFile(f"{path} is empty", value=0)
@@ -65,7 +65,7 @@ def verify_checksum(path: Path, data: bytes) -> None:
     beside = path.with_name(path.name + ".CHECKSUM")
     if not beside.is_file():
         return
-    expected = parse_checksum(_read(beside, 1 << 16), path.name, str(beside))
+    expected = parse_checksum(read_bytes(beside, 1 << 16), path.name, str(beside))
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise ChecksumMismatch(
@@ -87,7 +87,8 @@ def parse_checksum(text: bytes, name: str, where: str) -> str:
     return stated[0].decode().lower()
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a file up to a bound. Raises `SourceUnavailable` (a pipe or device too) and `OversizedFile`."""
     try:
         if not path.is_file():
             what = "is no regular file" if path.exists() else "does not exist"
@@ -133,7 +134,17 @@ def _unzip(path: Path, data: bytes, max_bytes: int) -> tuple[str, bytes]:
         raise UnknownFormat(f"{path} is a zip of an unknown kind", value=str(unknown)) from None
 
 
+def refuse_packed(path: Path, data: bytes) -> None:
+    """Raise `UnknownFormat` for data that are packed in a way that is not read."""
+    for name, mark in (("zstd", b"\x28\xb5\x2f\xfd"), ("xz", b"\xfd7zXZ"), ("bzip2", b"BZh")):
+        if data.startswith(mark):
+            raise UnknownFormat(
+                f"{path} is packed with {name}, which is not read", remedy=f"Unpack it first ({name} -d)"
+            )
+
+
 def _kind(path: Path, data: bytes) -> str:
+    refuse_packed(path, data)
     if data.startswith(b"PAR1"):
         if not data.endswith(b"PAR1"):
             raise TruncatedFile(f"{path} is a Parquet file without its end", value=len(data), remedy="Fetch it again")
@@ -146,5 +157,10 @@ def _kind(path: Path, data: bytes) -> str:
     if head.startswith((b"[", b"{")):
         return "json"
     if b"\0" in data[:65536] or head.startswith(b"<"):
-        raise UnknownFormat(f"{path} is in none of the formats that are read", value=data[:16], remedy=_ALLOWED)
+        shown = data[:16].decode(errors="replace")
+        raise UnknownFormat(
+            f"{path} is in none of the formats that are read",
+            value=shown if shown.isprintable() else "no text",
+            remedy=_ALLOWED,
+        )
     return "csv"

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from mdplatform.errors import EmptyFile, MislabelledFile, OversizedFile, PlatformError, UnknownFormat
+from mdplatform.errors import (
+    EmptyFile,
+    MislabelledFile,
+    OversizedFile,
+    PlatformError,
+    SourceUnavailable,
+    TruncatedFile,
+    UnknownFormat,
+)
 from mdplatform.market.depth import DEPTH
 from mdplatform.market.trades import TRADES
 from mdplatform.sources.recording import read_recording
 from mdplatform.sources.table_delivery import TableDelivery, TableOptions
-from mdplatform.sources.trade_files import AGGREGATED, SINGLE
+from mdplatform.sources.trade_files import AGGREGATED, SINGLE, read_trades
 
 AT = 1_723_161_255_000
 """An exchange's instant, in ms; the receiver's clock is in ns."""
@@ -138,6 +147,58 @@ def test_a_cut_gzip_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert delivery.rows["trade_id"].to_list() == list(range(delivery.rows.height))
     assert any("cut" in note for note in delivery.notes)
     assert delivery.set_aside["rule"].to_list() in ([], ["cut_line"])
+
+
+def test_a_flipped_byte_inside_a_gzip_file_is_said_and_not_guessed_around(tmp_path: Path) -> None:
+    path = put(tmp_path, [line(AT + n, trade(n, AT + n)) for n in range(500)])
+    whole = path.read_bytes()
+    refused = 0
+    for at in (*range(20, len(whole) - 8, 997), *range(len(whole) - 8, len(whole))):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            given = read(path)
+        except TruncatedFile as damaged:
+            refused += "damaged gzip file" in str(damaged)
+        else:  # to unpack it, bytes are lacking at the end
+            assert any("cut or damaged" in note for note in given["trades"].notes)
+    assert refused > 8
+    path.write_bytes(whole[:12])
+    with pytest.raises(TruncatedFile, match="ends before anything"):
+        read(path)
+
+
+def test_what_is_no_regular_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.log")
+    for path in (tmp_path / "pipe.log", Path("/dev/zero")):
+        with pytest.raises(SourceUnavailable, match="is no regular file"):
+            read(path)
+
+
+def test_a_file_over_the_limit_is_refused_without_being_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "long.log"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: it takes no room on the disk, and would not fit into memory
+    with pytest.raises(OversizedFile):
+        read(path, max_bytes=1 << 20)
+
+
+@pytest.mark.parametrize(("mark", "name"), [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh9", "bzip2")])
+def test_what_is_packed_otherwise_is_named(tmp_path: Path, mark: bytes, name: str) -> None:
+    path = tmp_path / "btcusdt.dat"
+    path.write_bytes(mark + bytes(range(256)))
+    for taken in (read_recording, read_trades):
+        with pytest.raises(UnknownFormat) as refused:
+            list(taken(path, TableOptions()))
+        assert str(refused.value) == f"{path} is packed with {name}, which is not read. Unpack it first ({name} -d)"
+
+
+def test_an_error_shows_no_binary(tmp_path: Path) -> None:
+    path = tmp_path / "btcusdt.dat"
+    path.write_bytes(bytes(range(256)))
+    for taken in (read_recording, read_trades):
+        with pytest.raises(UnknownFormat) as refused:
+            list(taken(path, TableOptions()))
+        assert "'no text'" in str(refused.value)
 
 
 def test_two_gzip_files_one_behind_the_other_are_one(tmp_path: Path) -> None:
