@@ -98,7 +98,7 @@ def main() -> None:
         print("no look-ahead" if honest.passed else honest.differences)
         print(check_lookahead(cheating, symbol="BTCUSDT", timeframe="1h", rows=200, samples=10).differences[0])
 
-        newest = frame("BTCUSDT", FEATURES, "1h", start="2025-02-28").row(-1)[3:]
+        newest = frame("BTCUSDT", FEATURES, "1h", start="2025-02-28").row(-1)[4:]
         with FeatureReader(settings) as reader:
             answers = reader.latest_many([("BTCUSDT", feature, "1h") for feature in FEATURES])
         read = [answer.values[-1].item() for answer in answers]

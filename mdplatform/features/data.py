@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidBars, NoData
+from mdplatform.features.arrival import arrivals, on_time
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import empty_bars
 from mdplatform.market.dataset import Dataset
@@ -72,17 +73,24 @@ class Data(Protocol):
 class Grid:
     """The rows that values are wanted for: the bars of a symbol in a timeframe, by open time, without a hole.
 
-    Whatever is computed for a row may use what is available at its close, and nothing later.
+    Whatever is computed for a row may use what is available at its T, and nothing later. T is `available_at`, when the
+    row's own bar was available (`features.arrival`), at its close or after it; None leaves it to be read from the bars.
     """
 
     symbol: str
     timeframe: Timeframe
     open_time: NDArray[np.int64]
+    available_at: NDArray[np.int64] | None = None
 
     @cached_property
     def close_time(self) -> NDArray[np.int64]:
-        """When each row closes (microseconds), which is T of every join."""
+        """When each row closes (microseconds)."""
         return self.open_time + self.timeframe.microseconds
+
+    @property
+    def known_at(self) -> NDArray[np.int64]:
+        """T of each row (microseconds), which is T of every join; it ascends."""
+        return self.close_time if self.available_at is None else self.available_at
 
     @property
     def start(self) -> int:
@@ -174,8 +182,8 @@ class Truncated:
     at: int
 
     def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
-        """Give the bars that were closed at the instant."""
-        bars = self.data.bars(symbol, timeframe, start, end)
+        """Give the bars that were available at the instant, and gaps for those that are too late to count."""
+        bars = on_time(self.data.bars(symbol, timeframe, start, end))
         known = bars.filter(pl.coalesce("available_at", "close_time") <= from_us(self.at))
         return complete_grid(known, timeframe, symbol) if known.height else known
 
@@ -226,7 +234,7 @@ def _provider() -> Callable[[datetime | None], Data] | None:
 def grid_of(bars: pl.DataFrame) -> Grid:
     """Give the grid of `bars` (`BAR_SCHEMA`, at least one row)."""
     opens = bars.get_column("open_time").to_physical().to_numpy()
-    return Grid(str(bars["symbol"][0]), Timeframe.parse(bars["timeframe"][0]), opens)
+    return Grid(str(bars["symbol"][0]), Timeframe.parse(bars["timeframe"][0]), opens, arrivals(bars))
 
 
 def within(rows: pl.DataFrame, time: str, start: int | None, end: int | None) -> pl.DataFrame:

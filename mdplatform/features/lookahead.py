@@ -1,12 +1,13 @@
-"""Look-ahead: whether values use what was known only after their row closed.
+"""Look-ahead: whether values use what was known only after their row's bar was.
 
 1. Compute the features in the rows of a grid, from all data.
-2. For some of these rows, spread over the grid, compute them again as if nothing after the row's close had happened
-   (`Truncated`), in the rows up to it.
+2. For some of these rows, spread over the grid, compute them again as if nothing after the row's T had happened
+   (`Truncated`), in the rows up to it. T is when the row's own bar was available (`features.arrival`).
 3. Each value and status that differs was made of what came later. Comparing all rows up to the cut, not only the last,
    finds values that look far ahead too.
 
-Functions of your own are checked in the same way: each is called with the bars, and with those of them that had closed.
+Functions of your own are checked in the same way: each is called with the bars, and with those of them
+that were available.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidFeature, NoData, ParameterOutOfRange
-from mdplatform.features.data import Data, Grid, Truncated, Values, default_data, grid_of
+from mdplatform.features.arrival import on_time
+from mdplatform.features.data import Data, Grid, Truncated, Values, default_data, grid_of, within
 from mdplatform.features.guard import STATUSES
 from mdplatform.features.panel import as_instant, evaluate_on
 from mdplatform.features.parse import FeatureLike, parse_feature
@@ -44,7 +46,7 @@ class Difference:
     """A row whose value or status is another one once later data is known.
 
     `value` and `status` are those of the computation from all data, `value_then` and `status_then` those from what was
-    known at `known_at`, the close of a row at or after this one.
+    known at `known_at`, the T of a row at or after this one.
     """
 
     feature: str
@@ -117,8 +119,8 @@ def check_lookahead(
 ) -> LookaheadReport:
     """Look for values that use what was known only after their row closed.
 
-    Checks the newest `rows` rows with `start <= open_time < end`, cutting the data off at the closes of `samples` of
-    them. `features` are named as everywhere, or are functions of bars (`OwnFeature`). Without `data` the platform's
+    Checks the newest `rows` rows with `start <= open_time < end`, cutting the data off at T of `samples` of them.
+    `features` are named as everywhere, or are functions of bars (`OwnFeature`). Without `data` the platform's
     home is read. Raises what `frame` raises, `ParameterOutOfRange` for numbers out of range, and `InvalidFeature` for a
     function that gives no value for each row.
 
@@ -143,7 +145,7 @@ def check_lookahead(
     cuts = _cuts(len(grid), samples)
     counts, differences, without = {}, [], []
     for text, feature in checked.items():
-        compute = _of_function(text, feature, bars) if callable(feature) else _of_feature(feature, source)
+        compute = _of_function(text, feature, on_time(bars)) if callable(feature) else _of_feature(feature, source)
         whole = compute(grid, None)
         found = _differences(text, _outputs(feature, text, whole), whole, grid, compute, cuts)
         counts[text] = len(found)
@@ -170,11 +172,17 @@ def _of_feature(spec: FeatureSpec, data: Data) -> _Compute:
 
 
 def _of_function(name: str, function: OwnFeature, bars: pl.DataFrame) -> _Compute:
-    """Give the function all bars that had closed, and take its values in the rows of the grid."""
+    """Give the function all bars that were available at T of the last row, and take its values in the grid's rows."""
 
     def compute(grid: Grid, at: int | None) -> Values:
-        known = bars if at is None else bars.filter(pl.col("close_time").dt.epoch("us") <= at)
-        outputs = tuple(each[-len(grid) :] for each in _arrays(name, function(known), known.height))
+        known = bars if at is None else within(bars, "open_time", None, int(grid.open_time[-1]) + 1)
+        try:
+            answer = function(known)
+        except Exception as error:
+            raise InvalidFeature(
+                f"{name} fails", value=f"{type(error).__name__}: {error}", remedy="It is called with a frame of bars"
+            ) from error
+        outputs = tuple(each[-len(grid) :] for each in _arrays(name, answer, known.height))
         nulls = np.any([np.isnan(each) for each in outputs], axis=0)
         return Values(outputs, np.where(nulls, len(STATUSES), 0).astype(np.int8))
 
@@ -201,8 +209,8 @@ def _differences(
     found: dict[tuple[int, str], Difference] = {}
     sizes = [_usual(each) for each in whole.outputs]
     for cut in cuts:
-        at = int(grid.close_time[cut])
-        then = compute(Grid(grid.symbol, grid.timeframe, grid.open_time[: cut + 1]), at)
+        at = int(grid.known_at[cut])
+        then = compute(Grid(grid.symbol, grid.timeframe, grid.open_time[: cut + 1], grid.known_at[: cut + 1]), at)
         other_status = then.statuses != whole.statuses[: cut + 1]
         for name, size, value, value_then in zip(names, sizes, whole.outputs, then.outputs, strict=True):
             differs = other_status | ~_same(value_then, value[: cut + 1], size)

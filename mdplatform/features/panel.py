@@ -1,9 +1,12 @@
-"""Features of any kind, of any symbol and timeframe, in the rows of one grid; every cell known at its row's close.
+"""Features of any kind, of any symbol and timeframe, in the rows of one grid; every cell known at its row's T.
+
+T of a row is the instant at which its own bar was available: its close, or up to one timeframe later where the bar came
+with a delay. A bar that comes later than that is a gap for ever (`features.arrival`).
 
 1. Features are grouped by the symbol and timeframe they are of (the row's own where they name none), so that those that
    share a computation share it.
 2. Each kind computes its features on the grid of that symbol and timeframe, from `data`.
-3. What is of another grid is joined to the row as of the row's close, on the instant at which it became available.
+3. What is of another grid is joined to the row as of T, on the instant at which it became available.
    It is stale from the instant on at which the next one should have been available as well.
 
 `frame` lays the answers side by side: a training set, or what is served.
@@ -15,13 +18,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError, UnknownSymbol
+from mdplatform.features.arrival import OnTime, arrivals
 from mdplatform.features.data import Data, Grid, Values, default_data, grid_of, within
 from mdplatform.features.guard import NOT_AVAILABLE_YET, STALE, STATUSES, UNSETTLED
 from mdplatform.features.kinds import Need, kind
@@ -44,6 +47,8 @@ def evaluate_on(grid: Grid, specs: Iterable[FeatureSpec], data: Data) -> dict[Fe
     wanted = tuple(dict.fromkeys(specs))
     if not len(grid):
         return {spec: _nothing(spec, 0) for spec in wanted}
+    data = OnTime.of(data)
+    grid = _timed(grid, data)
     places: dict[tuple[str, Timeframe], list[FeatureSpec]] = defaultdict(list)
     for spec in wanted:
         places[spec.symbol or grid.symbol, spec.timeframe or grid.timeframe].append(spec)
@@ -59,7 +64,7 @@ def evaluate_on(grid: Grid, specs: Iterable[FeatureSpec], data: Data) -> dict[Fe
                 raise UnknownSymbol(place[0], known)
             answers.update({spec: _nothing(spec, len(grid)) for spec in of_place})
             continue
-        computed = _computed(there.grid, [spec.whole for spec in of_place], data)
+        computed = _computed(there, [spec.whole for spec in of_place], data)
         answers.update({spec: _joined(grid, there, _picked(spec, computed[spec.whole])) for spec in of_place})
     return {spec: answers[spec] for spec in wanted}
 
@@ -87,10 +92,11 @@ def frame(
 ) -> pl.DataFrame:
     """Give one aligned frame of features: a row for each bar with `start <= open_time < end` of each symbol.
 
-    Columns: `symbol`, `open_time`, `close_time` (UTC), then each output by its canonical text (float64, null where it
-    has no value; `@symbol` and `@timeframe` follow where they differ from the row's), with `statuses` also
-    `<feature>.status`, and with `ages` also `<feature>.age` (a duration; null where age has no meaning). Every cell is
-    made of what was available at its row's `close_time`; `as_of` leaves out what became known later than that.
+    Columns: `symbol`, `open_time`, `close_time`, `available_at` (UTC), then each output by its canonical text (float64,
+    null where it has no value; `@symbol` and `@timeframe` follow where they differ from the row's), with `statuses`
+    also `<feature>.status`, and with `ages` also `<feature>.age` (a duration; null where age has no meaning). Every
+    cell is made of what was available at its row's `available_at`, which is when the row's own bar was; `as_of` leaves
+    out what became known later than that.
 
     Times are datetimes or ISO 8601 texts, UTC where they name no zone. Without `data` the platform's home is read, as
     it was known at `as_of`; `data` of your own is as of an instant by itself. Raises what `parse_feature` raises,
@@ -130,6 +136,7 @@ def table(
         "symbol": pl.Series([grid.symbol], dtype=pl.String).new_from_index(0, len(grid)),
         "open_time": pl.Series(grid.open_time).cast(INSTANT),
         "close_time": pl.Series(grid.close_time).cast(INSTANT),
+        "available_at": pl.Series(grid.known_at).cast(INSTANT),
     }
     for spec, values in answers.items():
         for name, output in zip(spec.columns, values.outputs, strict=True):
@@ -171,42 +178,46 @@ def _picked(spec: FeatureSpec, whole: Values) -> Values:
     return replace(whole, outputs=(whole.outputs[spec.definition.outputs.index(spec.output)],))
 
 
-class _Known(NamedTuple):
-    """Rows of another symbol or timeframe, and when each could be known: it and all before it."""
+def _timed(grid: Grid, data: Data) -> Grid:
+    """Give the grid with T of each row, as its bars say; a row without a bar has its close."""
+    if grid.available_at is not None:
+        return grid
+    bars = data.bars(grid.symbol, grid.timeframe, grid.start, grid.end)
+    known_at = grid.close_time.copy()
+    if bars.height:
+        opens = bars["open_time"].to_physical().to_numpy()
+        rows = np.minimum(np.searchsorted(opens, grid.open_time), len(opens) - 1)
+        known_at = np.where(opens[rows] == grid.open_time, arrivals(bars)[rows], known_at)
+    return replace(grid, available_at=known_at)
 
-    grid: Grid
-    known_at: NDArray[np.int64]
 
-
-def _known_rows(grid: Grid, symbol: str, timeframe: Timeframe, data: Data) -> _Known | None:
-    """Give the rows of which one is the newest known at some row's close; None if there are none."""
+def _known_rows(grid: Grid, symbol: str, timeframe: Timeframe, data: Data) -> Grid | None:
+    """Give the rows of which one is the newest known at some row's T; None if there are none."""
     step = timeframe.microseconds
-    newest = timeframe.floor(int(grid.close_time[0])) - step
+    newest, end = timeframe.floor(int(grid.close_time[0])) - step, int(grid.known_at[-1])
     rows = 1
     while True:  # the newest known one may be older: where bars come late, or where they have ended
         first = newest - rows * step
-        bars = data.bars(symbol, timeframe, first, grid.end)
-        bars = within(bars, "open_time", None, grid.end - step + 1)
+        bars = data.bars(symbol, timeframe, first, end)
+        bars = within(bars, "open_time", None, end - step + 1)
         if bars.height:
             there = grid_of(bars)
-            known_at = bars.select(pl.coalesce("available_at", "close_time")).to_series().to_physical().to_numpy()
-            known_at = np.maximum.accumulate(np.maximum(known_at, there.close_time))
-            if known_at[0] <= grid.close_time[0] or there.start > first:
-                return _Known(there, known_at)
+            if there.known_at[0] <= grid.known_at[0] or there.start > first:
+                return there
         elif first < _NO_BARS_BEFORE:
             return None
         rows *= 8
 
 
-def _joined(grid: Grid, there: _Known, values: Values) -> Values:
-    """Join values of other rows to each row of `grid`, as of its close."""
-    at = np.searchsorted(there.known_at, grid.close_time, side="right") - 1
+def _joined(grid: Grid, there: Grid, values: Values) -> Values:
+    """Join values of other rows to each row of `grid`, as of its T."""
+    at = np.searchsorted(there.known_at, grid.known_at, side="right") - 1
     rows = np.maximum(at, 0)
     statuses: NDArray[np.int8] = values.statuses[rows].copy()
-    statuses[grid.close_time - there.known_at[rows] >= there.grid.timeframe.microseconds] = STALE
+    statuses[grid.known_at - there.known_at[rows] >= there.timeframe.microseconds] = STALE
     statuses[at < 0] = NOT_AVAILABLE_YET
     outputs = tuple(np.where(statuses <= UNSETTLED, each[rows], np.nan) for each in values.outputs)
-    waited = grid.close_time - there.grid.close_time[rows]
+    waited = grid.known_at - there.close_time[rows]
     own = waited if values.ages is None else np.where(values.ages[rows] < 0, -1, values.ages[rows] + waited)
     return Values(outputs, statuses, np.where(at < 0, -1, own), values.method)
 

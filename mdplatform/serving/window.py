@@ -6,7 +6,7 @@
    others. Features of other kinds, symbols and timeframes load what they need themselves (`features.panel`).
 3. Cut to `rows`, and put each feature into a blob.
 
-`features.frame` gives the same values to the bit for the same rows.
+`features.frame` gives the same values for the same rows, to 1e-9: it begins them elsewhere.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _others(
         return {}
     grid = grid_of(bars)
     answers = evaluate_on(grid, specs, data)
-    frame = table(grid, answers, statuses=True, ages=True).with_columns(bars.select(_known()).to_series())
+    frame = table(grid, answers, statuses=True, ages=True)
     return {
         spec: _blob(frame, grid.symbol, grid.timeframe, spec, whole=whole, read_at=read_at, values=values)
         for spec, values in answers.items()

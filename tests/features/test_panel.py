@@ -116,14 +116,14 @@ def test_what_was_available_late_is_joined_when_it_was_available() -> None:
     assert ages[2:] == [15.0] * 3
 
 
-def test_a_bar_that_came_very_late_holds_back_those_after_it() -> None:
+def test_a_bar_that_came_more_than_its_length_late_is_a_gap() -> None:
     delay = [0, 0, 0, 35 * MINUTE_US, 0, 0, 0, 0]
     data = TableData(
         {"AUSDT": bars([1.0] * 8), "BUSDT": bars([float(each) for each in range(8)], "BUSDT", delay=delay)}
     )
     values, statuses, _ = answer(OTHER, grid(8), data)
-    assert values == [None, 0.5, 1.5, None, None, None, 5.5, 6.5]
-    assert statuses[3:6] == ["stale"] * 3
+    assert values == [None, 0.5, 1.5, None, None, 4.5, 5.5, 6.5]
+    assert statuses[3:5] == ["stale", "gap"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,14 +136,14 @@ def test_a_bar_that_came_very_late_holds_back_those_after_it() -> None:
 )
 def test_the_join_is_that_of_a_plain_loop(first: int, delay: int, rows: int, start: int, timeframe: str) -> None:
     """An oracle: for each row look through all bars of the other for the last one that was available by its close."""
-    late = delay * MINUTE_US
+    step = Timeframe.parse(timeframe).microseconds
+    late = min(delay * MINUTE_US, step)
     other = bars([float(each) for each in range(rows)], "BUSDT", timeframe, late, first)
     data = TableData({"AUSDT": bars([1.0] * 40), "BUSDT": other})
     spec = parse_feature({"name": "SMA", "parameters": {"timeperiod": 2}, "symbol": "BUSDT", "timeframe": timeframe})
     on = grid(12, first=start)
     found = evaluate_on(on, [spec], data)[spec]
     known = [to_us(each) for each in other["available_at"]]
-    step = Timeframe.parse(timeframe).microseconds
     for row, close in enumerate(on.close_time.tolist()):
         at = bisect_right(known, close) - 1
         if at < 0:
@@ -189,7 +189,8 @@ def test_a_frame_has_rows_symbol_by_symbol_and_gaps_as_nulls_with_a_reason() -> 
     made = frame(["busdt", "AUSDT", "BUSDT"], ["SMA(2)", OTHER], "15m", data=data, statuses=True, ages=True)
     assert made["symbol"].to_list() == ["BUSDT"] * 2 + ["AUSDT"] * 4
     assert made.columns == [
-        "symbol", "open_time", "close_time", "SMA(timeperiod=2)", "SMA(timeperiod=2).status", "SMA(timeperiod=2).age",
+        "symbol", "open_time", "close_time", "available_at",
+        "SMA(timeperiod=2)", "SMA(timeperiod=2).status", "SMA(timeperiod=2).age",
         "SMA(timeperiod=2)@BUSDT", "SMA(timeperiod=2)@BUSDT.status", "SMA(timeperiod=2)@BUSDT.age",
     ]  # fmt: skip
     assert made["SMA(timeperiod=2)"].to_list() == [None, 5.5, None, None, None, 3.5]
@@ -202,7 +203,7 @@ def test_a_frame_has_rows_symbol_by_symbol_and_gaps_as_nulls_with_a_reason() -> 
 
 def test_no_features_and_one_row_make_a_frame() -> None:
     data = TableData({"AUSDT": bars([1.0])})
-    assert frame("AUSDT", [], "15m", data=data).columns == ["symbol", "open_time", "close_time"]
+    assert frame("AUSDT", [], "15m", data=data).columns == ["symbol", "open_time", "close_time", "available_at"]
     assert frame("AUSDT", ["SMA(2)", HOURLY], "15m", data=data).height == 1
 
 

@@ -63,9 +63,9 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     outputs = {spec: np.full(len(grid), np.nan) for spec in specs}
     statuses = np.full(len(grid), NOT_AVAILABLE_YET, np.int8)
     ages = np.full(len(grid), -1, np.int64)
-    days = (grid.close_time - 1) // DAY_US
+    days = (grid.known_at - 1) // DAY_US
     for first, after in pairwise([0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]):
-        closes = grid.close_time[first:after]
+        closes = grid.known_at[first:after]
         tops = _tops(data, grid.symbol, (int(days[first]) - 1) * DAY_US, closes, levels)
         if tops is None:
             continue
@@ -73,7 +73,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
         rows = first + np.flatnonzero(at >= 0)
         at = at[at >= 0]
         statuses[rows] = tops.statuses[at]
-        ages[rows] = np.where(tops.statuses[at] == GAP, -1, grid.close_time[rows] - tops.newest[at])
+        ages[rows] = np.where(tops.statuses[at] == GAP, -1, grid.known_at[rows] - tops.newest[at])
         for spec, output in outputs.items():
             if spec.name == "BOOK_IMBALANCE":
                 values = tops.imbalance(levels.index(int(spec.arguments["levels"])))

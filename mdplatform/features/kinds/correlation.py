@@ -1,8 +1,8 @@
 """Correlation with another symbol, beta to it, and which of the two leads, in each row of the grid.
 
 1. Closes of the row's symbol and of the reference are put on one grid, and their log returns taken; a hole in either
-   leaves a hole, and no return reaches across one. A bar of the reference that was available only after its close is
-   left out.
+   leaves a hole, and no return reaches across one. Where the
+   reference's bar comes after a row's T, the value is that of the row before, unless that is stale (`gap`).
 2. A window of rows slides over them (`features.correlation`). Each computation begins at a row whose number since the
    epoch is a multiple of the window, so that a value has the same bits in whatever partition it is computed.
 3. A row in which either has no bar is null (`gap`), so is one whose window has too few rows because of holes; where
@@ -116,24 +116,29 @@ def _evaluate(spec: FeatureSpec, grid: Grid, data: Data) -> Values:
     given = spec.arguments
     window, lags = int(given["window"]), int(given.get("max_lag", 0))
     step = grid.timeframe.microseconds
-    row = (grid.start - grid.timeframe.floor(0)) // step
-    first = grid.start - (row % window + window + lags) * step
+    row = (grid.start - grid.timeframe.floor(0)) // step - 1  # the one before the first, which may stand for it
+    first = grid.start - (1 + row % window + window + lags) * step
     opens = np.arange(first, grid.end, step)
-    own, began = _closes(data, grid.symbol, grid.timeframe, opens)
-    other, other_began = _closes(data, str(given["reference"]), grid.timeframe, opens)
+    own, _, began = _closes(data, grid.symbol, grid.timeframe, opens)
+    other, other_known, other_began = _closes(data, str(given["reference"]), grid.timeframe, opens)
     outputs, counts = _kernel(spec, _returns(own), _returns(other))
 
     rows = (grid.open_time - first) // step
+    waits = other_known[rows] > grid.known_at
+    is_prompt = grid.known_at - other_known[rows - 1] < step  # else the next one should have been there
+    is_gap = np.isnan(own[rows]) | (waits & ~is_prompt)
+    rows -= waits & is_prompt
+    opens = opens[rows]
     outputs = tuple(each[rows] for each in outputs)
     begins = max(began, other_began)
     statuses = np.zeros(len(grid), np.int8)
-    statuses[grid.open_time - (window + lags) * step < begins] = UNSETTLED
+    statuses[opens - (window + lags) * step < begins] = UNSETTLED
     few = counts[rows] < _least(given)
     statuses[np.isnan(outputs[0])] = DEGENERATE
     statuses[few] = GAP
-    statuses[few & (grid.open_time - window * step < begins)] = INSUFFICIENT_HISTORY
-    statuses[np.isnan(own[rows]) | np.isnan(other[rows])] = GAP
-    statuses[grid.open_time < other_began] = NOT_AVAILABLE_YET
+    statuses[few & (opens - window * step < begins)] = INSUFFICIENT_HISTORY
+    statuses[is_gap | np.isnan(own[rows]) | np.isnan(other[rows])] = GAP
+    statuses[opens < other_began] = NOT_AVAILABLE_YET
     outputs = tuple(np.where(statuses <= UNSETTLED, each, np.nan) for each in outputs)
     return Values(outputs, statuses)
 
@@ -163,23 +168,25 @@ def _kernel(spec: FeatureSpec, own: Floats, other: Floats) -> tuple[tuple[Floats
     return (at, correlation), np.max(np.stack([each[2] for each in found]), axis=0)
 
 
-def _closes(data: Data, symbol: str, timeframe: Timeframe, opens: NDArray[np.int64]) -> tuple[Floats, int]:
-    """Give the closes that were available when their bar closed, and from when on there is any history."""
+def _closes(
+    data: Data, symbol: str, timeframe: Timeframe, opens: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.int64], int]:
+    """Give the closes, when each was available, and from when on there is any history."""
+    from mdplatform.features.arrival import arrivals
+
     step = timeframe.microseconds
     bars = data.bars(symbol, timeframe, int(opens[0]), int(opens[-1]) + step)
-    closes = np.full(len(opens), np.nan)
+    closes, known_at = np.full(len(opens), np.nan), opens + step
     if bars.is_empty():
         is_over = not data.bars(symbol, timeframe, None, int(opens[0])).is_empty()
-        return closes, int(opens[0] if is_over else opens[-1] + step)
+        return closes, known_at, int(opens[0] if is_over else opens[-1] + step)
     began = int(bars["open_time"].dt.epoch("us")[0])
-    known = bars.filter(
-        (pl.col("state") != "gap")
-        & (pl.col("close") > 0)
-        & pl.col("close").is_finite()
-        & (pl.col("available_at") <= pl.col("close_time"))
-    )
+    rows = (bars["open_time"].to_physical().to_numpy() - opens[0]) // step
+    known_at[rows] = arrivals(bars)
+    known_at[rows[-1] + 1 :] += step  # what has not come yet
+    known = bars.filter((pl.col("state") != "gap") & (pl.col("close") > 0) & pl.col("close").is_finite())
     closes[(known["open_time"].dt.epoch("us").to_numpy() - opens[0]) // step] = known["close"].to_numpy()
-    return closes, began
+    return closes, known_at, began
 
 
 def _returns(closes: Floats) -> Floats:

@@ -14,6 +14,7 @@ from mdplatform.features.guard import INSUFFICIENT_HISTORY
 from mdplatform.features.indicators import evaluate_one
 from mdplatform.features.kinds import Need
 from mdplatform.features.spec import FeatureSpec
+from mdplatform.market.resample import complete_grid
 from mdplatform.market.timeframe import Timeframe
 
 DEFINITIONS: tuple[Definition, ...] = ()
@@ -26,6 +27,8 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     """
     earliest = {spec: load_from([spec], grid.timeframe, grid.start) for spec in specs}
     bars = data.bars(grid.symbol, grid.timeframe, min(earliest.values()), grid.end)
+    if bars.height:  # a bar that has not come by T is a gap
+        bars = complete_grid(bars, grid.timeframe, end=grid.end)
     values: dict[FeatureSpec, Values] = {}
     for first in sorted(set(earliest.values())):
         group = [spec for spec in specs if earliest[spec] == first]

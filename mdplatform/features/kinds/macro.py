@@ -119,7 +119,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
             if spec.name == CORRELATION:
                 values[spec] = _correlated(spec, grid, data, events[mode])
             else:
-                values[spec] = _at(spec, events[mode], grid.close_time)
+                values[spec] = _at(spec, events[mode], grid.known_at)
     return {spec: values[spec] for spec in specs}
 
 

@@ -169,14 +169,14 @@ def _as_bars(bars: pl.DataFrame, timeframe: Timeframe, has_history: bool) -> _Ba
     return _Bars(items, opens, available, volume, gap, lacking, timeframe.microseconds, has_history)
 
 
-def _coverage(bars: _Bars, windows: Windows) -> tuple[NDArray[np.int8], Floats]:
-    """Give of each window whether `bars` cover it (`SETTLED`), else why not or `_NO_BARS`; and the volume traded."""
+def _coverage(bars: _Bars, windows: Windows, known_at: Integers) -> tuple[NDArray[np.int8], Floats]:
+    """Give of each window at T whether `bars` cover it (`SETTLED`), else why not or `_NO_BARS`; and its volume."""
     opens = bars.open_time
     begins, ends = windows.places(opens)
     counted = (ends - begins) * bars.length == windows.end - windows.start
     statuses = np.full(len(windows), SETTLED, np.int8)
     statuses[_count(bars.lacking, begins, ends) > 0] = MISSING_VOLUME
-    unknown = _touched(opens + bars.length, bars.available_at, opens, windows)
+    unknown = _touched(opens + bars.length, bars.available_at, opens, windows, known_at)
     statuses[~counted | (_count(bars.gap, begins, ends) > 0) | unknown] = GAP
     some = ends > begins
     statuses[~some] = _NO_BARS
@@ -191,13 +191,13 @@ def _count(flags: NDArray[np.bool_], begins: Integers, ends: Integers) -> Intege
     return np.asarray(sums[ends] - sums[begins])
 
 
-def _touched(since: Integers, until: Integers, time: Integers, windows: Windows) -> NDArray[np.bool_]:
-    """Tell of each window whether it holds an item (by `time`) that is there but not known: `since <= end < until`."""
+def _touched(
+    since: Integers, until: Integers, time: Integers, windows: Windows, known_at: Integers
+) -> NDArray[np.bool_]:
+    """Tell of each window whether it holds an item (by `time`) that is there but not known at T: it is in `until`."""
     late = until > since
     first = np.searchsorted(windows.end, since[late])
-    after = np.minimum(
-        np.searchsorted(windows.end, until[late]), np.searchsorted(windows.start, time[late], side="right")
-    )
+    after = np.minimum(np.searchsorted(known_at, until[late]), np.searchsorted(windows.start, time[late], side="right"))
     steps = np.zeros(len(windows) + 1, np.int64)
     held = after > first
     np.add.at(steps, first[held], 1)
@@ -213,7 +213,7 @@ def _values(windows: Windows, arguments: dict[str, ParameterValue], source: _Sou
     traded = np.full(len(windows), np.nan)
     of_bars: dict[Timeframe, NDArray[np.bool_]] = {}
     for timeframe in source.timeframes(_length(arguments)):
-        found, volumes = _coverage(source.bars(timeframe), windows)
+        found, volumes = _coverage(source.bars(timeframe), windows, source.grid.known_at)
         covers = (found == SETTLED) & (statuses != SETTLED)
         statuses = np.where((statuses == SETTLED) | (found == _NO_BARS), statuses, found)
         traded[covers], of_bars[timeframe] = volumes[covers], covers
@@ -223,7 +223,9 @@ def _values(windows: Windows, arguments: dict[str, ParameterValue], source: _Sou
     methods: dict[str, int] = {}
     days = set(source.data.trade_days(source.grid.symbol))
     for rows in _by_day(windows):
-        from_trades = _from_trades(windows[rows], statuses[rows], traded[rows], source, days, (size, share, step))
+        from_trades = _from_trades(
+            windows[rows], source.grid.known_at[rows], statuses[rows], traded[rows], source, days, (size, share, step)
+        )
         left = rows
         if from_trades is not None:
             given, values = from_trades
@@ -252,6 +254,7 @@ def _by_day(windows: Windows) -> list[Integers]:
 
 def _from_trades(
     windows: Windows,
+    known_at: Integers,
     statuses: NDArray[np.int8],
     traded: Floats,
     source: _Source,
@@ -265,18 +268,18 @@ def _from_trades(
     whole &= np.isin(statuses, (SETTLED, MISSING_VOLUME, _NO_BARS))
     if not whole.any():
         return None
-    part = windows[whole]
+    part, instants = windows[whole], known_at[whole]
     items, known = source.trades(int(part.start[0]), int(part.end[-1]))
     good = (items.first > 0) & np.isfinite(items.first) & np.isfinite(items.volume) & (items.volume >= 0)
     begins, ends = part.places(items.time)
     given = _count(~good, begins, ends) == 0
     good &= items.volume > 0
     items, known = items[good], known[good]
-    late = _touched(items.time + 1, known + 1, items.time, part)
+    late = _touched(items.time + 1, known + 1, items.time, part, instants)
     values = profiles(items, part, *told)
     for row in np.flatnonzero(late):
         at = np.array([row])
-        values[:, at] = profiles(items[known < part.end[row]], part[at], *told)
+        values[:, at] = profiles(items[known < instants[row]], part[at], *told)
     volumes, wanted = np.nan_to_num(values[3]), traded[whole]
     checked = statuses[whole] == SETTLED
     given &= ~checked | (np.abs(volumes - wanted) <= _SAME * np.maximum(volumes, wanted))

@@ -88,14 +88,14 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     for spec in specs:
         _check(spec)
     begins = min(grid.start + grid.timeframe.microseconds - reach(spec, grid.timeframe) for spec in specs)
-    library = _Library(data, begins, grid.end + 1)
+    library = _Library(data, begins, int(grid.known_at[-1]) + 1)
     values: dict[FeatureSpec, Values] = {}
     for spec in specs:
         if spec.name == CORRELATION:
             values[spec] = _correlation(spec, grid, data, library)
         else:
-            documents = library.documents(*_place(spec, grid.symbol), int(grid.close_time[0]))
-            values[spec] = _of_documents(spec, documents, grid.close_time)
+            documents = library.documents(*_place(spec, grid.symbol), int(grid.known_at[0]))
+            values[spec] = _of_documents(spec, documents, grid.known_at)
     return values
 
 

@@ -234,12 +234,14 @@ def test_trades_that_were_known_late_are_not_used_before() -> None:
     assert found.outputs[3].tolist() == [6.0, 7.0]
 
 
-def test_bars_that_were_known_late_are_not_used_before() -> None:
+def test_bars_that_come_with_a_delay_count_in_their_row_and_those_too_late_are_gaps() -> None:
     bars = of_bars(DAY_OF_BARS[:4])
-    later = pl.when(pl.int_range(pl.len()) == 1).then(pl.col("available_at") + pl.duration(minutes=15))
+    later = pl.when(pl.int_range(pl.len()) == 1).then(pl.col("available_at") + pl.duration(minutes=16))
+    held = bars.with_columns(available_at=pl.col("available_at") + pl.duration(minutes=15))
+    assert statuses(values("VOLUME_PROFILE", rows_of(4), TableData({"BTCUSDT": held}))) == ["settled"] * 4
     bars = bars.with_columns(available_at=later.otherwise("available_at"))
     data = TableData({"BTCUSDT": bars})
-    assert statuses(values("VOLUME_PROFILE", rows_of(4), data)) == ["settled", "gap", "settled", "settled"]
+    assert statuses(values("VOLUME_PROFILE", rows_of(4), data)) == ["settled", "gap", "gap", "gap"]
     for at in range(4):
         cut = values("VOLUME_PROFILE", rows_of(1, at), Truncated(data, BEGIN + (at + 1) * STEP))
         assert statuses(cut) == statuses(values("VOLUME_PROFILE", rows_of(1, at), data))

@@ -122,6 +122,16 @@ def since(instant: int) -> TableData:
     )
 
 
+LATE = BEGIN + 9 * DAY_US + 6 * HOUR_US
+"""When the one bar opens that comes five hours late, among bars that are `delayed`."""
+
+
+def delayed(bars: pl.DataFrame, seconds: int) -> pl.DataFrame:
+    """Give bars each of which is available so many seconds after its close, and that of `LATE` five hours after it."""
+    late = pl.when(pl.col("open_time").dt.epoch("us") == LATE).then(5 * 3600).otherwise(seconds)
+    return bars.with_columns(available_at=pl.col("close_time") + late * pl.duration(seconds=1))
+
+
 def lake_in(folder: Path) -> Lake:
     """Give a lake in `folder` that holds the world (of the trades, those of one symbol).
 
