@@ -9,7 +9,7 @@ import polars as pl
 from mdplatform.assets.common import OWNERS, column_schema, data_version
 from mdplatform.assets.following import INPUTS, Following, fingerprint_of
 from mdplatform.assets.partitions import SERIES
-from mdplatform.assets.plots import counts_table, sparkline
+from mdplatform.assets.plots import Panel, counts_table, over_time
 from mdplatform.errors import NoData
 from mdplatform.features.guard import REASONS, STATUSES
 from mdplatform.features.macro import ENGINE, TRANSFORMS, Steps, releases, steps
@@ -157,10 +157,10 @@ def _metadata(series: str, frame: pl.DataFrame) -> dict[str, dg.MetadataValue | 
     statuses: Counter[str] = Counter()
     for name in TRANSFORMS:
         statuses.update(dict(frame[f"{name}.status"].value_counts().iter_rows()))
-    pictures = [sparkline(f"{series} as known", [(name, frame[name])]) for name in ("value", "yoy", "zscore")]
+    panels = [Panel(name, [("", frame[name])]) for name in ("value", "yoy", "zscore")]
     return {
         "dagster/row_count": frame.height,
         "values_by_status": dg.MetadataValue.md(counts_table("status", statuses)),
         "range": dg.MetadataValue.text(f"{iso(frame['available_at'][0])} … {iso(frame['available_at'][-1])}"),
-        "plot": dg.MetadataValue.md("\n\n".join(pictures)),
+        "plot": dg.MetadataValue.md(over_time(f"{series} as known", frame["available_at"], panels)),
     }

@@ -11,7 +11,7 @@ from pydantic import Field
 from mdplatform.assets.checks import SOURCE_CHECK
 from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, SOURCE_PROBLEM, column_schema, data_version
 from mdplatform.assets.partitions import SERIES
-from mdplatform.assets.plots import sparkline
+from mdplatform.assets.plots import Panel, over_time
 from mdplatform.errors import PlatformError
 from mdplatform.lake import Lake
 from mdplatform.lake.tables import Merged
@@ -188,7 +188,6 @@ def _metadata(lake: Lake, series: str, merged: Merged) -> Told:
     )
     first, last = of_periods["ref_period"][0], of_periods["ref_period"][-1]
     available = rows["available_at"].sort()
-    lines = [("first release", of_periods["first"]), ("newest vintage", of_periods["last"])]
     return told | {
         "observations": of_periods.height,
         "vintages": rows["vintage"].n_unique(),
@@ -196,5 +195,27 @@ def _metadata(lake: Lake, series: str, merged: Merged) -> Told:
         "observations_without_value": of_periods["last"].null_count(),
         "periods": dg.MetadataValue.text(f"{first:%Y-%m-%d} … {last:%Y-%m-%d}"),
         "known": dg.MetadataValue.text(f"{iso(available[0])} … {iso(available[-1])}"),
-        "plot": dg.MetadataValue.md(sparkline(series, lines)),
+        "plot": dg.MetadataValue.md(picture(series, of_periods)),
     }
+
+
+def picture(series: str, of_periods: pl.DataFrame) -> str:
+    """Draw what each period (`ref_period`, `first`, `last`) was first said to be and is now, and below the revisions.
+
+    Those are in percent of the first release where it is above 0 in every period, else in the series' units.
+    """
+    change = of_periods["last"] - of_periods["first"]
+    least = of_periods["first"].min()
+    unit = "in its units"
+    if isinstance(least, float) and least > 0:
+        change, unit = 100 * change / of_periods["first"], "in % of the first release"
+    revised = int((change.fill_null(0.0) != 0).sum())
+    lines = [("first release", of_periods["first"]), ("newest vintage", of_periods["last"])]
+    panels = [Panel("", lines)]
+    if revised:
+        panels.append(
+            Panel(f"newest − first, {unit}; {revised:,} of {len(change):,} differ", [("", change)], as_bars=True)
+        )
+    else:
+        panels[0] = Panel("No newest value differs from the first:", lines[1:])
+    return over_time(series, of_periods["ref_period"], panels)
