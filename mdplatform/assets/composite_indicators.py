@@ -15,7 +15,7 @@ import polars as pl
 
 from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, column_schema, data_version
 from mdplatform.assets.following import INPUTS, Following, bar_partitions, fingerprint_of
-from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, with_history
+from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells, days_of_month, with_history
 from mdplatform.assets.plots import counts_table, sparkline
 from mdplatform.assets.technical_indicators import CATALOGUE, of_month, same_but_for_rounding
 from mdplatform.errors import NoData
@@ -43,6 +43,9 @@ Registered composites: formulas over columns and features, by name and version (
 Each value comes with `<composite>.status`: `settled`, `unsettled`, or why it is null. Every cell is made of what was
 known at its row's close; `available_at` says when it could be known. A composite that needs bars of a symbol which the
 lake does not hold is left out, and named in the metadata.
+
+The rows are those of the bars. Trades, sentiment and macro series matter only to formulas that read them, and need not
+be there.
 """
 
 
@@ -60,7 +63,12 @@ def composite_schema(composites: Sequence[Composite]) -> dict[str, pl.DataType]:
 
 @dg.asset(
     partitions_def=MONTH_BY_SYMBOL,
-    deps=[dg.AssetDep("bars", partition_mapping=with_history())],
+    deps=[
+        dg.AssetDep("bars", partition_mapping=with_history()),
+        dg.AssetDep("trades", partition_mapping=days_of_month()),
+        dg.AssetDep("sentiment", partition_mapping=dg.MultiToSingleDimensionPartitionMapping("month")),
+        dg.AssetDep("macro_series", partition_mapping=dg.AllPartitionMapping()),
+    ],
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="features",
     kinds={"parquet", "python"},

@@ -32,6 +32,8 @@ Changes of one symbol's order book on one day (UTC), and whole books (snapshots)
 
 Merges what waits in the inbox (`mdplatform ingest … --as recording`). Nothing is rebuilt here: a book needs a snapshot,
 and messages without a hole from there on, which the update ids tell.
+
+No asset follows from this one: features of books (`BOOK_MID`, `SPREAD` and others) are computed where they are read.
 """
 
 

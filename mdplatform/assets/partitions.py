@@ -58,6 +58,17 @@ def month_of_day() -> dg.PartitionMapping:
     )
 
 
+def days_of_month() -> dg.PartitionMapping:
+    """Map a month × symbol to the days of that month of the same symbol; days to come are none of them."""
+    days = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    return dg.MultiPartitionMapping(
+        {
+            "day": dg.DimensionPartitionMapping("month", days),
+            "symbol": dg.DimensionPartitionMapping("symbol", dg.IdentityPartitionMapping()),
+        }
+    )
+
+
 def with_day_before() -> dg.PartitionMapping:
     """Map a day × symbol to the same symbol's day and the day before it."""
     days = dg.TimeWindowPartitionMapping(start_offset=-1, allow_nonexistent_upstream_partitions=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import dagster as dg
 import numpy as np
 import polars as pl
@@ -15,6 +17,7 @@ from mdplatform.assets.composite_indicators import (
     write_composites,
 )
 from mdplatform.assets.partitions import Cell
+from mdplatform.definitions import defs
 from mdplatform.features import frame
 from mdplatform.features.composites import standing_composites
 from mdplatform.lake import Lake
@@ -72,7 +75,7 @@ def test_a_registered_composite_is_materialized_too_and_makes_what_is_there_stal
     _, frames = write_composites(lake, [cell], composites)[cell]
     data = LakeData(lake)
     expected = frame("BTCUSDT", "close@ADAUSDT / close", "15m", "2025-02-01", "2025-03-01", data=data)
-    np.testing.assert_allclose(frames[Timeframe.M15]["MINE"], 2 * expected.to_series(3), rtol=1e-12)
+    np.testing.assert_allclose(frames[Timeframe.M15]["MINE"], 2 * expected.to_series(-1), rtol=1e-12)
 
 
 def test_a_composite_of_a_symbol_that_is_not_there_is_left_out(market: Settings) -> None:
@@ -107,4 +110,27 @@ def test_the_asset_says_what_it_is() -> None:
     spec = next(iter(composite_indicators.specs))
     assert spec.code_version is not None
     assert standing_composites()[0].spec.id in spec.code_version
-    assert [each.asset_key.to_user_string() for each in spec.deps] == ["bars"]
+    assert {each.asset_key.to_user_string() for each in spec.deps} == {"bars", "trades", "sentiment", "macro_series"}
+
+
+def test_a_month_follows_from_the_days_of_its_symbol_that_there_are_and_blocks_no_run(runs: Runs) -> None:
+    runs.register(["BTCUSDT", "ADAUSDT"], ["CPIAUCSL"])
+    graph = (defs() if callable(defs) else defs).resolve_asset_graph()
+    definition, days = (graph.get(dg.AssetKey(name)).partitions_def for name in ("composite_indicators", "trades"))
+    assert definition is not None
+    assert days is not None
+    mapping = graph.get_partition_mapping(dg.AssetKey("composite_indicators"), dg.AssetKey("trades"))
+
+    def days_of(month: str) -> list[str]:
+        key = dg.MultiPartitionKey({"month": month, "symbol": "BTCUSDT"})
+        found = mapping.get_upstream_mapped_partitions_result_for_partitions(
+            definition.subset_with_partition_keys([key]), definition, days, dynamic_partitions_store=runs._instance
+        )
+        assert not found.required_but_nonexistent_subset.get_partition_keys()
+        return sorted(found.partitions_subset.get_partition_keys())
+
+    assert days_of("2025-02") == [f"2025-02-{day:02}|BTCUSDT" for day in range(1, 29)]
+    today = datetime.now(UTC)
+    assert days_of(f"{today:%Y-%m}")[-1] == f"{today:%Y-%m-%d}|BTCUSDT"
+    done = runs.materialize(["bars", "composite_indicators"], {"BTCUSDT": MONTHS})
+    assert len(done) == 2 * len(MONTHS)
