@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mdplatform.features.anchors import start_of, starts_of
 from mdplatform.features.data import Data, Grid, Values
+from mdplatform.features.flow.bars_in_rows import bars_in_rows, day_starts, events_in_rows
 from mdplatform.features.flow.footprint import imbalances, stacks, to_cells
 from mdplatform.features.flow.functions import FUNCTIONS
 from mdplatform.features.flow.rows import FlowRows, join_rows, sum_rows
@@ -164,9 +165,28 @@ def _footprint_imbalance(spec: FeatureSpec, trades: KnownTrades) -> Values:
     return _values(trades.statuses(grid.open_time, grid.open_time), outputs)
 
 
+def _trade_bars(spec: FeatureSpec, trades: KnownTrades) -> Values:
+    """What the trades since the day's start make of bars that close by what was traded."""
+    starts = day_starts(trades)
+    outputs, reasons = bars_in_rows(spec.name, spec.arguments, trades)
+    sided = starts if spec.name == "IMBALANCE_BARS" else None
+    return _values(trades.statuses(starts, sided), outputs, reasons)
+
+
+def _cusum_events(spec: FeatureSpec, trades: KnownTrades) -> Values:
+    """How often the price had run away in the row, by direction."""
+    outputs = events_in_rows(float(spec.arguments["threshold"]), trades)
+    return _values(trades.statuses(day_starts(trades)), outputs)
+
+
 _ONE_BY_ONE = {
+    "CUSUM_EVENTS": _cusum_events,
+    "DOLLAR_BARS": _trade_bars,
     "FOOTPRINT_IMBALANCE": _footprint_imbalance,
+    "IMBALANCE_BARS": _trade_bars,
     "LARGE_TRADE_VOLUME": _large_volume,
+    "TICK_BARS": _trade_bars,
     "TRADE_SIZE_QUANTILE": _size_quantile,
+    "VOLUME_BARS": _trade_bars,
     "VPIN": _vpin,
 }

@@ -84,7 +84,7 @@ def imbalance_bars(
 
     frame = trades_frame(trades)
     arrays = read_trades(frame)
-    amounts = _amounts(arrays, measure)
+    amounts = amounts_of(arrays, measure)
     signed = np.where(arrays.is_buy, amounts, -amounts)
     ends, sums, thresholds = imbalance_ends(signed, count, min(alpha, 1.0), most)
     return _bars(frame, arrays, ends).with_columns(
@@ -120,10 +120,11 @@ def _threshold_bars(trades: TradesLike, measure: str, threshold: float) -> pl.Da
 
     frame = trades_frame(trades)
     arrays = read_trades(frame)
-    return _bars(frame, arrays, threshold_ends(_amounts(arrays, measure), threshold))
+    return _bars(frame, arrays, threshold_ends(amounts_of(arrays, measure), threshold))
 
 
-def _amounts(trades: TradeArrays, measure: str) -> Floats:
+def amounts_of(trades: TradeArrays, measure: str) -> Floats:
+    """Give what each trade counts for by one of `MEASURES`: 1, its quantity or its turnover."""
     if measure == "tick":
         return np.ones(len(trades))
     return trades.quantity if measure == "volume" else trades.quantity * trades.price

@@ -51,6 +51,20 @@ def _define(
     )
 
 
+def _size(most: float) -> Parameter:
+    return Parameter("size", "real", 1.0, 1e-12, most)
+
+
+def _trade_bars(name: str, what: str, *parameters: Parameter) -> Definition:
+    return _define(
+        name,
+        f"Bars {what}, begun anew each UTC day: how many were completed in the row, and the newest one",
+        parameters,
+        ("count", "open", "high", "low", "close", "volume"),
+        required=("size",) if name in ("DOLLAR_BARS", "VOLUME_BARS") else (),
+    )
+
+
 DEFINITIONS = (
     _define("AMIHUD", "Amihud's illiquidity (1 / quote asset)", (_period(20),), rows_before=0),
     _define(
@@ -59,13 +73,28 @@ DEFINITIONS = (
         (_METHOD, Parameter("anchor", "choice", "day", choices=ANCHORS)),
         is_cumulative=True,
     ),
+    _define(
+        "CUSUM_EVENTS",
+        "How often the symmetric CUSUM filter of log returns, begun anew each UTC day, fired in the row",
+        (Parameter("threshold", "real", 0.01, 1e-9, 10),),
+        ("up", "down"),
+    ),
     _define("DELTA", "Taker buys less taker sells (base asset)", (_METHOD,)),
+    _trade_bars("DOLLAR_BARS", "of at least that turnover (quote asset)", _size(1e15)),
     _define(
         "FOOTPRINT_IMBALANCE",
         "Price rows with a diagonal imbalance in the bar, and the longest stack of them",
         (Parameter("row_size", "real", 1.0, 1e-12, 1e12), Parameter("ratio", "real", 3.0, 1, 1e6)),
         ("buy_imbalances", "sell_imbalances", "buy_stack", "sell_stack"),
         required=("row_size",),
+    ),
+    _trade_bars(
+        "IMBALANCE_BARS",
+        "that close where takers lean to a side by more than was to be expected",
+        Parameter("measure", "choice", "tick", choices=("tick", "volume", "dollar")),
+        Parameter("expected_count", "integer", 1000, 1, 1_000_000_000),
+        Parameter("span", "real", 20.0, 1, 1e6),
+        Parameter("most", "real", 5.0, 1, 1e6),
     ),
     _define(
         "KYLE_LAMBDA",
@@ -89,6 +118,7 @@ DEFINITIONS = (
         "TAKER_IMBALANCE", "Taker buys less sells by their sum, in [-1, 1]", (_period(20), _METHOD), rows_before=-1
     ),
     _define("TAKER_RATIO", "The share of the volume that takers bought, in [0, 1]", (_METHOD,)),
+    _trade_bars("TICK_BARS", "of so many trades", Parameter("size", "integer", 1000, 1, 1_000_000_000)),
     _define(
         "TRADE_FLOW",
         "Sums of the row's trades (base asset; quote_volume in the quote asset)",
@@ -101,6 +131,7 @@ DEFINITIONS = (
         (Parameter("q", "real", 0.5, 0, 1), _period(1)),
         rows_before=-1,
     ),
+    _trade_bars("VOLUME_BARS", "of at least that volume (base asset)", _size(1e15)),
     _define(
         "VPIN",
         "Order flow toxicity in [0, 1]; buckets are cut from the start of the UTC day before, each of bucket_volume, "

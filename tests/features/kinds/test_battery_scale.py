@@ -14,6 +14,9 @@ LAWS = {
     "AMIHUD": (-1, -1),
     "BOOK_MID": (1, 0),
     "CVD": (0, 1),
+    **dict.fromkeys(("DOLLAR_BARS", "IMBALANCE_BARS", "TICK_BARS", "VOLUME_BARS"), (1, 0)),
+    **{f"{name}.volume": (0, 1) for name in ("DOLLAR_BARS", "IMBALANCE_BARS", "TICK_BARS", "VOLUME_BARS")},
+    **{f"{name}.count": (0, 0) for name in ("DOLLAR_BARS", "IMBALANCE_BARS", "TICK_BARS", "VOLUME_BARS")},
     "DELTA": (0, 1),
     "KYLE_LAMBDA": (1, -1),
     "LARGE_TRADE_VOLUME": (0, 1),
@@ -30,8 +33,8 @@ LAWS = {
     "ROLLING_VOLUME_PROFILE.volume": (0, 1),
 }
 """By which powers of a factor of prices and of amounts values change; what is not named here does not change."""
-IN_PRICE = ("row_size",)
-"""Parameters that are told in units of price."""
+UNITS = {"row_size": (1, 0), "VOLUME_BARS.size": (0, 1), "DOLLAR_BARS.size": (1, 1)}
+"""Parameters that are told in units of price or of amounts, and by which powers of both."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,7 +45,12 @@ def test_values_scale_with_price_and_with_amounts_as_their_units_do(feature: Fea
     grid = world.grid()
     before = evaluate_on(grid, [feature], world.data())[feature]
     for price, volume in ((4.0, 1.0), (1.0, 4.0)):
-        given = {name: feature.arguments[name] * price for name in IN_PRICE if name in feature.arguments}
+        units = {name: UNITS.get(f"{feature.name}.{name}", UNITS.get(name)) for name in feature.arguments}
+        given = {
+            name: float(feature.arguments[name]) * price ** powers[0] * volume ** powers[1]
+            for name, powers in units.items()
+            if powers
+        }
         if given and price != 1.0 and not all(given.values()):
             continue  # a size of rows that is found by itself is a round number: it does not scale
         scaled = feature

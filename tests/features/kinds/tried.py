@@ -18,6 +18,7 @@ SAMPLES: Mapping[str, Any] = {
     "series": "CPIAUCSL",
     "series_id": "CPIAUCSL",
     "row_size": 0.25,
+    "size": 40.0,
     "reference": "ETHUSDT",
     "other": "ETHUSDT",
 }
@@ -25,6 +26,10 @@ SAMPLES: Mapping[str, Any] = {
 
 GIVEN: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "SENTIMENT_RETURN_CORRELATION": ({"window": 60, "min_periods": 10},),
+    "CUSUM_EVENTS": ({"threshold": 0.004},),
+    "DOLLAR_BARS": ({"size": 5000.0},),
+    "IMBALANCE_BARS": ({"expected_count": 20},),
+    "TICK_BARS": ({"size": 20},),
     "VOLUME_PROFILE": ({"row_size": 0.25}, {}),
     "ROLLING_VOLUME_PROFILE": ({"row_size": 0.25}, {}),
     "MACRO": ({}, {"series": "DGS10", "max_staleness_days": 2}),
