@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidBars, InvalidFeature
-from mdplatform.features.bar_arrays import BarsLike, as_polars, read_bars
+from mdplatform.features.bar_arrays import BarArrays, BarsLike, as_polars, read_bars
 from mdplatform.features.data import Grid, TableData
 from mdplatform.features.formula.program import compiled
 from mdplatform.features.formula.tokens import shortened
@@ -19,8 +19,10 @@ from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT
 from mdplatform.market.resample import complete_grid
 from mdplatform.market.symbol import parse_symbol
+from mdplatform.market.time import from_us, iso
 from mdplatform.market.timeframe import Timeframe
 
+_MOST_ROWS = 10_000_000
 _NAMELESS = "THESE_BARS"
 
 
@@ -41,9 +43,7 @@ def bars_alone(bars: BarsLike, specs: Iterable[FeatureSpec], timeframe: Timefram
     frame = as_polars(bars)
     every = list(_parts(specs))
     arrays = read_bars(frame, timeframe, {name for spec, columns in every for name in columns})
-    length = next((each for each in Timeframe if each.microseconds == arrays.step), None)
-    if length is None:
-        raise InvalidBars("The timeframe of the bars is not known", value=arrays.step, remedy="Give it as `timeframe`")
+    length = _timeframe(arrays)
     named = frame.height and "symbol" in frame.columns and frame["symbol"][0] is not None
     symbol = parse_symbol(frame["symbol"][0]) if named else _NAMELESS
     _refuse_others([spec for spec, _ in every], symbol, length)
@@ -51,9 +51,27 @@ def bars_alone(bars: BarsLike, specs: Iterable[FeatureSpec], timeframe: Timefram
     rows = (opens - (opens[0] if len(opens) else 0)) // length.microseconds
     if len(opens) and ((opens - opens[0]) % length.microseconds).any():
         raise InvalidBars(f"Bars do not lie on one grid of {length}", remedy="Leave out what opens off the grid")
+    if len(rows) and rows[-1] >= max(_MOST_ROWS, len(rows)):
+        raise InvalidBars(
+            f"Bars span too many rows of {length}",
+            value=f"{iso(from_us(int(opens[0])))} to {iso(from_us(int(opens[-1])))}",
+            remedy=f"At most {_MOST_ROWS:,}: is a time wrong?",
+        )
     whole = complete_grid(_as_bars(frame, symbol, length), length)
     grid = Grid(symbol, length, whole["open_time"].to_physical().to_numpy())
     return BarsAlone(grid, TableData({symbol: whole}), rows.astype(np.intp))
+
+
+def timeframe_of(bars: BarsLike, given: Timeframe | str | None) -> Timeframe:
+    """Give the timeframe of bars: the one given, that of their column, or their smallest step. Raises `InvalidBars`."""
+    return _timeframe(read_bars(bars, given, ()))
+
+
+def _timeframe(arrays: BarArrays) -> Timeframe:
+    length = next((each for each in Timeframe if each.microseconds == arrays.step), None)
+    if length is None:
+        raise InvalidBars("The timeframe of the bars is not known", value=arrays.step, remedy="Give it as `timeframe`")
+    return length
 
 
 def _parts(specs: Iterable[FeatureSpec]) -> Iterator[tuple[FeatureSpec, tuple[str, ...]]]:
@@ -72,6 +90,11 @@ def _parts(specs: Iterable[FeatureSpec]) -> Iterator[tuple[FeatureSpec, tuple[st
 
 def _refuse_others(specs: Iterable[FeatureSpec], symbol: str, timeframe: Timeframe) -> None:
     for spec in specs:
+        if spec.timeframe not in (None, timeframe) and not timeframe.divides(spec.timeframe):
+            raise InvalidFeature(
+                f"{shortened(str(spec))} is of {spec.timeframe}, which cannot be built of these bars of {timeframe}",
+                remedy="Give bars of that timeframe, or of one that divides it",
+            )
         own = spec.symbol or symbol
         needs = kind(spec.definition.kind).reads(spec.whole, own, spec.timeframe or timeframe)
         if (

@@ -21,16 +21,16 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mdplatform.errors import InvalidFeature, UnknownFeature
+from mdplatform.errors import UnknownFeature
 from mdplatform.features.bar_arrays import BarArrays, BarsLike, read_bars
-from mdplatform.features.bars_alone import bars_alone
+from mdplatform.features.bars_alone import bars_alone, timeframe_of
 from mdplatform.features.formula.program import Program, compiled
 from mdplatform.features.graph import computations, inputs_of
 from mdplatform.features.guard import SETTLED, STATUSES, UNSETTLED
 from mdplatform.features.indicators import evaluate_one
 from mdplatform.features.kinds import INDICATORS
 from mdplatform.features.panel import evaluate_on
-from mdplatform.features.parse import FeatureLike, parse_feature
+from mdplatform.features.parse import FeatureLike, parse_feature, parse_features
 from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import INSTANT
@@ -113,22 +113,24 @@ def evaluate(
 
     `bars` are one symbol's in one timeframe, as a polars or pandas frame or an Arrow table, with `open_time` and the
     columns that the features read (and `state` and `timeframe`, where they are known), ordered by `open_time`; they
-    are not written to. The timeframe is the one given, or that of the features, or of the column; without any of
-    them the smallest step between rows is taken for it.
+    are not written to. The timeframe is the one given, or that of the column; without either the smallest step between
+    rows is taken for it. A feature of a longer timeframe, `RSI@1h` on bars of 15m, is computed on bars built of these.
 
-    Raises InvalidBars for bars that cannot be computed on, InvalidFeature for a feature that needs more than these
-    bars, and what `parse_feature` raises, before any work.
+    Raises InvalidBars for bars that cannot be computed on, and for those whose timeframe is not known where a feature
+    names one; InvalidFeature for a feature that needs more than these bars, as one of a timeframe that cannot be built
+    of them; and what `parse_feature` raises, before any work.
     """
-    given = [features] if isinstance(features, str | Mapping | FeatureSpec) else features
-    specs = tuple(dict.fromkeys(parse_feature(each) for each in given))
+    specs = parse_features(features)
     formulas = {spec: compiled(str(spec)) for spec in specs if spec.name == FORMULA}
     plain = [spec for spec in specs if spec not in formulas]
     plain += [each for program in formulas.values() for each in program.features]
-    if not all(_is_plain(spec) for spec in plain) or (formulas and any(spec.place for spec in (*specs, *plain))):
+    placed = {spec.timeframe for spec in (*specs, *plain) if spec.timeframe is not None}
+    is_elsewhere = placed and (formulas or placed != {timeframe_of(bars, timeframe)})
+    if is_elsewhere or not all(_is_plain(spec) for spec in plain) or any(spec.symbol for spec in formulas):
         return _evaluate_any(bars, specs, timeframe)
     columns = [name for program in formulas.values() for name in program.bar_columns]
-    arrays = read_bars(bars, _timeframe(specs, timeframe), (*inputs_of(plain), *columns))
-    if formulas and not arrays.is_contiguous:
+    arrays = read_bars(bars, timeframe, (*inputs_of(plain), *columns))
+    if formulas and len(arrays.open_time) > 1 and not arrays.is_contiguous:
         return _evaluate_any(bars, specs, timeframe)
     values: dict[str, Floats] = {}
     statuses: dict[str, NDArray[np.int8]] = {}
@@ -187,14 +189,3 @@ def _evaluate_any(bars: BarsLike, specs: tuple[FeatureSpec, ...], timeframe: Tim
         statuses[name] = found.statuses[own.rows]
         feature_of.update(dict.fromkeys(columns, name))
     return Evaluation(own.grid.open_time[own.rows], specs, values, statuses, feature_of)
-
-
-def _timeframe(specs: Iterable[FeatureSpec], given: Timeframe | str | None) -> Timeframe | None:
-    told = {spec.timeframe for spec in specs if spec.timeframe} | ({Timeframe.parse(given)} if given else set())
-    if len(told) > 1:
-        raise InvalidFeature(
-            "Features of more than one timeframe",
-            value=", ".join(sorted(each.value for each in told)),
-            remedy="Compute each timeframe on its own bars",
-        )
-    return told.pop() if told else None

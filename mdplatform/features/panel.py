@@ -28,7 +28,7 @@ from mdplatform.features.arrival import OnTime, arrivals
 from mdplatform.features.data import Data, Grid, Values, default_data, grid_of, within
 from mdplatform.features.guard import NOT_AVAILABLE_YET, STALE, STATUSES, UNSETTLED
 from mdplatform.features.kinds import Need, kind
-from mdplatform.features.parse import FeatureLike, parse_feature
+from mdplatform.features.parse import FeatureLike, parse_features
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.market.bars import INSTANT
 from mdplatform.market.symbol import parse_symbol
@@ -104,8 +104,7 @@ def frame(
     for both of `data` and `as_of`, and `NoData` where a symbol has no bars in the range.
     """
     names = list(dict.fromkeys(parse_symbol(each) for each in ([symbols] if isinstance(symbols, str) else symbols)))
-    given = [features] if isinstance(features, str | Mapping | FeatureSpec) else features
-    specs = list(dict.fromkeys(parse_feature(each) for each in given))
+    specs = list(parse_features(features))
     length = Timeframe.parse(timeframe)
     begin, stop = (None if each is None else to_us(as_instant(each)) for each in (start, end))
     known = None if as_of is None else as_instant(as_of)

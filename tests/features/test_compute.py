@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mdplatform.errors import InvalidBars, InvalidFeature, UnknownFeature, UnknownTimeframe
-from mdplatform.features import compute, evaluate, parse_feature
+from mdplatform.features import TableData, compute, evaluate, frame, parse_feature
 from mdplatform.market.bars import BAR_SCHEMA, empty_bars
 
 HOURS = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=each) for each in range(6)]
@@ -136,17 +136,72 @@ def test_a_missing_periods_column_is_refused_with_what_to_do() -> None:
         evaluate(BARS, "MAVP")
 
 
-def test_a_feature_in_another_timeframe_than_the_bars_is_refused() -> None:
+def test_a_feature_in_the_timeframe_of_the_bars_is_one_without() -> None:
     hourly = parse_feature("SMA(2)").at("1h")
-    assert compute(BARS, [hourly]).column(1).to_pylist()[1] == 1.5
-    with pytest.raises(InvalidBars, match="closer"):
-        compute(BARS, [hourly.at("1d")])
-    with pytest.raises(InvalidFeature, match="1d, 1h"):
-        compute(BARS, [hourly, hourly.at("1d")])
-    with pytest.raises(InvalidFeature, match="15m, 1h"):
-        compute(BARS, [hourly], "15m")
-    every_other = BARS[[0, 2, 4]]
-    assert compute(every_other, [hourly]).column(1).to_pylist() == [None, None, None]
+    assert compute(BARS, [hourly]).equals(compute(BARS, "SMA(2)"))
+    assert compute(BARS[[0, 2, 4]], [hourly], "1h").column(1).to_pylist() == [None, None, None]
+
+
+@pytest.mark.parametrize("columns", [["open_time", "close"], ["open_time", "close", "timeframe"]])
+def test_a_feature_in_a_longer_timeframe_is_computed_on_bars_built_of_these(columns: list[str]) -> None:
+    hours = 40
+    opens = pl.datetime_range(
+        HOURS[0], HOURS[0] + timedelta(hours=hours), "15m", closed="left", time_zone="UTC", eager=True
+    )
+    close = np.random.default_rng(3).normal(100, 1, len(opens))
+    bars = pl.DataFrame({"open_time": opens, "close": close, "timeframe": "15m"}).select(columns)
+    alone = compute(bars, ["RSI@1h"])
+    assert alone.column_names == ["open_time", "RSI(timeperiod=14)@1h"]
+    assert alone.column(1).equals(compute(bars, ["RSI@1h", "close*2"]).column(1))
+    both = compute(bars, ["RSI@1h", "RSI@4h", "RSI"])
+    assert both.column_names[2:] == ["RSI(timeperiod=14)@4h", "RSI(timeperiod=14)"]
+    assert both.column(1).equals(alone.column(1))
+    by_hour = compute(bars.filter(pl.col("open_time").dt.minute() == 45).select("open_time", "close"), "RSI", "1h")
+    for hour in (20, 39):
+        assert alone.column(1)[hour * 4 + 3].as_py() == pytest.approx(by_hour.column(1)[hour].as_py(), rel=1e-9)
+
+
+@pytest.mark.parametrize("features", [["RSI@1h"], ["RSI@1h", "close*2"], ["RSI@1h*2"], ["(close-open)@1h"], ["RSI@6h"]])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_timeframe_that_the_bars_do_not_divide_is_refused(features: list[str], is_told: bool) -> None:
+    opens = pl.datetime_range(HOURS[0], HOURS[0] + timedelta(hours=400), "4h", time_zone="UTC", eager=True)
+    bars = pl.DataFrame({"open_time": opens, "close": 1.0, "open": 1.0})
+    bars = bars.with_columns(timeframe=pl.lit("4h")) if is_told else bars
+    with pytest.raises(InvalidFeature, match="cannot be built of these bars of 4h"):
+        compute(bars, features)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_no_bars_and_one_are_alike(rows: int) -> None:
+    bare = BARS.head(rows)
+    for features in ("RSI", "close*2", "RSI*2", ["RSI", "close*2", "mean(close,3)"]):
+        assert compute(bare, features).num_rows == rows
+        assert compute(bare, features, "15m").equals(compute(bare, features))
+    for features in (["RSI@1h"], ["RSI@1h", "close*2"], ["RSI@1h*2"]):
+        assert compute(bare, features, "15m").num_rows == rows
+        with pytest.raises(InvalidBars, match="timeframe of the bars is not known"):
+            compute(bare, features)
+        with pytest.raises(InvalidFeature, match="cannot be built"):
+            compute(bare, features, "4h")
+
+
+@pytest.mark.parametrize("features", [None, 3, 1.5, [None], [3], {}, [[]]])
+def test_what_is_no_feature_is_an_invalid_one(features: object) -> None:
+    with pytest.raises(InvalidFeature):
+        compute(BARS, features)  # type: ignore[arg-type]
+    with pytest.raises(InvalidFeature):
+        frame("BTCUSDT", features, "15m", data=TableData())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("features", ["RSI@1h", "close*2", "mean(close,3)@1d"])
+def test_stray_times_do_not_fill_a_grid(features: str) -> None:
+    times = [datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)]
+    bars = pl.DataFrame({"open_time": times, "close": [1.0, 2.0]})
+    with pytest.raises(InvalidBars, match="span too many rows of 1m"):
+        compute(bars, features, "1m")
+
+
+def test_other_timeframes_are_refused() -> None:
     with pytest.raises(InvalidBars, match="another timeframe"):
         compute(BARS.with_columns(timeframe=pl.lit("1h")), ["SMA(2)"], "1d")
     with pytest.raises(UnknownTimeframe):

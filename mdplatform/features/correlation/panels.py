@@ -22,6 +22,7 @@ from mdplatform.market.time import from_us
 from mdplatform.market.timeframe import Timeframe
 
 _LARGEST = 1e100
+_MOST_ROWS = 10_000_000
 _WIDE = "a table with `open_time` and a column of numbers for each symbol"
 _LONG = "a table with `symbol`, `open_time` and `log_return`"
 
@@ -143,6 +144,10 @@ def levels(
         off = [each for each in opens.tolist() if not length.is_aligned(each)]
         if off:
             raise InvalidTable(f"Not on the grid of {length}", value=str(from_us(off[0])), remedy="Leave that row out")
+        if (opens[-1] - opens[0]) // length.microseconds >= max(_MOST_ROWS, len(opens)):
+            span = f"{from_us(int(opens[0]))} to {from_us(int(opens[-1]))}"
+            remedy = f"At most {_MOST_ROWS:,}: is a time wrong?"
+            raise InvalidTable(f"Prices span too many rows of {length}", value=span, remedy=remedy)
         opens = np.arange(opens[0], opens[-1] + 1, length.microseconds)
     values = np.full((len(opens), len(names)), np.nan)
     if len(rows):

@@ -389,3 +389,11 @@ def test_two_prices_for_one_time_and_prices_off_the_grid_are_refused() -> None:
         log_returns(twice.head(1).with_columns(open_time=pl.lit(7)), "1h")
     with pytest.raises(InvalidTable, match="needs symbol, open_time and close"):
         log_returns(twice.drop("close"))
+
+
+def test_stray_times_do_not_fill_a_grid() -> None:
+    times = [datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)]
+    prices = pl.DataFrame({"symbol": ["A", "A"], "open_time": times, "close": [1.0, 2.0]})
+    with pytest.raises(InvalidTable, match="span too many rows of 1m"):
+        log_returns(prices, "1m")
+    assert len(log_returns(prices)) == 2

@@ -308,7 +308,7 @@ class TestBarsAlone:
         with pytest.raises(InvalidBars, match="high"):
             compute(self.BARE, "ATR*2")
         with pytest.raises(InvalidBars, match="timeframe"):
-            compute(self.BARE.head(1), "close*2")
+            compute(self.BARE.head(1), "close@1h*2")
         uneven = (
             bars_of("BTCUSDT", 1, 3)
             .drop("timeframe")
