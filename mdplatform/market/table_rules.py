@@ -30,7 +30,7 @@ TABLE_RULES = {
     "quantity_invalid": "the quantity is null, negative or infinite",
     "score_invalid": "the score is infinite, or outside −1 to 1",
     "confidence_invalid": "the confidence is outside 0 to 1",
-    "value_invalid": "the value is infinite",
+    "value_invalid": "the value is infinite or no number",
     COMES_TWICE: "the same row came before in this delivery, with other values",
 }
 """Each rule's name, and what breaks it; a rule on a column holds for the datasets that have it."""

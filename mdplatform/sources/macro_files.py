@@ -29,13 +29,15 @@ from mdplatform.market.macro import LATEST, MACRO, VINTAGES
 from mdplatform.sources.cells import choose, read_cells
 from mdplatform.sources.columns import fold
 from mdplatform.sources.labels import stem_of
-from mdplatform.sources.table_delivery import TableDelivery, TableOptions
+from mdplatform.sources.table_delivery import TableDelivery, TableOptions, set_aside_rows
 from mdplatform.sources.unpack import unpack
 from mdplatform.sources.vintages import (
     INTERVALS,
     OPEN_END,
     days,
     observed_values,
+    read_days,
+    read_values,
     rows_as_observed,
     rows_of_intervals,
 )
@@ -82,9 +84,14 @@ def read_macro(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
         )
     for series, cells in _by_series(path, table, found, options):
         notes: tuple[str, ...] = ()
+        edge = read_days(cells[found["realtime_end"]]).max() if "realtime_end" in found else None
+        cells, aside = _sound(cells, found, f"{path}")
         form, is_snapshot = VINTAGES, "realtime_start" not in found
-        if not is_snapshot:
-            rows = rows_of_intervals(series, _intervals(cells, found, f"{path}"))
+        if cells.is_empty():
+            rows = pl.DataFrame(schema=MACRO.delivered)
+        elif not is_snapshot:
+            until = edge if isinstance(edge, date) else None  # rows that are set aside end there, too
+            rows = rows_of_intervals(series, _intervals(cells, found, f"{path}"), until)
         else:
             values = _values(cells, found, f"{path}")
             observed_at = _observed_at(path, table, values, options)
@@ -92,7 +99,20 @@ def read_macro(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
             notes = (_note(path, observed_at, options.lag_days),)
             form = LATEST if options.observed is None or options.lag_days is not None else ""
         rows = within(rows, "available_at", options.start, options.end)
-        yield TableDelivery.of(MACRO, f"file:{path.name}", rows, notes=notes, form=form, snapshot=is_snapshot)
+        source = f"file:{path.name}"
+        yield TableDelivery.of(MACRO, source, rows, set_aside=aside, notes=notes, form=form, snapshot=is_snapshot)
+
+
+def _sound(cells: pl.DataFrame, found: Mapping[str, str], where: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Part the rows whose days and value can be read from the others, which are set aside by the rule they break."""
+    times = [found[name] for name in ("date", "realtime_start", "realtime_end") if name in found]
+    broken = pl.DataFrame([read_days(cells[name]).is_null().alias(name) for name in times]).select(
+        pl.any_horizontal(pl.all()).alias("time"), read_values(cells[found["value"]], where)[1].alias("value")
+    )
+    rule = broken.select(
+        pl.when("time").then(pl.lit("time_missing")).when("value").then(pl.lit("value_invalid")).alias("rule")
+    ).to_series()
+    return cells.filter(rule.is_null()), set_aside_rows(cells.filter(rule.is_not_null()), rule.drop_nulls())
 
 
 def _read(path: Path, options: TableOptions) -> _Table:
@@ -137,6 +157,8 @@ def _by_series(
     """Give the cells of each series, with its values in the column that `found` then says."""
     frame = table.frame
     if "series_id" in found:
+        if "value" not in found:
+            raise _without_value(path, frame)
         for key, part in frame.partition_by(found["series_id"], as_dict=True, maintain_order=True).items():
             yield _series(path, str(key[0] or "").strip(), options), part
         return
@@ -145,11 +167,7 @@ def _by_series(
         return
     names = [name for name in frame.columns if name not in found.values()]
     if not names or any(fold(name) in _OF_BARS for name in names) or not all(map(_SERIES.fullmatch, names)):
-        raise UnknownColumns(
-            f"{path} is not a table of a macro series: value missing",
-            value=", ".join(frame.columns)[:200],
-            remedy="Say which column is which: --column value=NAME",
-        )
+        raise _without_value(path, frame)
     if options.symbol is not None and len(names) > 1:
         if options.symbol not in names:
             raise MislabelledFile(
@@ -159,6 +177,14 @@ def _by_series(
     for name in names:
         found["value"] = name
         yield _series(path, name, options if len(names) == 1 else TableOptions()), frame
+
+
+def _without_value(path: Path, frame: pl.DataFrame) -> UnknownColumns:
+    return UnknownColumns(
+        f"{path} is not a table of a macro series: value missing",
+        value=", ".join(frame.columns)[:200],
+        remedy="Say which column is which: --column value=NAME",
+    )
 
 
 def _series(path: Path, said: str, options: TableOptions) -> str:

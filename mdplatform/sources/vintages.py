@@ -28,30 +28,39 @@ INTERVALS = pl.Schema(
 
 
 def days(column: pl.Series, where: str) -> pl.Series:
-    """Give the days that a column says, as dates, times or ISO 8601 texts. Raises `UnknownFormat` for what is none."""
-    if column.dtype.is_temporal() and column.dtype != pl.Time and not isinstance(column.dtype, pl.Duration):
-        read = column.cast(pl.Date)
-    else:
-        column = as_null(column.cast(pl.String))
-        read = column.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    """Give the days that a column says, as `read_days` does. Raises `UnknownFormat` for what is none."""
+    read = read_days(column)
     _refuse_cell(column, read.is_null(), "is not a day, such as 2025-01-31", where)
     return read
 
 
+def read_days(column: pl.Series) -> pl.Series:
+    """Give the days that a column says, as dates, times or ISO 8601 texts; null for what is none."""
+    if column.dtype.is_temporal() and column.dtype != pl.Time and not isinstance(column.dtype, pl.Duration):
+        return column.cast(pl.Date)
+    return as_null(column.cast(pl.String)).str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+
+
 def observed_values(column: pl.Series, where: str) -> pl.Series:
-    """Give the numbers of a column; `.` and nothing are null. Raises `UnknownFormat` for what is none."""
+    """Give the numbers of a column, as `read_values` does. Raises `UnknownFormat` for what is none."""
+    read, broken = read_values(column, where)
+    _refuse_cell(column, broken, "is no number", where)
+    return read
+
+
+def read_values(column: pl.Series, where: str) -> tuple[pl.Series, pl.Series]:
+    """Give the numbers of a column, of which `.` and nothing are null, and which of its cells are no finite number.
+
+    Raises `UnknownFormat` for a column that cannot have numbers at all.
+    """
     if column.dtype != pl.String:
         if not (column.dtype.is_numeric() or column.dtype == pl.Null):
             raise UnknownFormat(f"{where}: column {column.name} has no numbers", value=str(column.dtype))
         read = column.cast(pl.Float64).fill_nan(None)
-        _refuse_cell(column, read.is_infinite().fill_null(False), "is not a finite number", where)
-        return read
+        return read, read.is_infinite().fill_null(False)
     told = as_null(column).replace(".", None)
     read = told.cast(pl.Float64, strict=False)
-    _refuse_cell(
-        column, (read.is_null() & told.is_not_null()) | ~read.is_finite().fill_null(True), "is no number", where
-    )
-    return read
+    return read, (read.is_null() & told.is_not_null()) | ~read.is_finite().fill_null(True)
 
 
 def _refuse_cell(column: pl.Series, broken: pl.Series, what: str, where: str) -> None:

@@ -229,15 +229,44 @@ def test_the_same_vintage_twice_is_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ("2025-13-01,1", "time_missing"),
+        (",2", "time_missing"),
+        ("soon,oops", "time_missing"),
+        ("2025-02-01,oops", "value_invalid"),
+        ("2025-02-01,inf", "value_invalid"),
+        ('2025-02-01,"1,234"', "value_invalid"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(folder: Path, row: str, rule: str) -> None:
+    delivery = read(write(folder, f"date,value\n2025-01-01,1\n{row}\n2025-03-01,.\n"))
+    assert delivery.rows["value"].to_list() == [1.0, None]
+    assert delivery.set_aside["rule"].to_list() == [rule]
+    assert json.loads(delivery.set_aside["row"][0])["date"] == (row.split(",")[0] or None)
+    alone = read(write(folder, f"date,value\n{row}\n", "B.csv"))
+    assert (alone.rows.height, alone.set_aside["rule"].to_list()) == (0, [rule])
+
+
+def test_an_interval_that_cannot_be_read_is_set_aside_and_its_observation_has_no_value_then(folder: Path) -> None:
+    head = "date,realtime_start,realtime_end,value\n"
+    sound = ["2025-01-01,2025-02-10,2025-03-09,1.0\n", "2025-02-01,2025-03-10,9999-12-31,2.0\n"]
+    broken = ["2025-03-01,2025-04-10,soon,3.0\n", "2025-01-01,2025-03-10,9999-12-31,oops\n"]
+    delivery = read(write(folder, head + "".join(sound + broken)))
+    assert delivery.set_aside["rule"].to_list() == ["time_missing", "value_invalid"]
+    rows = delivery.rows.select("ref_period", "vintage", "value").rows()
+    told = {(f"{period:%m}", f"{vintage:%m-%d}", value) for period, vintage, value in rows}
+    assert told == {("01", "02-10", 1.0), ("01", "03-10", None), ("02", "03-10", 2.0)}
+    alone = read(write(folder, head + sound[0] + broken[1], "B.csv")).rows
+    assert alone["value"].to_list() == [1.0, None], "the older value does not stand on"
+
+
+@pytest.mark.parametrize(
     ("text", "error", "said"),
     [
         ("", EmptyFile, "empty"),
         ("date,value\n", EmptyFile, "no rows"),
-        ("date,value\n2025-13-01,1\n", UnknownFormat, "row 1: date is not a day"),
-        ("date,value\n2025-01-01,1\n,2\n", UnknownFormat, "row 2: date is not a day"),
-        ("date,value\n2025-01-01,1\n2025-02-01,x\n", UnknownFormat, "row 2: value is no number"),
-        ("date,value\n2025-01-01,inf\n", UnknownFormat, "row 1: value is no number"),
-        ('date,value\n2025-01-01,"1,234"\n', UnknownFormat, "1,234"),
+        ("date,series_id\n2025-01-01,A\n", UnknownColumns, "value missing"),
         ("date,value\n2025-01-01,1\n2025-01-01,2\n", InvalidTable, "two values for one day"),
         ("when,value\n2025-01-01,1\n", UnknownColumns, "date missing"),
         ("DATE,OPEN,HIGH,LOW,CLOSE\n2025-01-01,1,1,1,1\n", UnknownColumns, "value missing"),
