@@ -111,7 +111,9 @@ class TradeCoverage:
         chosen = _joined(list(bars.values()))
         sums, late = [np.empty(0)], [_Late(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         instants = [self._read(first * DAY_US - QUIET - LATEST, first * DAY_US, None)[0]]
-        for day in np.intersect1d(np.arange(first, last + 1), np.union1d(self.days, list(bars))).tolist():
+        for day in np.intersect1d(
+            np.arange(first, last + 1), np.union1d(self.days, np.array(list(bars), np.int64))
+        ).tolist():
             if day not in self._read_of:
                 self._read_of[day] = self._read(day * DAY_US, (day + 1) * DAY_US, bars.get(day))
             known, traded, after = self._read_of[day]
