@@ -25,7 +25,7 @@ from mdplatform.features.guard import DEGENERATE, DIVISION_BY_ZERO, GAP, INSUFFI
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.timeframe import DAY_US
 
-ENGINE = "macro 1"
+ENGINE = "macro 2"
 """Changes when the values do."""
 
 MODES = ("as_of", "first_release", "latest")
@@ -42,7 +42,8 @@ class Releases:
     """Published observations, in the order in which they became available; times are microseconds, null is NaN.
 
     `periods` are the periods there are, ascending, and `years_before` the instant a calendar year before each; `places`
-    tells which of them each event is of.
+    tells which of them each event is of. Where `first_counts`, an event replaces what was known of its period whatever
+    its vintage: a value does so with word of none, though that came with a later vintage that was available before.
     """
 
     available_at: NDArray[np.int64]
@@ -51,6 +52,7 @@ class Releases:
     places: NDArray[np.int64]
     periods: NDArray[np.int64]
     years_before: NDArray[np.int64]
+    first_counts: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -97,6 +99,7 @@ def releases(vintages: pl.DataFrame, mode: str = "as_of") -> Releases:
         places=np.searchsorted(of_periods, order),
         periods=of_periods,
         years_before=periods.dt.offset_by("-1y").to_physical().to_numpy(),
+        first_counts=mode == "first_release",
     )
 
 
@@ -176,7 +179,7 @@ class _Known:
             events.available_at[first:stop].tolist(),
             strict=True,
         ):
-            if vintage < self._compared[place]:
+            if vintage < self._compared[place] and not events.first_counts:
                 continue  # an old vintage that came late changes nothing
             is_new = self._compared[place] == _NONE
             self._compared[place] = vintage

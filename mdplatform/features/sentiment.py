@@ -25,7 +25,12 @@ from mdplatform.market.timeframe import DAY_US
 KERNEL_VERSION = "1"
 """Part of every identity of what is computed here: it changes when a value does."""
 COPY_WINDOW = 30 * DAY_US
-"""How long (microseconds) a text is remembered: one that comes again within it is a copy, and does not count."""
+"""How long (microseconds) a text is remembered: one that comes again within it is a copy, and does not count.
+
+It is remembered from when it last came, as a copy too: one that returns every 25 days counts once, the first time. To
+count from the one that last counted would make each depend on all before it, back to the first: a value would then
+change with where loading began, which this rule keeps it from, as one window tells.
+"""
 DECAY_HALF_LIVES = 40
 """How far back from the newest document a decayed mean looks, in half-lives: what is older weighs less than 1e-12."""
 

@@ -128,6 +128,15 @@ def test_first_release_waits_for_a_value_where_the_first_word_was_that_there_is_
     assert made.values[1] == 1.0
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_first_release_takes_the_first_value_though_word_of_none_came_earlier_with_a_later_vintage(skip: bool) -> None:
+    told = table([(month(0), 40, 20, 1.0), (month(0), 50, 0, None), (month(0), 55, 10, 3.0)])
+    first = steps(releases(told, "first_release"), skip=skip)
+    assert [None if math.isnan(each) else each for each in first.values] == [None, 1.0]
+    assert first.vintages[-1] == to_us(BEGIN + timedelta(days=40))
+    assert [None if math.isnan(each) else each for each in steps(releases(told)).values] == [None, None, 3.0]
+
+
 def test_latest_gives_the_newest_vintage_from_the_first_publication_on() -> None:
     rows = table([(month(0), 40, 0, 1.0), (month(0), 60, 0, 2.0)])
     made = steps(releases(rows, "latest"))

@@ -112,6 +112,16 @@ def test_a_text_counts_again_only_after_it_was_forgotten() -> None:
     assert counted(rows, "news", None).scores.tolist() == [0.5, 0.7]
 
 
+def test_a_text_that_keeps_returning_is_remembered_from_when_it_last_came_wherever_loading_begins() -> None:
+    step = 25 * 24 * HOUR
+    rows = table([(BEGIN + number * step, 0.5, "", "a") for number in range(8)])
+    assert len(counted(rows, "news", None)) == 1
+    for number in range(1, 8):
+        start = BEGIN + number * step
+        loaded = rows.filter(pl.col("available_at").dt.epoch("us") >= start - COPY_WINDOW)
+        assert len(counted(loaded, "news", None).since(start)) == 0
+
+
 def test_a_document_that_comes_again_at_another_instant_is_a_copy_of_the_first() -> None:
     rows = table([(BEGIN, 0.5, "", "a"), (BEGIN + HOUR, 0.9, "", "as mended"), (BEGIN + 2 * HOUR, 0.1, "", "b")])
     again = rows.with_columns(doc_id=pl.Series(["1", "1", "2"]))
