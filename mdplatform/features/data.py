@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidBars, NoData
 from mdplatform.features.arrival import arrivals, on_time
+from mdplatform.features.given import given_bars, given_rows
 from mdplatform.features.talib_functions import Floats
 from mdplatform.market.bars import empty_bars
 from mdplatform.market.dataset import Dataset
@@ -27,7 +28,7 @@ from mdplatform.market.macro import MACRO
 from mdplatform.market.resample import complete_grid, resample
 from mdplatform.market.sentiment import SENTIMENT
 from mdplatform.market.time import from_us, to_us
-from mdplatform.market.timeframe import Timeframe
+from mdplatform.market.timeframe import DAY_US, Timeframe
 from mdplatform.market.trades import TRADES
 
 _PROVIDERS = "mdplatform.data"
@@ -124,7 +125,9 @@ class Values:
 class TableData:
     """Tables in memory: bars by symbol (of one timeframe each; longer ones are built from them), and the others.
 
-    Bars have the columns of `BAR_SCHEMA`, others those of their dataset; rows may come in any order, bars ascend.
+    Bars have the columns of `BAR_SCHEMA`, others those of their dataset; rows may come in any order, bars ascend. What
+    converts is converted (`features.given`): frames of pandas, tables of Arrow, instants in other units and zones.
+    Methods raise `InvalidBars` and `InvalidTable` for what does not.
 
     >>> TableData().symbols()
     []
@@ -136,11 +139,12 @@ class TableData:
     macro_of: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     sentiment_rows: pl.DataFrame | None = None
     _built: dict[tuple[str, Timeframe], tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=dict, repr=False)
+    _read: dict[tuple[str, str], tuple[object, pl.DataFrame]] = field(default_factory=dict, repr=False)
 
     def bars(self, symbol: str, timeframe: Timeframe, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the bars of `symbol`, or those built of its shorter ones. Raises `InvalidBars`."""
-        held = self.bars_of.get(symbol)
-        if held is None or held.is_empty():
+        held = self._given("bars", symbol, self.bars_of.get(symbol), lambda given: given_bars(given, symbol))
+        if held.is_empty():
             return empty_bars()
         built = self._built.get((symbol, timeframe))
         if built is None or built[0] is not held:
@@ -149,29 +153,38 @@ class TableData:
 
     def trades(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the trades of `symbol`."""
-        return within(_ascending(self.trades_of.get(symbol), TRADES), TRADES.time, start, end)
+        return within(self._rows(TRADES, symbol, self.trades_of.get(symbol)), TRADES.time, start, end)
 
     def trade_days(self, symbol: str) -> list[str]:
         """Give the days on which `symbol` has trades."""
-        trades = self.trades_of.get(symbol)
-        days = None if trades is None else trades["time"].dt.date().unique().sort()
-        return [] if days is None else [f"{day}" for day in days]
+        days = self._rows(TRADES, symbol, self.trades_of.get(symbol))["time"].dt.date().unique().sort()
+        return [f"{day}" for day in days]
 
     def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the book messages of `symbol`."""
-        return within(_ascending(self.depth_of.get(symbol), DEPTH), DEPTH.time, start, end)
+        return within(self._rows(DEPTH, symbol, self.depth_of.get(symbol)), DEPTH.time, start, end)
 
     def sentiment(self, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the scored documents."""
-        return within(_ascending(self.sentiment_rows, SENTIMENT), SENTIMENT.time, start, end)
+        return within(self._rows(SENTIMENT, "", self.sentiment_rows), SENTIMENT.time, start, end)
 
     def macro(self, series: str) -> pl.DataFrame:
         """Give the vintages of `series`."""
-        return _ascending(self.macro_of.get(series), MACRO)
+        return self._rows(MACRO, series, self.macro_of.get(series))
 
     def symbols(self) -> list[str]:
         """Give the symbols of which there are bars."""
         return sorted(self.bars_of)
+
+    def _rows(self, dataset: Dataset, key: str, given: object) -> pl.DataFrame:
+        return self._given(dataset.name, key, given, lambda table: given_rows(table, dataset))
+
+    def _given(self, name: str, key: str, given: object, convert: Callable[[object], pl.DataFrame]) -> pl.DataFrame:
+        """Convert what was given, once."""
+        held = self._read.get((name, key))
+        if held is None or held[0] is not given:
+            held = self._read[name, key] = (given, convert(given))
+        return held[1]
 
 
 @dataclass(frozen=True)
@@ -192,8 +205,8 @@ class Truncated:
         return self._known(self.data.trades(symbol, start, end))
 
     def trade_days(self, symbol: str) -> list[str]:
-        """Give the days that had begun."""
-        return [day for day in self.data.trade_days(symbol) if day <= f"{from_us(self.at):%Y-%m-%d}"]
+        """Give the days of which a trade was available."""
+        return [day for day in self.data.trade_days(symbol) if self._is_known(symbol, day)]
 
     def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give the messages that were available."""
@@ -210,6 +223,13 @@ class Truncated:
     def symbols(self) -> list[str]:
         """Give the symbols of which there are bars."""
         return self.data.symbols()
+
+    def _is_known(self, symbol: str, day: str) -> bool:
+        start = to_us(datetime.fromisoformat(day).replace(tzinfo=UTC))
+        if start > self.at:
+            return False
+        hour = self._known(self.data.trades(symbol, start, start + DAY_US // 24))  # nearly always enough
+        return not hour.is_empty() or not self._known(self.data.trades(symbol, start, start + DAY_US)).is_empty()
 
     def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.filter(pl.col("available_at") <= from_us(self.at))
@@ -267,9 +287,3 @@ def _on_grid(held: pl.DataFrame, symbol: str, timeframe: Timeframe) -> pl.DataFr
             return empty_bars()
         held = resample(held, timeframe)
     return complete_grid(held, timeframe, symbol) if held.height else held
-
-
-def _ascending(rows: pl.DataFrame | None, dataset: Dataset) -> pl.DataFrame:
-    if rows is None:
-        return pl.DataFrame(schema=dataset.schema)
-    return rows if rows.get_column(dataset.time).is_sorted() else rows.sort(dataset.time, maintain_order=True)

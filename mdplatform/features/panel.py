@@ -103,6 +103,8 @@ def frame(
     `InvalidSymbol`, `UnknownSymbol`, `UnknownTimeframe`, `ParameterOutOfRange` for what is no time, for no symbols and
     for both of `data` and `as_of`, and `NoData` where a symbol has no bars in the range.
     """
+    if not isinstance(symbols, Iterable):
+        raise ParameterOutOfRange("These are no symbols", value=symbols, remedy="Name some, such as BTCUSDT")
     names = list(dict.fromkeys(parse_symbol(each) for each in ([symbols] if isinstance(symbols, str) else symbols)))
     specs = list(parse_features(features))
     length = Timeframe.parse(timeframe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -10,7 +10,7 @@ from mdplatform.errors import UnknownSeries
 from mdplatform.features.composites import Composite
 from mdplatform.lake.lake import Lake
 from mdplatform.lake.tables import TableStore
-from mdplatform.market.time import from_us, month_of
+from mdplatform.market.time import from_us, month_of, to_us
 from mdplatform.market.timeframe import DAY_US, Timeframe
 from mdplatform.settings import Settings
 
@@ -34,8 +34,9 @@ class LakeData:
         return self._by_day(self.lake.table("trades"), symbol, start, end)
 
     def trade_days(self, symbol: str) -> list[str]:
-        """Give the days of which there are trades."""
-        return [key.rpartition("/")[2] for key in self.lake.table("trades").keys(f"{symbol}/")]
+        """Give the days of which there are trades, with an `as_of` those of which one was known by then."""
+        store = self.lake.table("trades")
+        return [key.rpartition("/")[2] for key in store.keys(f"{symbol}/") if self._is_known(store, key)]
 
     def depth(self, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         """Give book messages, ascending."""
@@ -65,6 +66,15 @@ class LakeData:
     def composites(self) -> list[Composite]:
         """Give the composites that the home keeps."""
         return self.lake.composites.all()
+
+    def _is_known(self, store: TableStore, key: str) -> bool:
+        if self.as_of is None:
+            return True
+        day = to_us(datetime.fromisoformat(key.rpartition("/")[2]).replace(tzinfo=UTC))
+        if day > to_us(self.as_of):
+            return False
+        ends = (day + DAY_US // 24, None)  # a day's first hour is nearly always enough
+        return any(not store.read([key], None, end, self.as_of).is_empty() for end in ends)
 
     def _by_day(self, store: TableStore, symbol: str, start: int | None, end: int | None) -> pl.DataFrame:
         if start is None or end is None or end - start > _LISTED_FROM:

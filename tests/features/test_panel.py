@@ -269,7 +269,7 @@ def test_tables_are_read_anew_when_they_are_replaced() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        bars([1.0, 2.0]).drop("available_at"),
+        bars([1.0, 2.0]).drop("available_at", "close_time"),
         bars([1.0, 2.0]).reverse(),
         pl.concat([bars([1.0]), bars([1.0])]),
         pl.concat([bars([1.0]), bars([1.0], timeframe="1h", first=1)]),
@@ -321,7 +321,7 @@ def test_cut_off_at_an_instant_nothing_later_is_there_and_the_grid_stays_whole()
         assert rows.height
         assert rows["available_at"].max() <= from_us(at)
     assert cut.depth(world.SYMBOL, None, None).is_empty()
-    assert cut.trade_days(world.SYMBOL)[-1] == "2025-02-06"
+    assert cut.trade_days(world.SYMBOL)[-1] == "2025-02-05"
     assert cut.symbols() == list(world.SYMBOLS)
 
 

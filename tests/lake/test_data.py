@@ -124,3 +124,12 @@ def test_a_frame_of_bars_that_became_known_after_as_of_says_so(settings: Setting
     with pytest.raises(NoData) as never:
         frame("BTCUSDT", "RSI", "15m", start="2020-01-01", end="2020-01-02", as_of=from_us(world.BEGIN))
     assert "as_of" not in str(never.value)
+
+
+def test_days_of_trades_are_those_of_which_one_was_known_at_the_instant(tmp_path: Path) -> None:
+    lake = world.lake_in(tmp_path)
+    noon = from_us(world.BEGIN + 3 * 24 * world.HOUR_US + 12 * world.HOUR_US)
+    days = LakeData(lake).trade_days(world.SYMBOL)
+    assert len(days) == world.DAYS
+    assert LakeData(lake, noon).trade_days(world.SYMBOL) == days[:4]
+    assert LakeData(lake, noon - timedelta(hours=12)).trade_days(world.SYMBOL) == days[:3]
