@@ -30,7 +30,7 @@ from mdplatform.features.registry import engine
 from mdplatform.lake import Lake
 from mdplatform.lake.data import LakeData
 from mdplatform.market.bars import INSTANT
-from mdplatform.market.time import consecutive, from_us, month_range, months_between
+from mdplatform.market.time import consecutive, from_us, month_range
 from mdplatform.market.timeframe import DAY_US, Timeframe
 from mdplatform.resources import LakeResource, RedisResource
 
@@ -168,6 +168,10 @@ def check_composites(lake: Lake, of_run: list[Cell]) -> dg.AssetCheckResult:
     )
 
 
+_REACH = 8 * DAY_US
+"""How far before the rows that a formula loads its features may look that are not of rows: a week's profile, a day."""
+
+
 def inputs_of(lake: Lake, key: str) -> str:
     """Give the fingerprint of the composites and of all that a partition (`BTCUSDT/2025-01`) is computed from."""
     symbol, month = key.split("/")
@@ -203,17 +207,20 @@ def _needs(composite: Composite, symbol: str) -> frozenset[Need]:
 
 
 def _version(lake: Lake, need: Need, timeframe: Timeframe, start: int, end: int) -> str:
-    """Give what changes when the rows of an input do that reach into `[start, end)`."""
+    """Give what changes when the rows of an input do that values of `[start, end)` can depend on.
+
+    Of macro and sentiment that is all that was available by the end; of others, what lies up to `_REACH` before.
+    """
     if need.dataset == "bars":
-        return lake.bars.fingerprint(need.key, timeframe, start, end)
+        return lake.bars.fingerprint(need.key, timeframe, start - _REACH, end)
     store = lake.table(need.dataset)
     keys = [need.key]
     if need.dataset in ("trades", "depth"):
-        keys = [f"{need.key}/{from_us(day):%Y-%m-%d}" for day in range(start - start % DAY_US, end, DAY_US)]
+        first = start - _REACH
+        keys = [f"{need.key}/{from_us(day):%Y-%m-%d}" for day in range(first - first % DAY_US, end, DAY_US)]
     elif need.dataset == "sentiment":
-        keys = months_between(start, end)
-    opened = (store.partition(key) for key in keys)
-    return " ".join(each.header.data_version for each in opened if each)
+        keys = store.keys()
+    return " ".join(filter(None, (store.fingerprint(key, end) for key in keys)))
 
 
 def _evaluate(lake: Lake, months: list[Cell], timeframe: Timeframe, composites: Sequence[Composite]) -> pl.DataFrame:
