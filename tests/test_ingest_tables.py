@@ -87,7 +87,7 @@ def test_trades_are_taken_in_and_the_same_again_changes_nothing(run: Run, settin
     told = report(run("ingest", path, "--as", "trades", "--json"))
     assert (told["taken"], told["unchanged"], told["corrected"]) == (51, 0, 0)
     assert told["quarantined"] == {"price_not_positive": 1}
-    assert told["partitions"] == ["2025-01-01|BTCUSDT", "2025-01-02|BTCUSDT"]
+    assert told["partitions"] == ["trades:2025-01-01|BTCUSDT", "trades:2025-01-02|BTCUSDT"]
     assert told["assets"] == ["trades"]
     before = {each: each.stat().st_mtime_ns for each in files(settings)}
     again = report(run("ingest", path, "--as", "trades", "--json"))
@@ -144,7 +144,7 @@ def test_a_folder_is_taken_whole_and_empty_files_in_it_are_told(run: Run, tmp_pa
 def test_days_bound_what_is_taken_of_a_file(run: Run, tmp_path: Path) -> None:
     path = dump(tmp_path, [row(number, AT + number * DAY // 4) for number in range(40)])
     told = report(run("ingest", path, "--as", "trades", "--from", "2025-01-03", "--to", "2025-01-04", "--json"))
-    assert told["partitions"] == ["2025-01-03|BTCUSDT", "2025-01-04|BTCUSDT"]
+    assert told["partitions"] == ["trades:2025-01-03|BTCUSDT", "trades:2025-01-04|BTCUSDT"]
     assert told["taken"] == 8
     assert report(run("ingest", path, "--as", "trades", "--from", "2025-02", "--json"))["taken"] == 0
 
@@ -167,6 +167,7 @@ def test_a_recording_gives_trades_and_depth(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "btcusdt.log"
     path.write_text("".join(f"{AT * 1000} {json.dumps({'data': each})}\n" for each in (trade, diff)) + "17")
     told = report(run("ingest", path, "--as", "recording", "--json"))
+    assert told["partitions"] == ["depth:2025-01-01|BTCUSDT", "trades:2025-01-01|BTCUSDT"]
     assert told["assets"] == ["depth", "trades"]
     assert (told["taken"], told["quarantined"]) == (3, {"cut_line": 1})
     assert json.loads(run("sql", "select is_bid, price from depth order by all", "--json").out) == [
@@ -267,7 +268,7 @@ def test_the_archive_gives_trades_by_day_verified_and_kept(
     told = report(run(*asked))
     assert told["taken"] == 3
     assert told["absent"] == ["BTCUSDT-aggTrades-2025-01-03.zip"]
-    assert told["partitions"] == ["2025-01-01|BTCUSDT", "2025-01-02|BTCUSDT", "2025-01-04|BTCUSDT"]
+    assert told["partitions"] == ["trades:2025-01-01|BTCUSDT", "trades:2025-01-02|BTCUSDT", "trades:2025-01-04|BTCUSDT"]
     sources = json.loads(run("sql", "select source from trades order by time", "--json").out)
     assert sources[0]["source"] == "binance_archive:BTCUSDT-aggTrades-2025-01-01.zip"
     bodies = archive.asked("01.zip")

@@ -83,7 +83,7 @@ def _add_runs(report: Report, runs: list[Materialized]) -> None:
         report.corrected += done.metadata["corrected"]
         report.quarantined.update(done.metadata["quarantined_by_rule"])
         report.disagreements += done.metadata["disagreements"]
-        report.partitions.append(done.partition)
+        report.partitions.append(f"bars:{done.partition}")
         if done.run_id not in report.run_ids:
             report.run_ids.append(done.run_id)
 

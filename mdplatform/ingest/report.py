@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass
 class Report:
-    """What was taken in, in rows; `partitions` are Dagster's keys, such as `month|symbol` of bars.
+    """What was taken in, in rows; `partitions` are assets and Dagster's keys, such as `bars:month|symbol`.
 
     What this very delivery brought before is unchanged, even if another has corrected it since: it is not taken again.
     `disagreements` are bars delivered there that differ from the sum of shorter ones. `skipped` are files without rows

@@ -89,7 +89,7 @@ def _run(
         report.taken += done.metadata["taken"]
         report.unchanged += done.metadata["unchanged"]
         report.corrected += done.metadata["corrected"]
-        report.partitions.append(done.partition)
+        report.partitions.append(f"{asset}:{done.partition}")
         if done.run_id not in report.run_ids:
             report.run_ids.append(done.run_id)
 

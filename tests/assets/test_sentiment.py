@@ -63,7 +63,7 @@ def test_documents_are_filed_by_the_month_in_which_they_became_available(
 ) -> None:
     report = taken[1]
     assert (report.taken, report.corrected, dict(report.quarantined)) == (6, 0, {"score_invalid": 1})
-    assert report.partitions == MONTHS
+    assert report.partitions == [f"sentiment:{month}" for month in MONTHS]
     ids = [lake.table("sentiment").read([month])["doc_id"].to_list() for month in MONTHS]
     assert ids == [["1"], ["2", "3", "4:BTCUSDT", "5"], ["6:ADAUSDT,BTCUSDT"]]
 

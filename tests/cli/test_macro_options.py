@@ -46,7 +46,7 @@ def test_a_stated_lag_and_day_are_heeded_from_the_command_line_on(
         main()
     told = json.loads(capsys.readouterr().out)
     assert ended.value.code in (None, 0)
-    assert (told["taken"], told["partitions"]) == (2, ["UNRATE"])
+    assert (told["taken"], told["partitions"]) == (2, ["macro_series:UNRATE"])
     assert "35 days" in told["notes"][0]
     rows = Lake(settings.lake_dir).table("macro").read(["UNRATE"])
     assert rows["available_at"].to_list() == [
