@@ -30,7 +30,6 @@ from mdplatform.features.formula.layout import Layout, in_order, lay_out
 from mdplatform.features.formula.nodes import Node
 from mdplatform.features.formula.operations import NO_NUMBER, Floats, Number
 from mdplatform.features.formula.parser import Parser, no_composites
-from mdplatform.features.formula.tokens import shortened
 from mdplatform.features.formula.windows import over_rows
 from mdplatform.features.guard import GAP, SETTLED
 from mdplatform.features.spec import FeatureSpec
@@ -197,4 +196,4 @@ def _floats(name: str, given: Any) -> Floats:
         return np.asarray(given, np.float64)
     except (TypeError, ValueError, OverflowError):
         told = f"Input {name} of a formula has no numbers, or one that no double holds"
-        raise InvalidTable(told, value=shortened(repr(given)[:100])) from None
+        raise InvalidTable(told, value=repr(given)[:40]) from None
