@@ -46,6 +46,7 @@ SESSION_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 
 _NO_BARS = -1
 _SAME = 1e-8
+_NEVER = int(np.iinfo(np.int64).max)
 
 _SHARED = (
     Parameter("row_size", "real", 0, 0, 1e12),
@@ -89,7 +90,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
             checked_row_size(float(arguments["row_size"]))
     windows = {spec: _windows(spec, grid) for spec in specs}
     start = min(int(each.start[0]) for each in windows.values())
-    source = _Source(data, grid, start, {})
+    source = _Source(data, grid, start, {}, {})
     return {spec: _values(windows[spec], arguments, source) for spec, arguments in asked}
 
 
@@ -130,6 +131,7 @@ class _Source:
     grid: Grid
     start: int
     loaded: dict[Timeframe, _Bars]
+    first_known: dict[int, int]
 
     def bars(self, timeframe: Timeframe) -> _Bars:
         """Give the bars of one timeframe from the first window's start to the grid's end."""
@@ -147,6 +149,16 @@ class _Source:
         for each in Timeframe:
             if length % each.microseconds == 0 and (each is self.grid.timeframe or each.divides(self.grid.timeframe)):
                 yield each
+
+    def known_from(self, day: int) -> int:
+        """Give the last instant before the first trade of a day (since 1970) was known."""
+        if day not in self.first_known:
+            start, found = day * DAY_US, _NEVER
+            for length in (HOUR_US, DAY_US):  # an hour is enough if a trade of it was known by its end
+                if found > start + HOUR_US:
+                    found = int(np.min(self.trades(start, start + length)[1], initial=_NEVER))
+            self.first_known[day] = found
+        return self.first_known[day]
 
     def trades(self, start: int, end: int) -> tuple[Items, Integers]:
         """Give the trades of a span of time, and for each the last instant before it was known."""
@@ -259,12 +271,13 @@ def _from_trades(
     traded: Floats,
     source: _Source,
     days: set[str],
-    told: tuple[float, float, int],
+    asked: tuple[float, float, int],
 ) -> tuple[NDArray[np.bool_], Floats] | None:
     """Give which windows trades cover, and their profiles (columns); None if there can be none."""
     first, last = windows.start // DAY_US, (windows.end - 1) // DAY_US
-    there = np.array([f"{from_us(day * DAY_US):%Y-%m-%d}" in days for day in range(int(first[0]), int(last[-1]) + 1)])
-    whole = _count(~there, first - first[0], last - first[0] + 1) == 0
+    told = range(int(first[0]), int(last[-1]) + 1)
+    known_from = [source.known_from(day) if f"{from_us(day * DAY_US):%Y-%m-%d}" in days else _NEVER for day in told]
+    whole = np.maximum.accumulate(known_from[::-1])[::-1][first - first[0]] < known_at  # all end in the same day
     whole &= np.isin(statuses, (SETTLED, MISSING_VOLUME, _NO_BARS))
     if not whole.any():
         return None
@@ -276,10 +289,10 @@ def _from_trades(
     good &= items.volume > 0
     items, known = items[good], known[good]
     late = _touched(items.time + 1, known + 1, items.time, part, instants)
-    values = profiles(items, part, *told)
+    values = profiles(items, part, *asked)
     for row in np.flatnonzero(late):
         at = np.array([row])
-        values[:, at] = profiles(items[known < instants[row]], part[at], *told)
+        values[:, at] = profiles(items[known < instants[row]], part[at], *asked)
     volumes, wanted = np.nan_to_num(values[3]), traded[whole]
     checked = statuses[whole] == SETTLED
     given &= ~checked | (np.abs(volumes - wanted) <= _SAME * np.maximum(volumes, wanted))
