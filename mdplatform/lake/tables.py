@@ -11,11 +11,13 @@ A run that dies between the two leaves what waits as it was.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +27,7 @@ from mdplatform.lake.lock import locked
 from mdplatform.lake.partition import Partition, content_hash, write_partition
 from mdplatform.market.dataset import KEPT_BY_STORE, Dataset
 from mdplatform.market.macro import LATEST, VINTAGES
-from mdplatform.market.time import to_us
+from mdplatform.market.time import month_range, to_us
 
 _TWICE = (
     "would be counted twice with {form} ones",
@@ -258,6 +260,20 @@ class TableStore:
             .select(list(self.dataset.schema))
         )
 
+    def fingerprint(self, key: str, until: int) -> str:
+        """Give a hash of the rows of a partition that are available in the months before `until` (microseconds).
+
+        It changes when any of those does, and not by what becomes available later. Empty if there are none.
+        """
+        path = self.path(key)
+        try:
+            at = path.stat()
+        except FileNotFoundError:
+            return ""
+        months = _hashed_months(path, (at.st_ino, at.st_mtime_ns, at.st_size))
+        told = " ".join(hashed for month, hashed in months.items() if month_range(month)[0] < until)
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest() if told else ""
+
     def read(
         self, keys: Iterable[str], start: int | None = None, end: int | None = None, as_of: datetime | None = None
     ) -> pl.DataFrame:
@@ -281,3 +297,16 @@ class TableStore:
             identity = (*self.dataset.by, *self.dataset.unique)
             rows = rows.sort("revision").unique(identity, keep="last").sort(self.dataset.time, *self.dataset.unique)
         return rows
+
+
+@lru_cache(maxsize=4096)
+def _hashed_months(path: Path, signature: tuple[int, int, int]) -> dict[str, str]:
+    """Hash the rows of a file by the month in which they are available; `signature` tells one version of the file."""
+    partition = Partition.open(path)
+    rows = partition.read("rows") if partition else pl.DataFrame()
+    if rows.is_empty():
+        return {}
+    parts = rows.with_columns(pl.col("available_at").dt.strftime("%Y-%m").alias("__month")).partition_by(
+        "__month", as_dict=True, include_key=False, maintain_order=True
+    )
+    return {str(month[0]): content_hash({"rows": part}) for month, part in sorted(parts.items())}
