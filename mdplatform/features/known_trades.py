@@ -86,8 +86,9 @@ class KnownTrades:
             unsided = np.searchsorted(instants, closes) > np.searchsorted(instants, sided)
             statuses[unsided & (statuses <= UNSETTLED)] = MISSING_VOLUME
         unseen = np.searchsorted(cover.known, closes) == np.searchsorted(cover.known, last * DAY_US)
-        statuses[silent & ~unlike & unseen & ~np.isin(last - 1, days)] = NOT_AVAILABLE_YET
-        held = np.searchsorted(days, last, "right") - np.searchsorted(days, own) == last - own + 1
+        # whether a day has trades is not known before its first one: until then the days before tell
+        statuses[unseen & ~np.isin(last - 1, days)] = NOT_AVAILABLE_YET
+        held = np.searchsorted(days, last) - np.searchsorted(days, own) == last - own
         statuses[~held] = NOT_AVAILABLE_YET
         return statuses
 

@@ -166,7 +166,7 @@ def test_a_trade_counts_where_it_became_known() -> None:
     assert deltas(hour + 1) == [1, 100]
 
 
-def test_a_day_without_trades_is_not_known_and_windows_that_touch_it_have_a_gap() -> None:
+def test_a_day_without_trades_is_a_gap_and_so_is_what_touches_it() -> None:
     trades = tape(days=4)
     days = trades["time"].dt.epoch("us") // DAY_US - DAY // DAY_US
     data = of_trades(trades.filter(days != 1))
@@ -174,10 +174,10 @@ def test_a_day_without_trades_is_not_known_and_windows_that_touch_it_have_a_gap(
     one, two, anchored = (value(each, data, rows)[1] for each in (
         "DELTA(method=trades)", "TAKER_IMBALANCE(timeperiod=2,method=trades)", "CVD(method=trades,anchor=week)",
     ))  # fmt: skip
-    missing = ["not_available_yet"] * 2
-    assert one == [*missing, "settled", "settled", *missing, *["settled"] * 4]
-    assert two == [*missing, "insufficient_history", "settled", *missing, "gap", *["settled"] * 3]
-    assert anchored == [*missing, "unsettled", "unsettled", *missing, *["gap"] * 4]
+    before = ["not_available_yet"] * 2
+    assert one == [*before, "settled", "settled", "gap", "gap", *["settled"] * 4]
+    assert two == [*before, "insufficient_history", "settled", "gap", "gap", "gap", *["settled"] * 3]
+    assert anchored == [*before, "unsettled", "unsettled", *["gap"] * 6]
     assert value("DELTA(method=trades)", TableData(), rows)[1] == ["not_available_yet"] * 10
 
 
