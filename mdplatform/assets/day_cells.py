@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
 import dagster as dg
 import polars as pl
 
+from mdplatform.assets.common import REDIS_PROBLEM
 from mdplatform.errors import PlatformError
 from mdplatform.lake.tables import Merged, TableStore
 from mdplatform.market.dataset import Dataset
 from mdplatform.market.time import day_range, from_us
+from mdplatform.resources import RedisResource
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,33 @@ def merged_metadata(merged: Merged, rows: pl.DataFrame, time: str) -> Told:
         first, last = (from_us(int(at)) for at in rows[time].dt.epoch("us").sort()[[0, -1]])
         told["range"] = dg.MetadataValue.text(f"{first:%Y-%m-%d %H:%M:%S.%f} … {last:%Y-%m-%d %H:%M:%S.%f} UTC")
     return told
+
+
+def merge_days(
+    context: dg.AssetExecutionContext,
+    store: TableStore,
+    redis: RedisResource,
+    told_of: Callable[[DayCell, pl.DataFrame], Told],
+) -> tuple[list[str], list[DayCell]]:
+    """Merge what waits for the days of a run, a symbol at a time; give the data versions, and the partitions.
+
+    Readers are told of each symbol whose rows have changed. `told_of` gives what is to be said of a partition's rows.
+    """
+    versions: list[str] = []
+    by_symbol = day_cells(context.partition_keys)
+    for symbol, of_symbol in by_symbol.items():
+        told, changed = dict[DayCell, Told](), False
+        for cell in of_symbol:
+            merged = store.merge(cell.stored)
+            versions.append(merged.data_version)
+            changed |= merged.changed
+            rows = store.read([cell.stored])
+            told[cell] = merged_metadata(merged, rows, "time") | told_of(cell, rows)
+            context.log.info(f"{cell.stored}: {merged}")
+        problem = redis.announce(store.dataset.name, symbol, context.log) if changed else None
+        for cell, metadata in told.items():
+            context.add_asset_metadata(metadata | ({REDIS_PROBLEM: problem} if problem else {}), partition_key=cell.key)
+    return versions, [cell for of_symbol in by_symbol.values() for cell in of_symbol]
 
 
 DAY_CHECKS = {

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from mdplatform.assets.common import OWNERS, REDIS_PROBLEM, column_schema, data_version
+from mdplatform.assets.common import OWNERS, column_schema, data_version
 from mdplatform.assets.day_cells import (
     DAY_CHECKS,
     DayCell,
     Told,
     check_results,
-    day_cells,
     day_check_specs,
-    merged_metadata,
+    merge_days,
     violations,
 )
 from mdplatform.assets.partitions import DAY_BY_SYMBOL
@@ -54,23 +53,9 @@ def depth(
     context: dg.AssetExecutionContext, lake: LakeResource, redis: RedisResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Materialize the partitions of the run, a symbol at a time."""
-    store = lake.lake.table("depth")
-    versions: list[str] = []
-    by_symbol = day_cells(context.partition_keys)
-    for symbol, of_symbol in by_symbol.items():
-        told, changed = dict[DayCell, Told](), False
-        for cell in of_symbol:
-            merged = store.merge(cell.stored)
-            versions.append(merged.data_version)
-            changed |= merged.changed
-            rows = store.read([cell.stored])
-            told[cell] = merged_metadata(merged, rows, "time") | _of_rows(rows)
-            context.log.info(f"{cell.stored}: {merged}")
-        problem = redis.announce_bars(symbol, context.log) if changed else None
-        for cell, metadata in told.items():
-            context.add_asset_metadata(metadata | ({REDIS_PROBLEM: problem} if problem else {}), partition_key=cell.key)
+    versions, every = merge_days(context, lake.lake.table("depth"), redis, _of_rows)
     yield dg.MaterializeResult(data_version=data_version(versions))
-    yield from check_depth(lake.lake, [cell for of_symbol in by_symbol.values() for cell in of_symbol])
+    yield from check_depth(lake.lake, every)
 
 
 def check_depth(lake: Lake, cells: list[DayCell]) -> Iterator[dg.AssetCheckResult]:
@@ -106,7 +91,7 @@ def holes(rows: pl.DataFrame) -> int:
     return int(messages(rows).select((~told).fill_null(False).sum()).item())
 
 
-def _of_rows(rows: pl.DataFrame) -> Told:
+def _of_rows(_: DayCell, rows: pl.DataFrame) -> Told:
     if rows.is_empty():
         return {"note": dg.MetadataValue.text("There is no depth of this symbol on this day.")}
     return {

@@ -21,6 +21,8 @@ from mdplatform.market.trades import TRADES
 from mdplatform.runs import Runs
 from mdplatform.runs.inputs import Asked, keys_for, keys_for_each
 from mdplatform.runs.plan import Group, fitting, plan
+from mdplatform.serving.connection import connect
+from mdplatform.serving.keys import need_key
 from mdplatform.settings import Settings
 
 START = datetime(2025, 1, 30, tzinfo=UTC)
@@ -126,7 +128,15 @@ def test_depth_counts_messages_snapshots_and_holes(settings: Settings, runs: Run
         orient="row",
     )
     Lake(settings.lake_dir).table("depth").stage(rows, "test", NOW)
-    [done] = runs.materialize(["depth"], KEYS[:1])
+    with connect(settings) as client:
+        [done] = runs.materialize(["depth"], KEYS[:1])
+        announced = [int(client.get(need_key(each, "BTCUSDT")) or 0) > 0 for each in ("depth", "trades", "bars")]
+        assert announced == [True, False, False], "only what reads depth has become old"
+        stage(settings, trades())
+        runs.materialize(["trades"], KEYS[:1])
+        first = int(client.get(need_key("trades", "BTCUSDT")) or 0)
+        runs.materialize(["trades"], KEYS[:1])
+        assert int(client.get(need_key("trades", "BTCUSDT")) or 0) == first > 0, "nothing new is not announced"
     told = done.metadata
     assert (told["taken"], told["messages"], told["snapshots"], told["holes_in_sequence"]) == (5, 4, 1, 1)
     found = checks(runs, done.run_id)
