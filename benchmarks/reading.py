@@ -38,13 +38,13 @@ from benchmarks.place import temporary_settings
 from mdplatform.features import parse_feature, standing_catalogue
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.serving.connection import connect
 from mdplatform.serving.keys import blob_key
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.result import FeatureResult
-from mdplatform.serving.valkey import embedded
 from mdplatform.settings import Settings
 from mdplatform.strategy import AsyncFeatureReader, FeatureReader
+from mdplatform.valkey.connection import connect
+from mdplatform.valkey.embedded import embedded
 
 FEATURE = parse_feature("RSI(timeperiod=14)")
 SYMBOL = symbols(1)[0]

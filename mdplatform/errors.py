@@ -12,11 +12,13 @@ from difflib import get_close_matches
 class PlatformError(Exception):
     """Something is wrong that a person can mend: `cause`, the `value` that caused it, and the `remedy`.
 
-    What is wrong in a text also has its `column` (from 1, else 0) and `pointed`, the text with a caret under it.
+    What is wrong in a text also has its `column` (from 1, else 0) and `pointed`, the text with a caret under it; what
+    is wrong in a request has its `field`, such as `indicators[0].parameters`.
     """
 
     column: int = 0
     pointed: str = ""
+    field: str = ""
 
     def __init__(self, cause: str, *, value: object = None, remedy: str = "") -> None:
         self.cause = cause
@@ -25,12 +27,13 @@ class PlatformError(Exception):
         super().__init__(cause)
 
     def __str__(self) -> str:
-        shown = self.cause if self.value is None else f"{self.cause}: {self.value!r}"
+        cause = f"{self.field}: {self.cause}" if self.field else self.cause
+        shown = cause if self.value is None else f"{cause}: {self.value!r}"
         told = f"{shown}. {self.remedy}" if self.remedy else shown
         return f"{told} (at column {self.column})\n{self.pointed}" if self.pointed else told
 
     def __reduce__(self) -> tuple[object, ...]:
-        place = {"column": self.column, "pointed": self.pointed}
+        place = {"column": self.column, "pointed": self.pointed, "field": self.field}
         return (_rebuild, (type(self), self.cause, self.value, self.remedy), place)
 
 
@@ -143,7 +146,8 @@ class InvalidFormula(InvalidFeature):
         self.column = column
 
     def __str__(self) -> str:
-        told = f"{self.cause}. {self.remedy}" if self.remedy else self.cause
+        cause = f"{self.field}: {self.cause}" if self.field else self.cause
+        told = f"{cause}. {self.remedy}" if self.remedy else cause
         return told if self.value is None else f"{told}\n{self.value}"
 
 
@@ -221,3 +225,29 @@ class MaterializationFailed(PlatformError):
 
 class LakeBusy(PlatformError):
     """A part of the lake that another process has held for too long."""
+
+
+class TransportUnavailable(PlatformError):
+    """The server that carries requests does not answer."""
+
+
+class InvalidRequest(PlatformError):
+    """A request that is refused before any work."""
+
+
+class RequestRejected(PlatformError):
+    """A request that was not admitted, because too many are open; try again after `retry_after_seconds`."""
+
+    retry_after_seconds: float = 0.0
+
+
+class RequestFailed(PlatformError):
+    """A request whose final answer says that it failed."""
+
+
+class UnknownRequest(PlatformError):
+    """A request id of which nothing is known (any more)."""
+
+
+class InvalidKey(PlatformError):
+    """An API key that is missing, unknown, or may not do what was asked."""

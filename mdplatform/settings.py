@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mdplatform.errors import InvalidSetting
 
-_SECRET = ("redis_url", "fred_api_key")
+_SECRET = ("redis_url", "rabbitmq_url", "fred_api_key")
 """What may hold a password, and is not shown when it is refused."""
 
 
@@ -73,6 +73,50 @@ class Settings(BaseSettings):
     )
     max_file_mb: int = Field(
         default=2048, ge=1, le=100_000, description="Largest file that is taken in, unpacked, in MB."
+    )
+    data_source: str | None = Field(
+        default=None,
+        description="Source asked for bars that strategies request and nobody took in, such as binance or simulated; "
+        "without one only symbols that have a source are fetched.",
+    )
+    transport: str = Field(
+        default="redis",
+        pattern=r"^(redis|rabbitmq)$",
+        description="What carries strategies' requests: redis, or rabbitmq.",
+    )
+    rabbitmq_url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
+        description="RabbitMQ for the transport rabbitmq: amqp:// or amqps://, with password.",
+    )
+    request_capacity: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Requests in flight above which LOW ones are rejected, a count; NORMAL at 1.1, HIGH at 1.25 and "
+        "CRITICAL at 1.5 times as many.",
+    )
+    request_deadline_seconds: float = Field(
+        default=120.0, ge=0.05, le=86_400, description="How long a request lives that names no deadline, in seconds."
+    )
+    request_claim_seconds: float = Field(
+        default=3.0,
+        ge=0.1,
+        le=600,
+        description="After what silence of a worker others take over its requests, in seconds.",
+    )
+    answers_kept: int = Field(
+        default=10_000, ge=1, le=10_000_000, description="Final answers that are kept to be looked up, a count."
+    )
+    answers_kept_mb: int = Field(
+        default=64, ge=1, le=100_000, description="Memory of the final answers that are kept, in MB."
+    )
+    answers_kept_seconds: float = Field(
+        default=600.0, ge=1, le=86_400, description="How long a final answer can be looked up, in seconds."
+    )
+    gateway_host: str = Field(default="127.0.0.1", description="Address on which the gateway listens.")
+    gateway_port: int = Field(default=8080, ge=1, le=65535, description="Port of the gateway.")
+    gateway_keys: bool = Field(
+        default=True, description="Whether the gateway wants an API key of everybody (`mdplatform keys create`)."
     )
     ui_host: str = Field(default="127.0.0.1", description="Address on which Dagster's UI listens; it has no login.")
     ui_port: int = Field(default=3000, ge=1, le=65535, description="Port of Dagster's UI.")

@@ -1,13 +1,26 @@
-"""What all tests share: where the real data lies, and a home of its own for each test."""
+"""What all tests share: where the real data lies, a home of its own for each test, a small market, other processes."""
 
 from __future__ import annotations
 
 import os
+import select
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
+from mdplatform.lake import Lake
+from mdplatform.market.bars import RAW_SCHEMA
+from mdplatform.market.timeframe import Timeframe
 from mdplatform.settings import Settings
+
+FIRST_OPEN = datetime(2025, 1, 20, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +40,127 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MDPLATFORM_HOME", str(tmp_path / "home"))
     return Settings.load()
+
+
+def raw_bars(
+    rows: int, seed: int = 7, first: datetime = FIRST_OPEN, timeframe: Timeframe = Timeframe.M15
+) -> pl.DataFrame:
+    """A random walk of plausible bars, as a source delivers them."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, rows)))
+    opened = np.concatenate([[100.0], close[:-1]])
+    volume = random.uniform(1, 10, rows)
+    step = pl.duration(microseconds=timeframe.microseconds)
+    return (
+        pl.DataFrame({"row": np.arange(rows)})
+        .select(
+            (pl.lit(first).cast(pl.Datetime("us", "UTC")) + pl.col("row") * step).alias("open_time"),
+            (pl.lit(first).cast(pl.Datetime("us", "UTC")) + (pl.col("row") + 1) * step).alias("close_time"),
+            pl.Series("open", opened),
+            pl.Series("high", np.maximum(opened, close) * 1.001),
+            pl.Series("low", np.minimum(opened, close) * 0.999),
+            pl.Series("close", close),
+            pl.Series("volume", volume),
+            pl.Series("quote_volume", volume * close),
+            pl.Series("trade_count", random.integers(1, 100, rows)),
+            pl.Series("taker_buy_volume", volume / 2),
+            pl.Series("taker_buy_quote_volume", volume * close / 2),
+        )
+        .cast(dict(RAW_SCHEMA))
+    )
+
+
+class Market:
+    """A lake that takes in bars as the `bars` asset does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.lake = Lake(settings.lake_dir)
+        self._deliveries = 0
+
+    def deliver(self, symbol: str, bars: pl.DataFrame, timeframe: Timeframe = Timeframe.M15) -> None:
+        self._deliveries += 1
+        staged_at = datetime(2026, 1, 1, 0, self._deliveries, tzinfo=UTC)
+        for batch in self.lake.inbox.stage(symbol, timeframe, "test", f"{self._deliveries:064x}", bars, staged_at):
+            self.lake.bars.merge(symbol, batch.month, [batch])
+
+    def walk(self, symbol: str, rows: int, seed: int = 7) -> pl.DataFrame:
+        bars = raw_bars(rows, seed)
+        self.deliver(symbol, bars)
+        return bars
+
+
+@pytest.fixture
+def market(settings: Settings) -> Market:
+    """An empty lake under the test's home."""
+    return Market(settings)
+
+
+class Processes:
+    """Looks at the processes that carry the test's home in their command line."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def alive(self) -> dict[int, str]:
+        found = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                running = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            except (OSError, NotADirectoryError):
+                continue
+            if entry.name.isdigit() and running and str(self.home / "valkey") in command:
+                found[int(entry.name)] = command
+        return found
+
+    def keeper(self) -> int:
+        return next(pid for pid, command in self.alive().items() if "keeper.py" in command)
+
+    def server(self) -> int:
+        return next(pid for pid, command in self.alive().items() if "keeper.py" not in command)
+
+    @staticmethod
+    def wait_gone(pid: int, seconds: float = 10.0) -> bool:
+        """Wait for the end of a process, whoever its parent is."""
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([handle], [], [], seconds)[0])
+        finally:
+            os.close(handle)
+
+
+@pytest.fixture
+def processes(settings: Settings) -> Iterator[Processes]:
+    """The processes of this home; when the test is over there must be none left."""
+    if not hasattr(os, "pidfd_open") or not Path("/proc/self/cmdline").exists():
+        pytest.skip("looks at processes as Linux shows them")
+    watch = Processes(settings.home)
+    yield watch
+    for pid in watch.alive():
+        watch.wait_gone(pid, 5.0)
+    assert watch.alive() == {}
+
+
+@pytest.fixture
+def python(settings: Settings) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Starts Python processes on the same home, with pipes to talk over."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(program: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

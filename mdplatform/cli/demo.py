@@ -35,9 +35,9 @@ def demo(
     from mdplatform.market.time import month_of, month_range
     from mdplatform.market.timeframe import Timeframe
     from mdplatform.runs import Runs
-    from mdplatform.serving.connection import connect
     from mdplatform.serving.reader import Reader
     from mdplatform.settings import Settings
+    from mdplatform.valkey.connection import connect
 
     settings = Settings.load()
     every = [f"{datetime.now(UTC):%Y-%m}"]

@@ -25,8 +25,8 @@ def doctor(
         mdplatform doctor
     """
     from mdplatform.lake import Lake
-    from mdplatform.serving.connection import status
     from mdplatform.settings import Settings
+    from mdplatform.valkey.connection import status
 
     settings = Settings.load()
     lake, server = Lake(settings.lake_dir), status(settings)

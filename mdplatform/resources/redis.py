@@ -15,8 +15,8 @@ from mdplatform.features import FeatureSpec
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.resources.settings import SettingsResource
-from mdplatform.serving.connection import connect
 from mdplatform.serving.publisher import Published, Publisher
+from mdplatform.valkey.connection import connect
 
 
 class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -22,8 +22,8 @@ from mdplatform.home import prepare_home
 from mdplatform.lake.lock import locked
 from mdplatform.runs.plan import FORMS, Group, Planned, fitting, plan
 from mdplatform.sensors.left_behind import PROCESS_TAG, fail_left_behind, this_process
-from mdplatform.serving.connection import REDIS_FAILURES, connect
 from mdplatform.settings import Settings
+from mdplatform.valkey.connection import REDIS_FAILURES, connect
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _PERIOD = re.compile(r"(?:^|/)(\d{4}-\d{2})(-\d{2})?$")

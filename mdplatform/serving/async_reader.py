@@ -13,14 +13,14 @@ import redis.asyncio
 
 from mdplatform.features import FeatureLike
 from mdplatform.lake import Lake
-from mdplatform.serving.breaker import Breaker
 from mdplatform.serving.coalesce import Coalescer
 from mdplatform.serving.codec import Blob
-from mdplatform.serving.connection import REDIS_FAILURES, async_connect, describe
 from mdplatform.serving.lookup import Library, Lookup
 from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, sign
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
+from mdplatform.valkey.breaker import Breaker
+from mdplatform.valkey.connection import REDIS_FAILURES, async_connect, describe
 
 if TYPE_CHECKING:
     import polars as pl

@@ -31,11 +31,11 @@ import redis
 
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, encode
-from mdplatform.serving.connection import REDIS_FAILURES, unavailable
 from mdplatform.serving.freshness import sequence_keys, stored
 from mdplatform.serving.keys import bars_key, need_key
 from mdplatform.serving.window import feature_blobs
 from mdplatform.settings import Settings
+from mdplatform.valkey.connection import REDIS_FAILURES, unavailable
 
 if TYPE_CHECKING:
     from mdplatform.features import FeatureSpec

@@ -17,13 +17,13 @@ import redis
 from mdplatform.errors import RedisUnavailable
 from mdplatform.features import FeatureLike
 from mdplatform.lake import Lake
-from mdplatform.serving.breaker import Breaker
 from mdplatform.serving.codec import Blob
-from mdplatform.serving.connection import REDIS_FAILURES, connect, describe
 from mdplatform.serving.lookup import Library, Lookup
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
+from mdplatform.valkey.breaker import Breaker
+from mdplatform.valkey.connection import REDIS_FAILURES, connect, describe
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,9 +21,9 @@ from mdplatform.market.trades import TRADES
 from mdplatform.runs import Runs
 from mdplatform.runs.inputs import Asked, keys_for, keys_for_each
 from mdplatform.runs.plan import Group, fitting, plan
-from mdplatform.serving.connection import connect
 from mdplatform.serving.keys import need_key
 from mdplatform.settings import Settings
+from mdplatform.valkey.connection import connect
 
 START = datetime(2025, 1, 30, tzinfo=UTC)
 NOW = datetime(2025, 2, 3, tzinfo=UTC)

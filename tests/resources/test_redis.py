@@ -8,9 +8,9 @@ import pytest
 
 from mdplatform.resources import RedisResource
 from mdplatform.resources.settings import SettingsResource
-from mdplatform.serving.connection import connect
 from mdplatform.serving.keys import need_key
 from mdplatform.settings import Settings
+from mdplatform.valkey.connection import connect
 
 LOG = logging.getLogger(__name__)
 CHANGES = [("bars", "BTCUSDT"), ("trades", "BTCUSDT"), ("depth", "BTCUSDT"), ("macro", "CPIAUCSL"), ("sentiment", "")]

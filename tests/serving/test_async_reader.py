@@ -11,8 +11,8 @@ import pytest
 
 from mdplatform.errors import UnknownFeature, UnknownSymbol
 from mdplatform.serving.async_reader import AsyncReader
-from mdplatform.serving.connection import connect
 from mdplatform.serving.reader import Reader
+from mdplatform.valkey.connection import connect
 
 RSI = "RSI(timeperiod=14)"
 

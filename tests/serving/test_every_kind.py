@@ -18,13 +18,13 @@ from mdplatform.lake.data import LakeData
 from mdplatform.market.time import from_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import decode, encode
-from mdplatform.serving.connection import connect
 from mdplatform.serving.freshness import needs, sequence_keys, stored
 from mdplatform.serving.keys import blob_key, need_key
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.reader import Reader
 from mdplatform.settings import Settings
 from mdplatform.strategy import AsyncFeatureReader, FeatureReader
+from mdplatform.valkey.connection import connect
 
 from ..features.kinds import tried, world
 

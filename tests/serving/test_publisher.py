@@ -17,10 +17,10 @@ from mdplatform.errors import RedisUnavailable
 from mdplatform.features import parse_feature
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, content_version, decode, make_batch
-from mdplatform.serving.connection import connect
 from mdplatform.serving.keys import bars_key
 from mdplatform.serving.publisher import Publisher
 from mdplatform.settings import Settings
+from mdplatform.valkey.connection import connect
 
 BASE = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -30,13 +30,12 @@ from mdplatform.errors import (
 from mdplatform.features import parse_feature
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import decode, encode
-from mdplatform.serving.connection import connect
 from mdplatform.serving.keys import blob_key
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.reader import Reader
 from mdplatform.settings import Settings
-
-from .conftest import FIRST_OPEN, Market, raw_bars
+from mdplatform.valkey.connection import connect
+from tests.conftest import FIRST_OPEN, Market, raw_bars
 
 RSI = "RSI(timeperiod=14)"
 RSI_KEY = blob_key("BTCUSDT", Timeframe.M15, parse_feature(RSI).id)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mdplatform.errors import InvalidSetting
-from mdplatform.serving.connection import ServerStatus, async_connect, connect, shown_url, status
 from mdplatform.serving.reader import Reader
-from mdplatform.serving.valkey import find_binary
+from mdplatform.valkey.connection import ServerStatus, async_connect, connect, shown_url, status
+from mdplatform.valkey.embedded import find_binary
 
 PASSWORD = "p%4 s/w@rd:"
 QUOTED = "p%254%20s%2Fw%40rd%3A"

@@ -2,7 +2,7 @@
 
 1. A user process holds a share of `<home>/valkey/users.lock` for as long as it may use the server. The kernel gives it
    back however the process ends, so nothing has to be told to anybody.
-2. Who finds no server answering takes `start.lock`, starts the keeper (`mdplatform.serving.keeper`) and reads its line.
+2. Who finds no server answering takes `start.lock`, starts the keeper (`mdplatform.valkey.keeper`) and reads its line.
 3. The keeper blocks on `users.lock`, and shuts the server down when the last share is gone. A clean exit of the last
    user waits for that, so that a command leaves no process behind.
 4. `ensure` starts the server again if it, or its keeper, was killed; connections call it when they cannot connect.
@@ -31,8 +31,8 @@ import time
 from pathlib import Path
 
 from mdplatform.errors import RedisUnavailable
-from mdplatform.serving import keeper
 from mdplatform.settings import Settings
+from mdplatform.valkey import keeper
 
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0

@@ -19,8 +19,8 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from mdplatform.errors import InvalidSetting, RedisUnavailable
-from mdplatform.serving.valkey import EmbeddedValkey, embedded
 from mdplatform.settings import Settings
+from mdplatform.valkey.embedded import EmbeddedValkey, embedded
 
 REDIS_FAILURES = (redis.RedisError, RedisUnavailable, OSError)
 """What a call may raise when Redis is not there, not ready or not willing."""

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from mdplatform.errors import RedisUnavailable
-from mdplatform.serving import keeper
-from mdplatform.serving.connection import connect
-from mdplatform.serving.valkey import STOP_SECONDS, embedded, find_binary
 from mdplatform.settings import Settings
+from mdplatform.valkey import keeper
+from mdplatform.valkey.connection import connect
+from mdplatform.valkey.embedded import STOP_SECONDS, embedded, find_binary
 
 USER = """
-    from mdplatform.serving.connection import connect
+    from mdplatform.valkey.connection import connect
     from mdplatform.settings import Settings
     client = connect(Settings.load())
     print(client.info()["process_id"], flush=True)
@@ -67,7 +67,7 @@ def test_users_that_come_and_go_at_the_same_time_neither_fail_nor_wait_in_vain(s
         python(
             """
             import time
-            from mdplatform.serving.connection import connect
+            from mdplatform.valkey.connection import connect
             from mdplatform.settings import Settings
             slowest = 0.0
             for _ in range(12):
@@ -203,7 +203,7 @@ def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(settings
     broken = tmp_path / "valkey-server"
     broken.write_text("#!/bin/sh\necho 'the moon is wrong'\nexit 3\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("mdplatform.serving.valkey.find_binary", lambda: broken)
+    monkeypatch.setattr("mdplatform.valkey.embedded.find_binary", lambda: broken)
     with pytest.raises(RedisUnavailable, match="status 3") as refused:
         connect(settings)
     assert "the moon is wrong" in str(refused.value)
@@ -234,7 +234,7 @@ def test_an_append_only_file_that_cannot_be_mended_is_named(settings, processes)
 
 
 def test_a_removed_socket_file_is_made_good(settings, processes, monkeypatch):
-    monkeypatch.setattr("mdplatform.serving.valkey._LOST_SOCKET_SECONDS", 0.1)
+    monkeypatch.setattr("mdplatform.valkey.embedded._LOST_SOCKET_SECONDS", 0.1)
     with connect(settings) as client:
         client.set("a", b"1")
         Path(embedded(settings).path).unlink()
@@ -248,7 +248,7 @@ def test_a_forked_child_keeps_the_server_for_itself(settings, processes, python)
     parent = python(
         """
         import os, sys
-        from mdplatform.serving.connection import connect
+        from mdplatform.valkey.connection import connect
         from mdplatform.settings import Settings
         client = connect(Settings.load())
         client.set("a", b"1")

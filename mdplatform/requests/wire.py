@@ -1,0 +1,42 @@
+"""Bytes of requests and answers: MessagePack, one document each. Decoding checks types alone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mdplatform.errors import InvalidRequest
+from mdplatform.requests.answer import AnswerBody, Progress
+from mdplatform.requests.request import DataRequest
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(DataRequest)
+_answers = msgspec.msgpack.Decoder(AnswerBody)
+_progress = msgspec.msgpack.Decoder(Progress)
+_PROGRESS = b"P"
+_ANSWER = b"A"
+
+
+def encode_request(request: DataRequest) -> bytes:
+    """Give the bytes of a request."""
+    return _encoder.encode(request)
+
+
+def decode_request(raw: bytes) -> DataRequest:
+    """Read the bytes of a request; only types are checked. Raises `InvalidRequest` with the field in its cause."""
+    try:
+        return _requests.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as refused:
+        raise InvalidRequest(f"These bytes are no request ({refused})") from None
+
+
+def encode_reply(reply: AnswerBody | Progress) -> bytes:
+    """Give the bytes of an answer or of progress."""
+    return (_PROGRESS if isinstance(reply, Progress) else _ANSWER) + _encoder.encode(reply)
+
+
+def decode_reply(raw: bytes) -> AnswerBody | Progress:
+    """Read the bytes of an answer or of progress. Raises `InvalidRequest`."""
+    try:
+        return _progress.decode(raw[1:]) if raw[:1] == _PROGRESS else _answers.decode(raw[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as refused:
+        raise InvalidRequest(f"These bytes are no answer ({refused})") from None
