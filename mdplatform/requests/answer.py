@@ -114,7 +114,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as it goes over the wire; strategies get an `Answer`.
 
-    `number` grows from one answer of a standing request to the next; 0 for others. `final` is false for all but the last.
+    `number` grows from one answer of a standing request to the next; 0 for others. `final` is false for all
+    but the last.
     `timings_ms` are stages at the answering side: `queue` (from send to take), `redis`, `memory`, `lake`, `compute`,
     `publish`, `run`, `encode`.
     """

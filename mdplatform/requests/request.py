@@ -39,8 +39,8 @@ class DataRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     microseconds since the epoch, UTC.
 
     Of two types the answer has another shape. CORRELATION_MATRIX has no features; for each timeframe it wants one
-    matrix over all `symbols`, by `options` (`window` and those of `features.correlation_of`). MACRO_INDICATORS without symbols
-    has series in `options["series"]`, and wants a table of what is known of each.
+    matrix over all `symbols`, by `options` (`window` and those of `features.correlation_of`). MACRO_INDICATORS without
+    symbols has series in `options["series"]`, and wants a table of what is known of each.
     """
 
     request_id: str
