@@ -66,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     `stage` is `queued`, `taken`, `parked` or `settled`; `holder` is the worker that has it, or the need it waits for.
     `answer` is None while it is open, and when the answer was let go to bound memory (`stage` is `settled` then).
+    `standing` is its envelope's.
     """
 
     id: str
@@ -78,12 +79,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     holder: str = ""
     attempts: int = 0
     answer: bytes | None = None
+    standing: bool = False
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """An envelope in a worker's hands. `attempt` counts from 1; `token` is the transport's own.
 
-    `returned` is true for what was parked and released: `note` is what the releaser said.
+    `returned` is true for what was parked and released: `note` is what the releaser said, empty if data has changed,
+    else that the runs it waited for are over, and how they ended.
     """
 
     envelope: Envelope
@@ -157,6 +160,11 @@ class Asker(Protocol):
 class Answerer(Protocol):
     """The worker's side of a transport, for one event loop; one of a group that shares the work."""
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether there is a run path that reads what is `wanted`; without one nothing is parked for it."""
+        ...
+
     async def take(self, shares: Mapping[DataPriority, int], wait_seconds: float) -> list[Delivery | BadDelivery]:
         """Take at most so many of each class, the most urgent first; wait for the first, at most so long.
 
@@ -215,6 +223,10 @@ class Answerer(Protocol):
 
     async def report(self, entries: Sequence[bytes]) -> None:
         """Append to the outbox from which the lineage of what workers made is drained; bounded, the oldest go first."""
+        ...
+
+    async def beat(self, counts: Mapping[str, int | float | str], life_seconds: float) -> None:
+        """Say that this worker lives, and what it has done so far; forgotten after so long. For people to look at."""
         ...
 
     async def close(self) -> None:
