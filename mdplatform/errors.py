@@ -223,6 +223,10 @@ class MaterializationFailed(PlatformError):
     """A Dagster run that ended in failure."""
 
 
+class ProcessFailed(PlatformError):
+    """A process of the platform that ended by itself, or did not become ready in time."""
+
+
 class LakeBusy(PlatformError):
     """A part of the lake that another process has held for too long."""
 

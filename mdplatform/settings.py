@@ -137,12 +137,19 @@ class Settings(BaseSettings):
 
     def export(self) -> None:
         """Put the settings into this process's environment, from where Dagster's resources and child processes read."""
-        for name, value in self:
-            variable = f"MDPLATFORM_{name.upper()}"
+        for variable, value in self.variables().items():
             if value is None:
                 os.environ.pop(variable, None)
             else:
-                os.environ[variable] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                os.environ[variable] = value
+
+    def variables(self) -> dict[str, str | None]:
+        """Give the settings as environment variables, secrets in plain text; None for what is not set."""
+        found = {}
+        for name, value in self:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            found[f"MDPLATFORM_{name.upper()}"] = None if text is None else str(text)
+        return found
 
     @field_validator("home")
     @classmethod
