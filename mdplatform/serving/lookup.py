@@ -69,6 +69,10 @@ class Target:
         """The canonical text."""
         return f"{self.spec}{self.spec.place}"
 
+    def seen_from(self, symbol: str) -> Target:
+        """Give the target in rows of that symbol, which it does not name then."""
+        return Target(replace(self.spec, symbol=None), self.timeframe) if self.spec.symbol == symbol else self
+
     def keys(self, symbol: str) -> tuple[str, ...]:
         """Give the key of the blob for that symbol, and those of the sequences of what it depends on."""
         keys = self._keys.get(symbol)
@@ -155,10 +159,8 @@ class Library:
         timings = Timings()
         if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MOST_ROWS:
             raise ParameterOutOfRange("n is refused", value=n, remedy=f"Allowed: an integer from 1 to {MOST_ROWS}")
-        name, target = parse_symbol(symbol), _target(feature, timeframe)
-        if target.spec.symbol == name:
-            target = Target(replace(target.spec, symbol=None), target.timeframe)
-        lookup = Lookup(name, target, int(n), timings=timings)
+        name = parse_symbol(symbol)
+        lookup = Lookup(name, _target(feature, timeframe).seen_from(name), int(n), timings=timings)
         timings.mark("check")
         return lookup
 
@@ -270,11 +272,11 @@ class Library:
 
 
 def _target(feature: FeatureLike, timeframe: str | None) -> Target:
-    return _agree(parse_feature(feature), None if timeframe is None else Timeframe.parse(timeframe))
+    return target_of(parse_feature(feature), None if timeframe is None else Timeframe.parse(timeframe))
 
 
 @lru_cache(maxsize=4096)
-def _agree(spec: FeatureSpec, timeframe: Timeframe | None) -> Target:
+def target_of(spec: FeatureSpec, timeframe: Timeframe | None) -> Target:
     """Give the target; by the spec, since what a text means may change: a composite's newest version."""
     rows = timeframe or spec.timeframe or Timeframe.parse(DEFAULT_TIMEFRAME)
     return Target(spec.at(None) if spec.timeframe is rows else spec, rows)
