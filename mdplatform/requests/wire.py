@@ -25,7 +25,7 @@ def decode_request(raw: bytes) -> DataRequest:
     """Read the bytes of a request; only types are checked. Raises `InvalidRequest` with the field in its cause."""
     try:
         return _requests.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as refused:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
         raise InvalidRequest(f"These bytes are no request ({refused})") from None
 
 
@@ -38,5 +38,5 @@ def decode_reply(raw: bytes) -> AnswerBody | Progress:
     """Read the bytes of an answer or of progress. Raises `InvalidRequest`."""
     try:
         return _progress.decode(raw[1:]) if raw[:1] == _PROGRESS else _answers.decode(raw[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError) as refused:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
         raise InvalidRequest(f"These bytes are no answer ({refused})") from None

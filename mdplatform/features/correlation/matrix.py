@@ -61,7 +61,7 @@ def correlation_matrix(
     >>> answer.matrix.round(4).tolist(), answer.estimator
     ([[1.0, 0.999], [0.999, 1.0]], 'pearson, pairwise')
     """
-    _check_options(method, half_life, sample, min_periods, shrinkage, repair)
+    check_options(method, half_life, sample, min_periods, shrinkage, repair)
     panel = panel_of(returns, symbols)
     values = panel.values
     if sample == "common":
@@ -144,9 +144,11 @@ def _shrunk(values: Floats, pairs: Pairs, shrinkage: str) -> tuple[Floats, float
     return matrix, intensity
 
 
-def _check_options(
+def check_options(
     method: str, half_life: float | None, sample: str, min_periods: int, shrinkage: str | None, repair: str | None
 ) -> None:
+    """Refuse options that are unknown or don't go together, before there are any returns. Raises what the matrix would.
+    """
     for name, value, allowed in (
         ("method", method, METHODS),
         ("sample", sample, SAMPLES),

@@ -1,0 +1,105 @@
+"""The features of a request: from what a strategy writes to canonical texts that mean the same in every process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mdplatform.errors import (
+    InvalidSymbol,
+    PlatformError,
+    UnknownFeature,
+    UnknownInput,
+    UnknownOutput,
+    UnknownParameter,
+    UnknownTimeframe,
+)
+from mdplatform.features import FeatureLike, FeatureSpec, parse_feature
+from mdplatform.features.registry import PARAMETER_ALIASES
+from mdplatform.features.spec import FORMULA
+from mdplatform.requests.fields import MOST_FEATURES, at, items, refuse
+
+MOST_TEXT = 100_000
+"""Characters of all features of a request together."""
+_PARAMETER = re.compile(r"Parameter (\w+) of")
+_PLACES: dict[type[PlatformError], str] = {
+    UnknownFeature: "name",
+    UnknownOutput: "output",
+    UnknownInput: "inputs",
+    UnknownTimeframe: "timeframe",
+    InvalidSymbol: "symbol",
+}
+
+
+def features(given: object, field: str) -> tuple[str, ...]:
+    """Give the canonical texts of features, each once, in their order."""
+    found: dict[str, None] = {}
+    listed = [given] if isinstance(given, Mapping | FeatureSpec) else items(given, MOST_FEATURES, field)
+    for index, each in enumerate(listed):
+        found.update(dict.fromkeys(texts_of(feature(each, f"{field}[{index}]"))))
+    if len(found) > MOST_FEATURES:
+        raise refuse(field, "Too many features", len(found), f"Allowed: 1 to {MOST_FEATURES}")
+    if (size := sum(map(len, found))) > MOST_TEXT:
+        raise refuse(field, "Too long together", size, f"Allowed: {MOST_TEXT:,} characters of canonical text")
+    return tuple(found)
+
+
+def feature(given: Any, field: str) -> FeatureSpec:
+    """Give the spec of one feature; an error tells the place inside a mapping."""
+    with at(field):
+        try:
+            return parse_feature(given)
+        except PlatformError as error:
+            if isinstance(given, Mapping) and not error.field:
+                error.field = _place(error, given)
+            raise
+
+
+def composite(formula: object, input_indicators: object) -> tuple[str, ...]:
+    """Give the canonical text of a formula with its inputs: all that it uses by name is written out in it."""
+    if not isinstance(formula, str):
+        raise refuse("formula", "Not a text", "None" if formula is None else formula, "Write it as '(RSI - 50) / 50'")
+    inputs: Sequence[Any] = ()
+    if input_indicators is not None and not (isinstance(input_indicators, list | tuple) and not input_indicators):
+        inputs = items(input_indicators, MOST_FEATURES, "input_indicators")
+    for index, each in enumerate(inputs):
+        alone = {key: value for key, value in each.items() if key != "as"} if isinstance(each, Mapping) else each
+        feature(alone, f"input_indicators[{index}]")
+    with at("formula"):
+        return texts_of(parse_feature({"formula": formula, "input_indicators": inputs}))
+
+
+def texts_of(spec: FeatureSpec) -> tuple[str, ...]:
+    """Give the texts from which `parse_feature` reads the feature again.
+
+    One of another place that has several outputs is given output by output.
+
+    >>> texts_of(parse_feature("RSI@4h")), texts_of(parse_feature({"name": "AROON", "timeframe": "1h"}))[0]
+    (('RSI(timeperiod=14)@4h',), 'AROON_AROONDOWN(timeperiod=14)@1h')
+    """
+    if not spec.place or spec.name == FORMULA or len(spec.definition.outputs) == 1:
+        return (f"{spec}{spec.place}",)
+    call = str(replace(spec, output=None))
+    inside = call.removeprefix(spec.name) or "()"
+    return tuple(f"{spec.name}_{output.upper()}{inside}{spec.place}" for output in spec.outputs)
+
+
+def call(function: str, **parameters: Any) -> FeatureLike:
+    """Give a feature as a mapping, of the parameters that were given."""
+    return {"name": function, "parameters": {name: value for name, value in parameters.items() if value is not None}}
+
+
+def _place(error: PlatformError, given: Mapping[str, Any]) -> str:
+    """Tell where inside a mapping an error of it lies, empty where that is not told."""
+    if isinstance(error, UnknownParameter):
+        return f"parameters.{error.value}"
+    told = _PARAMETER.search(error.cause)
+    parameters = given.get("parameters")
+    if told is not None and isinstance(parameters, Mapping):
+        written = (
+            each for each in parameters if PARAMETER_ALIASES.get(str(each).lower(), str(each).lower()) == told[1]
+        )
+        return f"parameters.{next(written, told[1])}"
+    return next((place for kind, place in _PLACES.items() if isinstance(error, kind) and place in given), "")
