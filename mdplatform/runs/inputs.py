@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from mdplatform.assets.partitions import DAY_BY_SYMBOL, MONTH_BY_SYMBOL, SERIES
+from mdplatform.assets.plan import fitting
 from mdplatform.lake import Lake
 from mdplatform.market.time import from_us, month_range, months_between, to_us
-from mdplatform.runs.plan import fitting
 from mdplatform.runs.runner import Runs
 from mdplatform.sensors.automation import FOLLOWED
 

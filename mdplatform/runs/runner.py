@@ -16,11 +16,11 @@ from typing import Any
 import dagster as dg
 
 from mdplatform.assets.partitions import SERIES, SYMBOL
+from mdplatform.assets.plan import FORMS, Group, Planned, fitting, plan
 from mdplatform.definitions import defs
 from mdplatform.errors import MaterializationFailed, NoData, RedisUnavailable, UnknownAsset
 from mdplatform.home import prepare_home
 from mdplatform.lake.lock import locked
-from mdplatform.runs.plan import FORMS, Group, Planned, fitting, plan
 from mdplatform.sensors.left_behind import PROCESS_TAG, fail_left_behind, this_process
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import REDIS_FAILURES, connect

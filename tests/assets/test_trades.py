@@ -12,6 +12,7 @@ import pytest
 
 from mdplatform.assets.depth import holes as holes_in_sequence
 from mdplatform.assets.partitions import DAY_BY_SYMBOL, MONTH, MONTH_BY_SYMBOL, SERIES
+from mdplatform.assets.plan import Group, fitting, plan
 from mdplatform.assets.trades import holes
 from mdplatform.errors import MaterializationFailed, NoData, UnknownAsset
 from mdplatform.ingest import Wanted, ingest
@@ -20,7 +21,6 @@ from mdplatform.market.depth import DEPTH
 from mdplatform.market.trades import TRADES
 from mdplatform.runs import Runs
 from mdplatform.runs.inputs import Asked, keys_for, keys_for_each
-from mdplatform.runs.plan import Group, fitting, plan
 from mdplatform.serving.keys import need_key
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect
