@@ -1,0 +1,190 @@
+"""Answering one request: from a delivery in hand to its end, which is settled, parked or buried.
+
+1. What had killed three workers is buried and answered `failed`; what is past its deadline is answered so.
+2. What is no request is buried, and answered `rejected`, as is what `making.check` refuses.
+3. The evaluator gives an outcome until the deadline; `verdict` says what becomes of it.
+4. What was computed goes into the outbox of lineage, after the answer.
+
+Whatever goes wrong, the asker is told; nothing is raised but what the transport refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+
+from mdplatform.errors import InvalidRequest, PlatformError
+from mdplatform.messaging.transport import Answerer, BadDelivery, Delivery, Envelope, Record, Wanted
+from mdplatform.requests import making, wanted, wire
+from mdplatform.requests.answer import AnswerBody, Progress
+from mdplatform.requests.request import DataRequest
+from mdplatform.worker import endings
+from mdplatform.worker.counts import Counts
+from mdplatform.worker.evaluator import Evaluator, Outcome
+from mdplatform.worker.events import Events
+from mdplatform.worker.outbox import Outbox
+from mdplatform.worker.patience import Patience
+from mdplatform.worker.pool import urgency
+from mdplatform.worker.settler import Settler
+from mdplatform.worker.verdict import Verdict, judge
+
+MOST_ATTEMPTS = 3
+LARGEST_ANSWER_BYTES = 64_000_000
+
+
+class _TooLate(Exception):
+    """The deadline passed while a request was evaluated."""
+
+
+class Answering:
+    """Brings deliveries to their end, each in the task that calls it."""
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        evaluator: Evaluator,
+        *,
+        worker: str,
+        counts: Counts,
+        events: Events,
+        patience: Patience,
+    ) -> None:
+        self.outbox = Outbox()
+        self.settler = Settler(answerer, patience, events)
+        self._answerer = answerer
+        self._evaluator = evaluator
+        self._worker = worker
+        self._counts = counts
+        self._events = events
+        self._patience = patience
+
+    async def handle(self, delivery: Delivery, taken_at: int) -> None:
+        """Bring a delivery to an end: settled, parked or buried."""
+        envelope, request = delivery.envelope, None
+        urgency.set(envelope.priority)
+        if delivery.attempt > MOST_ATTEMPTS:
+            reason = f"{MOST_ATTEMPTS} workers ended while they had it"
+            await self.bury(delivery, reason, endings.deadly(envelope, MOST_ATTEMPTS))
+            return
+        if envelope.deadline <= taken_at:
+            self._counts.expired += await self._settle(delivery, endings.expired(envelope), taken_at)
+            return
+        try:
+            request = wire.decode_request(envelope.body)
+        except InvalidRequest as refused:
+            await self.bury(delivery, str(refused), endings.refused(envelope, refused))
+            return
+        try:
+            checked = _checked(request, envelope)
+            outcome = await self._evaluate(delivery, checked)
+            verdict = judge(delivery, checked, outcome, has_runs=self._answerer.has_runs)
+        except PlatformError as refused:
+            await self._settle(delivery, endings.refused(envelope, refused, request), taken_at)
+        except _TooLate:
+            self._counts.expired += await self._settle(delivery, endings.expired(envelope), taken_at)
+        except Exception as failure:  # noqa: BLE001  whatever it was, its asker is told
+            self._counts.failures += 1
+            self._events.failed("request_failed", failure, **told_of(delivery))
+            await self._settle(delivery, endings.crashed(envelope, failure, request), taken_at)
+        else:
+            await self._act(delivery, verdict, outcome, taken_at)
+            self.outbox.add(outcome.made)
+
+    async def _evaluate(self, delivery: Delivery, request: DataRequest) -> Outcome:
+        """Give the outcome; raises `_TooLate` at the deadline."""
+        runs_over = (request.request_id,) if delivery.note else ()
+        timer = asyncio.timeout((delivery.envelope.deadline - now()) / 1e6)
+        try:
+            async with timer:
+                return (await self._evaluator.evaluate([request], runs_over))[0]
+        except TimeoutError:
+            if timer.expired():
+                raise _TooLate from None
+            raise
+
+    async def _act(self, delivery: Delivery, verdict: Verdict, outcome: Outcome, taken_at: int) -> None:
+        id = delivery.envelope.id
+        if verdict.final is not None:
+            await self._settle(delivery, verdict.final, taken_at)
+            return
+        if verdict.update is not None:
+            update = self._finished(delivery, verdict.update, taken_at)
+            body = wire.encode_reply(update)
+            self._counts.told += await self._patience.insist(
+                lambda: self._answerer.tell(id, body, number=update.number)
+            )
+        wants = None
+        if verdict.wanted is not None:
+            wants = Wanted(body=wanted.encode(verdict.wanted), needs=outcome.needs)
+            waiting = wire.encode_reply(Progress(request_id=id, stage="waiting_for_run", at=now()))
+            await self._patience.insist(lambda: self._answerer.tell(id, waiting))
+        await self._patience.insist(lambda: self._answerer.park(delivery, outcome.needs, wants))
+        self._counts.parked += 1
+
+    async def expire(self, record: Record) -> None:
+        """Answer what is past its deadline, wherever it is."""
+        body = endings.expired(record)
+        if await self.settler.settle(record.priority.rank, record.id, wire.encode_reply(self._signed(body))):
+            self._counts.expired += 1
+            self._counts.answered[body.status] += 1
+
+    async def _settle(self, delivery: Delivery, body: AnswerBody, taken_at: int) -> bool:
+        """Give the final answer. False if there was one already."""
+        body = self._finished(delivery, body, taken_at)
+        raw = wire.encode_reply(body)
+        if len(raw) > LARGEST_ANSWER_BYTES:
+            body = endings.oversized(delivery.envelope, len(raw), LARGEST_ANSWER_BYTES)
+            raw = wire.encode_reply(body)
+        was_first = await self.settler.settle(delivery.envelope.priority.rank, delivery.envelope.id, raw, delivery)
+        if was_first:
+            self._counts.answered[body.status] += 1
+        else:
+            self._counts.superseded += 1
+        return was_first
+
+    async def bury(self, each: Delivery | BadDelivery, reason: str, body: AnswerBody | None = None) -> None:
+        """Put a delivery into the dead letters, and answer it if there is something to say."""
+        self._events.warn("buried", reason=reason, **told_of(each))
+        raw = None if body is None else wire.encode_reply(body)
+        await self._patience.insist(lambda: self._answerer.bury(each, reason, raw))
+        self._counts.buried += 1
+        if body is not None:
+            self._counts.answered[body.status] += 1
+
+    def _finished(self, delivery: Delivery, body: AnswerBody, taken_at: int) -> AnswerBody:
+        """Add who answered, when, and how long the request had waited before it was taken."""
+        waited = "run" if delivery.returned else "queue"
+        before = max(0, taken_at - delivery.envelope.sent_at) / 1000  # clocks of two machines differ
+        return self._signed(msgspec.structs.replace(body, timings_ms={waited: before, **body.timings_ms}))
+
+    def _signed(self, body: AnswerBody) -> AnswerBody:
+        return msgspec.structs.replace(body, worker=self._worker, answered_at=now())
+
+
+def _checked(request: DataRequest, envelope: Envelope) -> DataRequest:
+    """Check a request as the SDK does before it sends one. Raises a `PlatformError` with its field."""
+    if request.request_id != envelope.id:
+        refused = InvalidRequest(
+            "The request has another id than its envelope", value=request.request_id, remedy=f"Write {envelope.id!r}"
+        )
+        refused.field = "request_id"
+        raise refused
+    return making.check(request)
+
+
+def told_of(each: Delivery | BadDelivery) -> dict[str, object]:
+    """Give what the log says of a delivery."""
+    if isinstance(each, BadDelivery):
+        return {"token": each.token, "bytes": len(each.raw)}
+    envelope = each.envelope
+    return {
+        "request_id": envelope.id, "strategy": envelope.strategy, "label": envelope.label,
+        "priority": envelope.priority.value, "attempt": each.attempt,
+    }  # fmt: skip
+
+
+def now() -> int:
+    """Give the time, microseconds since the epoch."""
+    return time.time_ns() // 1000
