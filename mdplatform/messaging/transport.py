@@ -83,7 +83,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """An envelope in a worker's hands. `attempt` counts from 1; `token` is the transport's own.
+    """An envelope in a worker's hands. `attempt` counts from 1, anew for what was parked and released (a standing
+    request comes back for ever); from 2 on, an earlier worker did not end its work. `token` is the transport's own.
 
     `returned` is true for what was parked and released: `note` is what the releaser said, empty if data has changed,
     else that the runs it waited for are over, and how they ended.
