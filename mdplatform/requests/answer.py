@@ -5,6 +5,7 @@ Nothing heavy is imported before values are looked at.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mdplatform.requests.request import RequestType
+from mdplatform.requests.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +56,10 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
         """The lowest component, None where none was assessed."""
         assessed = [each for each in msgspec.structs.astuple(self)[:6] if each is not None]
         return min(assessed, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values: each component, the `score` and the reasons."""
+        return {**msgspec.to_builtins(self), "score": self.score}
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +204,7 @@ class Answer:
         """The results: one for each symbol, timeframe and feature, in the order of the request."""
         return tuple(Result(part) for part in self.body.parts)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Result]:
         return iter(self.parts)
 
     def __len__(self) -> int:
@@ -230,6 +236,25 @@ class Answer:
             asked = ", ".join(each for each in (symbol, feature, timeframe) if each)
             raise KeyError(f"{len(found)} results for {asked}; there are: {', '.join(map(str, self.parts))}")
         return found[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON: the words of the answer, and `results` as `Result.to_dict` gives them."""
+        body = self.body
+        return {
+            "request_id": body.request_id,
+            "strategy_id": body.strategy_id,
+            "type": body.type.value,
+            "status": body.status.value,
+            "final": body.final,
+            "number": body.number,
+            "available_at": None if self.available_at is None else _iso(self.available_at),
+            "answered_at": _iso(_EPOCH + timedelta(microseconds=body.answered_at)),
+            "worker": body.worker,
+            "problem": None if body.problem is None else msgspec.to_builtins(body.problem),
+            "missing": [msgspec.to_builtins(each) for each in body.missing],
+            "results": [each.to_dict() for each in self.parts],
+            "timings_ms": self.timings_ms,
+        }
 
     def to_arrow(self) -> pa.Table:
         """Give all values in one long table: `symbol, timeframe, feature, output, open_time, available_at, value,
@@ -263,16 +288,5 @@ class Answer:
         return f"<Answer {self.request_id}: {self.status}, {len(self)} results in {self.latency_ms:.2f} ms{told}>"
 
 
-class Result:
-    """One result of an answer; see `Part` for what it is made of."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotImplementedError(name)
-
-    @property
-    def available_at(self) -> datetime:
-        """The first instant at which the newest row could have been known."""
-        return _EPOCH + timedelta(microseconds=self.part.available_at)
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
