@@ -13,8 +13,9 @@ from mdplatform.cli.materialize import materialize
 from mdplatform.cli.read import read
 from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
+from mdplatform.cli.worker import worker
 
-for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, doctor, demo):
+for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, worker, doctor, demo):
     app.command()(_command)
 app.add_typer(formula, name="formula")
 

@@ -26,7 +26,6 @@ from mdplatform.worker.evaluator import Evaluator, Outcome
 from mdplatform.worker.events import Events
 from mdplatform.worker.outbox import Outbox
 from mdplatform.worker.patience import Patience
-from mdplatform.worker.pool import urgency
 from mdplatform.worker.settler import Settler
 from mdplatform.worker.verdict import Verdict, judge
 
@@ -63,7 +62,6 @@ class Answering:
     async def handle(self, delivery: Delivery, taken_at: int) -> None:
         """Bring a delivery to an end: settled, parked or buried."""
         envelope, request = delivery.envelope, None
-        urgency.set(envelope.priority)
         if delivery.attempt > MOST_ATTEMPTS:
             reason = f"{MOST_ATTEMPTS} workers ended while they had it"
             await self.bury(delivery, reason, endings.deadly(envelope, MOST_ATTEMPTS))
