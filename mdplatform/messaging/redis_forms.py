@@ -1,0 +1,98 @@
+"""How what the scripts give becomes what the protocol says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mdplatform.messaging.priority import DataPriority
+from mdplatform.messaging.transport import BadDelivery, Delivery, Entry, Envelope, Record
+
+MICROSECONDS = 1_000_000
+
+
+def envelope_fields(envelope: Envelope, route: str) -> list[str | bytes | int]:
+    """Give what the script of admission takes of an envelope."""
+    standing = int(envelope.standing)
+    return [
+        envelope.id,
+        envelope.priority.value,
+        envelope.deadline,
+        envelope.sent_at,
+        envelope.body,
+        envelope.strategy,
+        envelope.label,
+        standing,
+        route,
+    ]
+
+
+def record(id: str, told: Sequence[Any]) -> Record | None:
+    """Give what is known of a request; None if nothing is."""
+    priority, strategy, label, stage, sent_at, deadline, holder, needs, attempts, answer, standing, _ = told
+    if stage is None:
+        return None
+    return Record(
+        id=id,
+        priority=DataPriority(priority.decode()) if priority else DataPriority.NORMAL,
+        strategy=_text(strategy),
+        label=_text(label),
+        stage=_text(stage),
+        sent_at=int(sent_at or 0),
+        deadline=int(deadline or 0),
+        holder=_text(holder) or _text(needs).replace("\n", ", "),
+        attempts=int(attempts or 0),
+        answer=answer,
+        standing=standing == b"1",
+    )
+
+
+def records(found: Sequence[Any]) -> list[Record]:
+    """Give the records that are there."""
+    return [each for each in (record(_text(id), told) for id, told in found) if each is not None]
+
+
+def deliveries(taken: Sequence[Any]) -> list[Delivery | BadDelivery]:
+    """Give what the scripts of taking gave."""
+    return [_delivery(each) for each in taken]
+
+
+def _delivery(taken: Sequence[Any]) -> Delivery | BadDelivery:
+    priority, entry, id, attempt = taken[0].decode(), taken[1].decode(), _text(taken[2]), int(taken[3])
+    token = f"{priority} {entry} {attempt} {id}"
+    if attempt == 0:
+        return BadDelivery(token=token, raw=taken[4], reason=_text(taken[5]))
+    deadline, sent_at, body, strategy, label, standing, returned, note = taken[4:]
+    envelope = Envelope(
+        id=id,
+        priority=DataPriority(priority),
+        deadline=int(deadline),
+        sent_at=int(sent_at),
+        body=body,
+        strategy=_text(strategy),
+        label=_text(label),
+        standing=standing == b"1",
+    )
+    return Delivery(envelope=envelope, token=token, attempt=attempt, returned=returned == b"1", note=_text(note))
+
+
+def token_parts(delivery: Delivery | BadDelivery) -> tuple[str, str, str, str]:
+    """Give class, entry, attempt and id of a delivery."""
+    priority, entry, attempt, id = delivery.token.split(" ", 3)
+    return priority, entry, attempt, id
+
+
+def entry(place: bytes, fields: dict[bytes, bytes]) -> Entry:
+    """Give an entry of a stream that is read from a cursor."""
+    priority = fields.get(b"priority", b"NORMAL").decode()
+    return Entry(
+        place=place.decode(),
+        body=fields.get(b"body", b""),
+        id=_text(fields.get(b"id")),
+        priority=DataPriority(priority) if priority in DataPriority.__members__ else DataPriority.NORMAL,
+        strategy=_text(fields.get(b"strategy")),
+    )
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")

@@ -1,0 +1,35 @@
+"""Which transport carries the requests: what `MDPLATFORM_TRANSPORT` says.
+
+Workers and sensors know Redis alone; RabbitMQ is a front for strategies, behind which a bridge stands.
+"""
+
+from __future__ import annotations
+
+from mdplatform.messaging.redis_answerer import RedisAnswerer
+from mdplatform.messaging.redis_asker import RedisAsker
+from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.transport import Answerer, Asker
+from mdplatform.settings import Settings
+
+
+def asker(settings: Settings, address: str | None = None) -> Asker:
+    """Give a strategy's side of the transport, for the running event loop; close it when done.
+
+    An `address` of the caller's own lets a strategy that starts again receive what came meanwhile. Raises
+    `InvalidSetting` and `RedisUnavailable`.
+    """
+    if settings.transport == "rabbitmq":
+        from mdplatform.messaging.rabbitmq_asker import RabbitAsker
+
+        return RabbitAsker(settings)
+    return RedisAsker(settings, address)
+
+
+def answerer(settings: Settings, worker: str = "") -> Answerer:
+    """Give a worker's side of the transport, for the running event loop; close it when done."""
+    return RedisAnswerer(settings, worker)
+
+
+def desk(settings: Settings) -> RedisDesk:
+    """Give the run path's side of the transport; close it when done."""
+    return RedisDesk(settings)
