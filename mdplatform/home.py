@@ -29,12 +29,20 @@ run_monitoring:
   start_timeout_seconds: 180
   poll_interval_seconds: 30
 
+# A run that a strategy waits for starts within a second of being queued (the default is 5).
+run_queue:
+  dequeue_interval_seconds: 1
+  dequeue_use_threads: true
+  dequeue_num_workers: 2
+
+# Each sensor has a thread of its own: `data_requests` waits for requests inside its tick.
 schedules:
   use_threads: true
   num_workers: 4
 sensors:
   use_threads: true
-  num_workers: 4
+  num_workers: 8
+  num_submit_workers: 2
 
 # Ticks of schedules and sensors are kept so many days.
 retention:

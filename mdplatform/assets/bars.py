@@ -12,7 +12,7 @@ from mdplatform.assets.checks import SOURCE_CHECK, bar_check_specs, check_bars
 from mdplatform.assets.common import OWNERS, SOURCE_PROBLEM, column_schema, data_version
 from mdplatform.assets.partitions import MONTH_BY_SYMBOL, Cell, cells
 from mdplatform.assets.plots import counts_table, sparkline
-from mdplatform.errors import SourceError
+from mdplatform.errors import PlatformError, SourceError, UnknownSource
 from mdplatform.lake import Lake
 from mdplatform.lake.bars import MergeReport
 from mdplatform.market.bars import BAR_SCHEMA, COLUMN_MEANINGS
@@ -35,6 +35,7 @@ class BarsConfig(dg.Config):
     """How bars are materialized."""
 
     fetch: bool = Field(default=False, description="Ask each symbol's source for the months before merging.")
+    source: str | None = Field(default=None, description="Source to ask for symbols that have none of their own.")
 
 
 @dg.asset(
@@ -65,7 +66,8 @@ def bars(
     every = [cell for of_symbol in by_symbol.values() for cell in of_symbol]
     for symbol, of_symbol in by_symbol.items():
         for cell in of_symbol:
-            problem = fetch(lake.lake, settings.settings, cell, datetime.now(UTC)) if config.fetch else None
+            now = datetime.now(UTC)
+            problem = fetch(lake.lake, settings.settings, cell, now, config.source) if config.fetch else None
             if problem is not None:
                 unanswered[cell.key] = str(problem)
                 if len(unanswered) == len(every):
@@ -86,24 +88,28 @@ def bars(
     )
 
 
-def fetch(lake: Lake, settings: Settings, cell: Cell, now: datetime) -> SourceError | None:
+def fetch(
+    lake: Lake, settings: Settings, cell: Cell, now: datetime, otherwise: str | None = None
+) -> PlatformError | None:
     """Ask the source of the cell's symbol for the month, up to `now`, and stage what it delivers.
 
-    Gives the error of a source that did not deliver, so that the other symbols of the run can go on.
+    A symbol that has no source is asked of `otherwise`, which is its source from then on if it delivers. Gives the
+    error of a source that did not deliver, so that the other symbols of the run can go on.
     """
     member = lake.universe.members().get(cell.symbol)
-    if member is None or member.source is None:
-        return None
+    name = member.source if member is not None and member.source is not None else otherwise
     start, end = month_range(cell.month)
-    if start >= to_us(now):
+    if name is None or start >= to_us(now):
         return None
+    timeframe = member.timeframe if member is not None else Timeframe.M1
     try:
-        asked = source(member.source, settings)
-        for delivery in asked.bars(cell.symbol, member.timeframe, start, min(end, to_us(now))):
+        for delivery in source(name, settings).bars(cell.symbol, timeframe, start, min(end, to_us(now))):
             lake.inbox.stage(
                 delivery.symbol, delivery.timeframe, delivery.source, delivery.content_hash, delivery.rows, now
             )
-    except SourceError as problem:
+            if member is None or member.source is None:
+                lake.universe.add(cell.symbol, name, timeframe)
+    except (SourceError, UnknownSource) as problem:
         return problem
     return None
 

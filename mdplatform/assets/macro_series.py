@@ -47,6 +47,7 @@ class MacroSeriesConfig(dg.Config):
     """How macro series are materialized."""
 
     fetch: bool = Field(default=False, description="Ask FRED for each series that came from there before merging.")
+    new: bool = Field(default=False, description="Ask FRED also for series of which there is nothing yet.")
 
 
 @dg.asset(
@@ -76,7 +77,8 @@ def macro_series(
     versions: list[str] = []
     unanswered: dict[str, str] = {}
     for series in context.partition_keys:
-        problem = fetch(lake.lake, settings.settings, series, datetime.now(UTC)) if config.fetch else None
+        now = datetime.now(UTC)
+        problem = fetch(lake.lake, settings.settings, series, now, new=config.new) if config.fetch else None
         if problem is not None:
             unanswered[series] = str(problem)
             context.log.warning(f"{series} was not fetched. {problem}")
@@ -101,9 +103,14 @@ def macro_series(
     )
 
 
-def fetch(lake: Lake, settings: Settings, series: str, now: datetime) -> PlatformError | None:
-    """Ask FRED for a series that came from there, and stage its vintages; give the error if FRED did not deliver."""
-    if not is_from_fred(lake, series):
+def fetch(lake: Lake, settings: Settings, series: str, now: datetime, *, new: bool = False) -> PlatformError | None:
+    """Ask FRED for a series that came from there, and stage its vintages; give the error if FRED did not deliver.
+
+    With `new` also for one of which the lake has nothing, and nothing waits.
+    """
+    store = lake.table("macro")
+    unknown = new and store.partition(series) is None and series not in store.waiting()
+    if not unknown and not is_from_fred(lake, series):
         return None
     try:
         for delivery in Fred.from_settings(settings).deliveries(series, None, None):
