@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mdplatform.cli.bench import bench
 from mdplatform.cli.demo import demo
 from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
@@ -11,6 +12,7 @@ from mdplatform.cli.ingest import ingest
 from mdplatform.cli.lookahead import check_lookahead
 from mdplatform.cli.materialize import materialize
 from mdplatform.cli.read import read
+from mdplatform.cli.requests import requests
 from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
 from mdplatform.cli.worker import worker
@@ -18,5 +20,7 @@ from mdplatform.cli.worker import worker
 for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, worker, doctor, demo):
     app.command()(_command)
 app.add_typer(formula, name="formula")
+app.add_typer(requests, name="requests")
+app.add_typer(bench, name="bench")
 
 __all__ = ["main"]

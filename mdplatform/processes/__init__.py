@@ -21,11 +21,10 @@ from mdplatform.errors import InvalidSetting
 from mdplatform.processes.child import Child, Program
 from mdplatform.settings import Settings
 
-__all__ = ["Program", "run_programs", "running"]
+__all__ = ["Program", "platform_program", "run_programs", "running"]
 
 READY_SECONDS = 60.0
 """How long all pieces together may take to become ready."""
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 @contextmanager
@@ -37,9 +36,9 @@ def running(
     Gives the process ids by name (`worker-1`, `dagster`, `gateway`) once all are ready. They end with this process,
     even if it is killed. Raises `PlatformError` with the end of the log of one that does not become ready in time.
     """
-    programs = [_command(settings, f"worker-{number}", "worker") for number in range(1, workers + 1)]
+    programs = [platform_program(settings, f"worker-{number}", "worker") for number in range(1, workers + 1)]
     if gateway:
-        programs.append(_command(settings, "gateway", "gateway"))
+        programs.append(platform_program(settings, "gateway", "gateway"))
     with run_programs(programs, settings.home / "logs") as pids:
         yield pids
 
@@ -78,12 +77,12 @@ def _wait_until_ready(children: Sequence[Child], events: queue.SimpleQueue[Child
             raise event.failure("ended before all was ready")
 
 
-def _command(settings: Settings, name: str, *words: str) -> Program:
-    """Give a command of the platform as a program on these settings."""
-    environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+def platform_program(settings: Settings, name: str, *words: str, module: str = "mdplatform") -> Program:
+    """Give a command of the platform (or a module of it that is run) as a program on these settings."""
+    environment = dict(os.environ)
     for variable, value in settings.variables().items():
         environment.pop(variable, None)
         if value is not None:
             environment[variable] = value
-    command = [sys.executable, "-P", "-m", "mdplatform", "--home", str(settings.home), *words]
-    return Program(name, command, environment)
+    home = ["--home", str(settings.home)] if module == "mdplatform" else []
+    return Program(name, [sys.executable, "-P", "-m", module, *home, *words], environment)

@@ -1,0 +1,126 @@
+"""Driving: a crowd of strategies in one event loop, with one `StrategyDataManager`, asks what a plan says.
+
+A request is sent when it is due, or at once if the loop is late; it is never held back because others are unanswered.
+Each has a callback of its own, in which its clock stops. After the last one was sent, answers are waited for as long as
+the deadline of the requests allows and a little longer: what has no final answer then is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mdplatform.bench.plan import Planned
+from mdplatform.bench.samples import Sample, Samples
+from mdplatform.errors import PlatformError
+from mdplatform.requests.answer import Answer
+from mdplatform.strategy import StrategyDataManager
+
+GRACE_SECONDS = 5.0
+
+
+async def drive(
+    manager: StrategyDataManager,
+    plan: Sequence[Planned],
+    *,
+    deadline_seconds: float = 30.0,
+    pids: Mapping[str, int] | None = None,
+    listen_seconds: float = 0.3,
+) -> Samples:
+    """Ask what the plan says, and give what came of each request. `pids` are processes whose time is taken too.
+
+    After all had their answer, second ones are listened for, for `listen_seconds`.
+    """
+    cpu, worker_cpu = time.process_time(), _cpu_seconds(pids)
+    began = time.perf_counter()
+    samples = [Sample(each, began + each.due) for each in plan]
+    open_requests = _Open(len(samples))
+    tasks: set[asyncio.Task[None]] = set()
+    for sample in samples:
+        if (early := sample.due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        task = asyncio.create_task(_ask(manager, sample, open_requests, deadline_seconds))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await open_requests.wait(deadline_seconds + GRACE_SECONDS)
+    await asyncio.sleep(listen_seconds)
+    ended = max([each.answered for each in samples] + [time.perf_counter() if not samples else 0.0])
+    return Samples(
+        samples, began, ended, time.process_time() - cpu, max(0.0, _cpu_seconds(pids) - worker_cpu)
+    )  # fmt: skip
+
+
+class _Open:
+    """How many requests have no final answer yet."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._none = asyncio.Event()
+        if not count:
+            self._none.set()
+
+    def done(self) -> None:
+        """Count one final answer."""
+        self._count -= 1
+        if self._count == 0:
+            self._none.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there are none, at most so long."""
+        try:
+            await asyncio.wait_for(self._none.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+async def _ask(manager: StrategyDataManager, sample: Sample, open_requests: _Open, deadline_seconds: float) -> None:
+    asked = sample.planned.question
+    sample.called = time.perf_counter()
+    try:
+        sample.request_id = await manager.request_technical_indicators(
+            strategy_id=f"bench_{sample.planned.strategy:04d}",
+            symbols=[asked.symbol],
+            indicators=[asked.feature],
+            timeframes=[asked.timeframe],
+            priority=sample.planned.priority,
+            deadline=deadline_seconds,
+            callback=_listener(sample, open_requests),
+        )
+    except PlatformError as refused:
+        if not sample.answers:
+            sample.answered = time.perf_counter()
+            sample.answers += 1
+            sample.status, sample.problem = "refused", str(refused)
+            open_requests.done()
+
+
+def _listener(sample: Sample, open_requests: _Open) -> Callable[[Answer], None]:
+    def answered(answer: Answer) -> None:
+        now = time.perf_counter()
+        if not answer.final:
+            return
+        sample.answers += 1
+        if sample.answers > 1:
+            return
+        sample.answered = now
+        body = answer.body
+        sample.status, sample.worker = body.status.value, body.worker
+        sample.layer = body.parts[0].layer if body.parts else ""
+        sample.problem = "" if body.problem is None else str(body.problem)
+        open_requests.done()
+
+    return answered
+
+
+def _cpu_seconds(pids: Mapping[str, int] | None) -> float:
+    """Give the processor time that processes have taken, where the system tells it (Linux)."""
+    ticks = 0
+    for pid in (pids or {}).values():
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(words[11]) + int(words[12])
+    return ticks / 100
