@@ -3,7 +3,7 @@
 Whatever values depend on (a symbol's bars, its trades, a macro series, …: see `freshness`) has a *sequence*. It only
 grows. The protocol has two sides:
 
-- Who changes it writes the lake **first** and then calls `bump`.
+- Who changes it writes the lake **first** and then calls `bump`, which also announces the change on a stream.
 - Who computes features reads the sequences of all that they depend on **first** (0 where there is none), then the lake,
   and publishes with the sequences that it read.
 
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, cast
 import redis
 
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.messaging.redis_keys import CHANGES, CHANGES_KEPT
 from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, encode
 from mdplatform.serving.freshness import sequence_keys, stored
 from mdplatform.serving.keys import bars_key, need_key
@@ -109,12 +110,15 @@ class Publisher:
 
         The key is empty where the dataset is not told apart by one. Gives the sequence now held. A given `sequence`
         lower than the one held changes nothing. Without one it is the clock, and always higher.
+
+        The change is also announced to the request workers, whose requests may be waiting for it.
         """
         number = time.time_ns() // 1000 if sequence is None else checked_sequence(sequence)
         try:
-            held = self._connection.eval(
-                BUMP_SCRIPT, 1, need_key(dataset, key), str(number), str(int(sequence is None))
-            )
+            with self._connection.pipeline(transaction=False) as pipe:
+                pipe.eval(BUMP_SCRIPT, 1, need_key(dataset, key), str(number), str(int(sequence is None)))
+                pipe.xadd(CHANGES, {"need": f"{dataset}/{key}"}, maxlen=CHANGES_KEPT, approximate=True)
+                held = pipe.execute()[0]
         except REDIS_FAILURES as failure:
             raise unavailable(self._settings, failure) from None
         return int(cast(bytes, held))
