@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mdplatform.cli.bench import bench
+from mdplatform.cli.bridge import bridge
 from mdplatform.cli.demo import demo
 from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
@@ -17,7 +18,7 @@ from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
 from mdplatform.cli.worker import worker
 
-for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, worker, doctor, demo):
+for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, worker, bridge, doctor, demo):
     app.command()(_command)
 app.add_typer(formula, name="formula")
 app.add_typer(requests, name="requests")

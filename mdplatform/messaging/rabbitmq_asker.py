@@ -1,0 +1,222 @@
+"""The strategy's side of the transport over RabbitMQ.
+
+1. A request goes, persistent, into the queue of its class; a bridge admits it on the Redis side, and its receipt comes
+   back over RabbitMQ's direct reply, as all replies do. A receipt says more than the publisher's confirm, so `send`
+   waits for the receipt; the confirm tells of a full queue.
+2. A direct reply address lives as long as its channel. The asker has a name that stays, and says `hello` with each
+   new address. It gets the updates that it may have missed, and *adopts* what it has open: what was answered meanwhile
+   comes with the records. What was being sent when the line was cut is sent again: the id makes it harmless.
+3. So a reply may come twice: the inbox drops it by its id and its place among all replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from mdplatform.errors import TransportUnavailable
+from mdplatform.messaging.rabbitmq_inbox import Inbox
+from mdplatform.messaging.rabbitmq_line import RabbitLine
+from mdplatform.messaging.rabbitmq_link import (
+    BRIDGES,
+    CALL_SECONDS,
+    QUESTIONS,
+    QUEUES,
+    DeliveryError,
+    DeliveryMode,
+    Message,
+    check_url,
+    shown_url,
+)
+from mdplatform.messaging.rabbitmq_wire import Finding, Question, Told, encode
+from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
+from mdplatform.settings import Settings
+
+_FULL_RETRY_SECONDS = 5.0
+_SHORTEST_LIFE_SECONDS = 1.0
+_LONGEST_LIFE_SECONDS = 7 * 86_400.0
+_REMEMBERED_MICROSECONDS = 60_000_000
+_ADOPTED_AT_ONCE = 500
+_ADOPT_AGAIN_SECONDS = 0.5
+_HELLO_SECONDS = 60.0
+_FORGET_MICROSECONDS = 10_000_000
+
+
+class RabbitAsker:
+    """Sends requests through RabbitMQ and takes their replies; for one event loop. It connects at the first call.
+
+    `patience_seconds` is how long a call waits for RabbitMQ and a bridge, over reconnections, before it raises
+    `TransportUnavailable`. What was sent may then still be taken, and its replies come; sending it again is harmless.
+    Raises `InvalidSetting` for an URL that cannot be read.
+    """
+
+    def __init__(self, settings: Settings, patience_seconds: float = CALL_SECONDS) -> None:
+        check_url(settings)
+        self._settings = settings
+        self._patience = patience_seconds
+        self._name = secrets.token_hex(8)
+        self._inbox = Inbox()
+        self._open: dict[str, int] = {}
+        self._line = RabbitLine(settings, self._name, self._told, self._back)
+        self._forget_at = 0
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """Where replies to what it sent come: to its name, behind the bridges."""
+        return f"{BRIDGES}/{self._name}"
+
+    async def send(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+        """Admit envelopes; a receipt for each, in order. Raises `TransportUnavailable`."""
+        self._check_open()
+        if not envelopes:
+            return []
+        now = _now()
+        self._forget_overdue(now)
+        life = (max(each.deadline for each in envelopes) - now) / 1e6
+        seconds = min(self._patience, max(_SHORTEST_LIFE_SECONDS, life))
+        open_now = {each.id: each.deadline for each in envelopes}
+        try:
+            async with self._patient("No bridge took what was sent", seconds):
+                receipts = await asyncio.gather(*(self._send(each) for each in envelopes))
+            refused = {each.id for each, receipt in zip(envelopes, receipts, strict=True) if not receipt.admitted}
+            open_now = {id: deadline for id, deadline in open_now.items() if id not in refused}
+        finally:
+            self._open.update({id: open_now[id] for id in open_now if not self._inbox.has_final(id)})
+        return receipts
+
+    async def receive(self, wait_seconds: float) -> list[Reply]:
+        """Give the replies that came since the last call, in order; wait for the first, at most so long.
+
+        Raises `TransportUnavailable` if there are none and RabbitMQ cannot be reached.
+        """
+        self._check_open()
+        self._line.keep()
+        replies = await self._inbox.take(wait_seconds)
+        if not replies and self._line.failure is not None:
+            raise self._line.failure
+        return replies
+
+    async def look_up(self, ids: Sequence[str]) -> list[Record | None]:
+        """Give what is known of requests; None where nothing is (any more). Raises `TransportUnavailable`."""
+        return list((await self._find(Question(kind="look_up", ids=tuple(ids)))).records)
+
+    async def adopt(self, ids: Sequence[str]) -> list[Record | None]:
+        """Have the replies to these requests sent here as well; give what is known of them."""
+        records = (await self._find(Question(kind="adopt", ids=tuple(ids)))).records
+        self._open.update({each.id: each.deadline for each in records if each and each.stage != "settled"})
+        return list(records)
+
+    async def settle(self, id: str, body: bytes) -> bool:
+        """Record a final answer from this side. False if there was one already. Raises `TransportUnavailable`."""
+        return (await self._find(Question(kind="settle", ids=(id,), body=body, nonce=secrets.token_hex(8)))).settled
+
+    async def close(self) -> None:
+        """Let go of the connection; what is in flight stays in flight."""
+        self._closed = True
+        await self._line.close()
+
+    async def _send(self, envelope: Envelope) -> Receipt:
+        body = encode(envelope)
+        receipt: Receipt | None = None
+        while receipt is None:
+            life = min(max((envelope.deadline - _now()) / 1e6, _SHORTEST_LIFE_SECONDS), _LONGEST_LIFE_SECONDS)
+            message = Message(body, delivery_mode=DeliveryMode.PERSISTENT, expiration=life)
+            try:
+                receipt = await self._line.ask(QUEUES[envelope.priority], message)
+            except DeliveryError:
+                return Receipt(admitted=False, retry_after_seconds=_FULL_RETRY_SECONDS)
+        return receipt
+
+    async def _find(self, question: Question) -> Finding:
+        self._check_open()
+        if not question.ids and question.kind != "hello":
+            return Finding()
+        found: Finding | None = None
+        async with self._patient("No bridge answered", self._patience):
+            while found is None:
+                found = await self._line.ask(QUESTIONS, Message(encode(question), expiration=self._patience))
+        if found.problem:
+            raise TransportUnavailable(found.problem)
+        for carried in found.replies:
+            self._inbox.put(carried.reply, carried.place)
+        return found
+
+    def _told(self, told: Told) -> None:
+        for carried in told.replies:
+            self._inbox.put(carried.reply, carried.place)
+            if carried.reply.final:
+                self._open.pop(carried.reply.id, None)
+
+    async def _back(self) -> None:
+        """Say where the line is, and adopt what is open until it is known or overdue; then again and again say hello.
+
+        What was sent and not taken yet is not known yet.
+        """
+        await self._say_hello()
+        self._forget_overdue(_now())
+        waiting = set(self._open)
+        while waiting := waiting & self._open.keys():
+            for record in await self._adopt_some(sorted(waiting)):
+                waiting.discard(record.id)
+                if record.stage == "settled":
+                    self._open.pop(record.id, None)
+                    if record.answer is not None:
+                        self._inbox.put(Reply(id=record.id, final=True, body=record.answer))
+            if waiting:
+                await asyncio.sleep(_ADOPT_AGAIN_SECONDS)
+                self._forget_overdue(_now())
+        while True:
+            await asyncio.sleep(_HELLO_SECONDS)
+            await self._say_hello()
+
+    async def _say_hello(self) -> None:
+        while True:
+            try:
+                await self._find(Question(kind="hello", at=_now()))
+                return
+            except TransportUnavailable:
+                await asyncio.sleep(_ADOPT_AGAIN_SECONDS)  # no bridge yet
+
+    async def _adopt_some(self, ids: Sequence[str]) -> list[Record]:
+        found: list[Record] = []
+        for start in range(0, len(ids), _ADOPTED_AT_ONCE):
+            with contextlib.suppress(TransportUnavailable):  # asked again
+                records = await self.adopt(ids[start : start + _ADOPTED_AT_ONCE])
+                found += [record for record in records if record is not None]
+        return found
+
+    def _forget_overdue(self, now: int) -> None:
+        if now < self._forget_at:
+            return
+        self._forget_at = now + _FORGET_MICROSECONDS
+        for id in [id for id, deadline in self._open.items() if deadline + _REMEMBERED_MICROSECONDS < now]:
+            del self._open[id]
+            self._inbox.forget(id)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportUnavailable("This asker was closed", remedy="Make a new one")
+
+    @asynccontextmanager
+    async def _patient(self, problem: str, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            if self._line.failure is not None:
+                raise self._line.failure from None
+            raise TransportUnavailable(
+                f"{problem} within {seconds:.1f} s",
+                value=shown_url(self._settings),
+                remedy="Run `mdplatform bridge`, or `mdplatform worker` with MDPLATFORM_TRANSPORT=rabbitmq; "
+                "sending the same request id again is harmless",
+            ) from None
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

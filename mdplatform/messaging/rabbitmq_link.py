@@ -1,0 +1,158 @@
+"""What the two sides of the transport over RabbitMQ share: the queues, connecting, and errors without passwords.
+
+Each class of priority has a durable queue of its own, so that no prefetched LOW request stands before a CRITICAL one.
+What nobody takes before its deadline, and what cannot be read, ends in the queue `mdplatform.requests.dead`. All
+queues are bounded: a full request queue refuses what is sent, a full dead-letter queue drops its oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mdplatform.errors import InvalidSetting, TransportUnavailable
+from mdplatform.messaging.priority import DataPriority
+from mdplatform.settings import Settings
+
+try:
+    import aio_pika
+    from aio_pika import DeliveryMode, Message
+    from aio_pika.abc import AbstractChannel as Channel
+    from aio_pika.abc import AbstractConnection as Connection
+    from aio_pika.abc import AbstractIncomingMessage as IncomingMessage
+    from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+except ImportError:
+    raise InvalidSetting(
+        "The transport rabbitmq needs a package that is not installed",
+        value="aio-pika",
+        remedy="Run `pip install 'mdplatform[rabbitmq]'`, or set MDPLATFORM_TRANSPORT=redis",
+    ) from None
+
+__all__ = ["Channel", "Connection", "DeliveryError", "DeliveryMode", "IncomingMessage", "Message"]
+
+QUEUES = {each: f"mdplatform.requests.{each.value.lower()}" for each in DataPriority}
+"""The queue of each class."""
+
+QUESTIONS = "mdplatform.requests.questions"
+"""The queue of what askers want to know or to have done; nothing in it outlives the asker's patience."""
+
+DEAD = "mdplatform.requests.dead"
+"""The exchange and the queue of what was refused."""
+
+BRIDGES = "rabbitmq"
+"""The address, on the Redis side, of all replies that bridges carry; what follows it is the asker's name."""
+
+DIRECT_REPLY = "amq.rabbitmq.reply-to"
+"""The pseudo-queue of RabbitMQ from which an asker reads its replies; the real name starts with it."""
+
+RABBIT_FAILURES = (AMQPError, ChannelInvalidStateError, OSError, asyncio.InvalidStateError, asyncio.TimeoutError)
+"""What a call may raise when RabbitMQ is not there or not willing."""
+
+CONNECT_SECONDS = 5.0
+CALL_SECONDS = 10.0
+_LONGEST_QUEUE = 100_000
+_MOST_DEAD = 10_000
+_HEARTBEAT_SECONDS = 10
+_CLOSE_SECONDS = 2.0
+_BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+def check_url(settings: Settings) -> None:
+    """Raise `InvalidSetting` if the URL cannot be read."""
+    try:
+        parts = urlsplit(settings.rabbitmq_url.get_secret_value())
+        if parts.scheme in ("amqp", "amqps") and parts.hostname and parts.port != 0:
+            return
+    except ValueError:
+        pass
+    raise InvalidSetting(
+        "MDPLATFORM_RABBITMQ_URL cannot be read",
+        remedy="Write amqp://user:password@host:port/vhost, or amqps://…; quote % : / @ in a password",
+    )
+
+
+@asynccontextmanager
+async def connected(settings: Settings, name: str) -> AsyncIterator[Connection]:
+    """Connect, and close at the end; `name` is shown in RabbitMQ's own tools. Raises `TransportUnavailable`."""
+    async with speaking(settings, CONNECT_SECONDS):
+        connection = await aio_pika.connect(
+            settings.rabbitmq_url.get_secret_value(),
+            heartbeat=_HEARTBEAT_SECONDS,
+            client_properties={"connection_name": f"mdplatform {name}"},
+        )
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(*RABBIT_FAILURES):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()
+
+
+async def declare(channel: Channel) -> None:
+    """Make the queues, if they are not there."""
+    exchange = await channel.declare_exchange(DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
+    dead = await channel.declare_queue(DEAD, durable=True, arguments={"x-max-length": _MOST_DEAD})
+    await dead.bind(exchange)
+    bounded: dict[str, Any] = {"x-max-length": _LONGEST_QUEUE, "x-overflow": "reject-publish"}
+    for queue in QUEUES.values():
+        await channel.declare_queue(queue, durable=True, arguments={**bounded, "x-dead-letter-exchange": DEAD})
+    await channel.declare_queue(QUESTIONS, durable=True, arguments={"x-max-length": _LONGEST_QUEUE})
+
+
+@asynccontextmanager
+async def speaking(settings: Settings, seconds: float) -> AsyncIterator[None]:
+    """Bound what is done with RabbitMQ, and give its failures as `TransportUnavailable`."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except RABBIT_FAILURES as failure:
+        raise unavailable(settings, failure) from None
+    except asyncio.CancelledError as cut:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise unavailable(settings, cut) from None  # aiormq cancels what waits on a channel that closes
+
+
+def backoff_seconds(attempts: int) -> float:
+    """Give how long to wait before the next try."""
+    return _BACKOFF_SECONDS[min(attempts, len(_BACKOFF_SECONDS) - 1)]
+
+
+def unavailable(settings: Settings, failure: BaseException) -> TransportUnavailable:
+    """Say in the platform's words that RabbitMQ failed."""
+    return TransportUnavailable(
+        f"RabbitMQ does not answer ({_describe(failure, settings)})",
+        value=shown_url(settings),
+        remedy="Check that the server runs and that MDPLATFORM_RABBITMQ_URL is right",
+    )
+
+
+def shown_url(settings: Settings) -> str:
+    """Give the address of RabbitMQ without user name, password and options.
+
+    >>> shown_url(Settings(rabbitmq_url="amqp://me:secret@queue.local:5672/trading?heartbeat=5"))
+    'amqp://queue.local:5672/trading'
+    """
+    try:
+        parts = urlsplit(settings.rabbitmq_url.get_secret_value())
+        _ = parts.port  # a password in the place of the port does not pass for one
+        return f"{parts.scheme}://{f'{parts.netloc}{parts.path}'.rpartition('@')[2]}"
+    except ValueError:
+        return "MDPLATFORM_RABBITMQ_URL"
+
+
+def _describe(failure: BaseException, settings: Settings) -> str:
+    text = " ".join(f"{type(failure).__name__}: {failure}".split()).rstrip(": ")
+    url = settings.rabbitmq_url.get_secret_value()
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        password = ""
+    for secret in (url, password, unquote(password)):
+        text = text.replace(secret, "***") if len(secret) > 2 else text
+    return text
