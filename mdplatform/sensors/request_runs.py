@@ -165,9 +165,9 @@ def _error(event: dg.DagsterEvent | None) -> str:
     return " ".join(_CLASS_NAME.sub("", error.message).split()) if error else " ".join((event.message or "").split())
 
 
-def outcome(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], endings: Mapping[str, str]) -> str:
+def outcome(runs: Sequence[dg.DagsterRun], endings: Mapping[str, str]) -> str:
     """Say in one line that runs are over and how; `endings` are those of runs that failed, by run id."""
     failed = [endings[run.run_id] for run in runs if run.run_id in endings]
     if failed:
         return "; ".join(failed[:3]) + (f"; and {len(failed) - 3} more" if len(failed) > 3 else "")
-    return f"{'runs' if len(runs) > 1 else 'run'} {', '.join(run.run_id for run in runs[:3])} ended in success"
+    return f"{'runs' if len(runs) > 1 else 'run'} {', '.join(run.run_id for run in runs[:3])} ended without it"
