@@ -59,19 +59,25 @@ def changed_at(lake: Lake, of: Iterable[Need]) -> int:
 
     A file is replaced by renaming, which changes the time of its folder; a symbol has a folder of its own.
     """
-    now = time.time_ns() // 1000
-    times = (_time_of(_folder(lake, each)) for each in of)
-    return max((each for each in times if each <= now), default=0)  # a clock that was put back proves nothing
+    return newest_change(stamp(lake, each) for each in of)
 
 
-def _folder(lake: Lake, need: Need) -> Path:
-    if need.dataset == "bars":
-        return lake.bars.path(need.key, "").parent
-    return lake.folder / need.dataset / need.key if need.dataset in OF_A_SYMBOL else lake.folder / need.dataset
+def newest_change(stamps: Iterable[int]) -> int:
+    """Give the newest of these stamps in microseconds; those that lie ahead of the clock prove nothing."""
+    now = time.time_ns()
+    return max((each for each in stamps if each <= now), default=0) // 1000
 
 
-def _time_of(folder: Path) -> int:
+def stamp(lake: Lake, need: Need) -> int:
+    """Give the time of the folder of what is needed (nanoseconds), 0 where there is none: another one is a change."""
     try:
-        return folder.stat().st_mtime_ns // 1000
+        return _folder(lake.folder, *need).stat().st_mtime_ns
     except OSError:
         return 0
+
+
+@lru_cache(maxsize=16_384)
+def _folder(lake: Path, dataset: str, key: str) -> Path:
+    """Give the folder; kept, because to put a path together takes longer than to look at it."""
+    folder = lake / dataset
+    return folder / key if dataset in OF_A_SYMBOL else folder

@@ -111,6 +111,11 @@ class Lookup:
         0 where it is not known.
         """
         self.sequences = tuple(map(read_sequence, held))
+        blob = self.fresh(raw, changed_at)
+        return None if blob is None else self.answer(blob, cached=True)
+
+    def fresh(self, raw: bytes | None, changed_at: int) -> Blob | None:
+        """Give the blob if it is sound, long enough, and fresh by the sequences and by the lake; else None."""
         if raw is None:
             return None
         try:
@@ -128,7 +133,7 @@ class Lookup:
             return None
         if not blob.rows or (blob.rows < self.n and not blob.whole):
             return None
-        return self.answer(blob, cached=True)
+        return blob
 
     def answer(self, blob: Blob, *, cached: bool) -> FeatureResult:
         """Give the answer that the blob holds."""

@@ -11,12 +11,13 @@ import polars as pl
 from mdplatform.errors import NoData
 from mdplatform.features import correlation_of
 from mdplatform.lake.data import LakeData
+from mdplatform.market.quality import Tally
 from mdplatform.market.time import from_us
 from mdplatform.requests.answer import Part
 from mdplatform.serving.codec import Blob
 from mdplatform.serving.lookup import Library
 from mdplatform.serving.window import feature_history
-from mdplatform.worker.parts import SERIES_COLUMNS, matrix_part, rows_part, series_part
+from mdplatform.worker.parts import SERIES_COLUMNS, matrix_part, rows_part, series_part, tally_of
 from mdplatform.worker.questions import AnyQuestion, FeatureQuestion, MatrixQuestion, SeriesQuestion
 
 _SPARE_ROWS = 8
@@ -25,18 +26,22 @@ _SPARE_ROWS = 8
 
 @dataclass(frozen=True)
 class Computed:
-    """A part that was computed, and until when it stays right if nothing changes (microseconds, None for ever)."""
+    """A part that was computed, the counts that tell its quality, and until when it stays right if nothing changes
+    (microseconds, None for ever)."""
 
     part: Part
+    tally: Tally
     until: int | None = None
 
 
 def compute(library: Library, question: AnyQuestion) -> Computed:
     """Answer a question by itself. Raises a `PlatformError` where there is nothing, or nothing can be made of it."""
     if isinstance(question, FeatureQuestion):
-        return Computed(rows_part(_rows(library, question), question.target, question.n))
+        blob = _rows(library, question)
+        part = rows_part(blob, question.target, question.n)
+        return Computed(part, tally_of(blob.batch.column("status"), part.rows, _rows_wanted(question)))
     if isinstance(question, MatrixQuestion):
-        return Computed(_matrix(library, question))
+        return _matrix(library, question)
     return _series(library, question)
 
 
@@ -71,13 +76,26 @@ def _nothing_there(library: Library, question: FeatureQuestion) -> Exception:
     )
 
 
-def _matrix(library: Library, question: MatrixQuestion) -> Part:
+def _rows_wanted(question: FeatureQuestion) -> int:
+    """Give how many rows are asked for, as far as they can be there by now; 0 where no start says it."""
+    if question.n is not None:
+        return question.n
+    if question.start is None:
+        return 0
+    timeframe = question.target.timeframe
+    known = time.time_ns() // 1000 if question.as_of is None else question.as_of
+    stop = timeframe.floor(known) if question.end is None else min(timeframe.floor(known), timeframe.ceil(question.end))
+    return max(0, stop - timeframe.ceil(question.start)) // timeframe.microseconds
+
+
+def _matrix(library: Library, question: MatrixQuestion) -> Computed:
     data = LakeData(library.lake, _instant(question.as_of))
     end = question.end if question.end is not None else question.as_of
     found = correlation_of(
         question.symbols, question.window, question.timeframe, _instant(end), data=data, **question.options
     )
-    return matrix_part(found, question.timeframe.value)
+    counted = int(found.observations.min(initial=found.rows))
+    return Computed(matrix_part(found, question.timeframe.value), Tally(counted, wanted=found.rows))
 
 
 def _series(library: Library, question: SeriesQuestion) -> Computed:
@@ -104,7 +122,8 @@ def _series(library: Library, question: SeriesQuestion) -> Computed:
             remedy=f"Ask for another range, or take it in: mdplatform ingest fred:{question.series}",
         )
     until = int(later[0]) if question.as_of is None and len(later) else None
-    return Computed(series_part(question.series, known), until)
+    tally = Tally(known.height, absent=known.get_column("value").null_count(), wanted=question.n or 0)
+    return Computed(series_part(question.series, known), tally, until)
 
 
 def _instant(microseconds: int | None) -> datetime | None:

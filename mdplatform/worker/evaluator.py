@@ -1,26 +1,41 @@
-"""The evaluator: from checked requests to values, from the nearest place that has them."""
+"""The evaluator: from checked requests to values, from the nearest place that has them.
+
+1. A request becomes questions, one for each result (`questions`).
+2. Their answers are found, or computed once for all who ask (`finder`, `workshop`).
+3. Where something is missing that a source may have, the request is to wait for a run (`shortfall`); else what there is
+   makes the answer: `ok`, `partial` with what is missing, or `failed`.
+4. Each result says where it came from, how good it is (`market.quality`), and what it took. What was computed here is
+   told for the lineage.
+
+A call for each request is as quick as one call for many: what is asked in one tick of the loop is looked up together.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
-from mdplatform.errors import PlatformError
+import msgspec
+
+from mdplatform.errors import PlatformError, RequestFailed
 from mdplatform.lake import Lake
-from mdplatform.requests.answer import AnswerBody, Missing, Part, Problem, Status
+from mdplatform.market.quality import assess, bars_behind
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.requests.answer import AnswerBody, Missing, Part, PartKind, Problem, Quality, Status
 from mdplatform.requests.request import DataRequest
 from mdplatform.requests.wanted import Made, RunWanted, need
-from mdplatform.serving.lookup import Library
 from mdplatform.settings import Settings
-from mdplatform.worker.computing import compute
+from mdplatform.worker.finder import Answered, Finder
+from mdplatform.worker.lineage import made
+from mdplatform.worker.memory import MEMORY_BYTES, HeldLake
+from mdplatform.worker.near import NEAR_BYTES, Cut
+from mdplatform.worker.parts import RUN
 from mdplatform.worker.questions import AnyQuestion, questions
 
-_log = logging.getLogger(__name__)
+_HITS = ("near", "redis")
 
 
 @dataclass(frozen=True)
@@ -40,48 +55,117 @@ class Outcome:
 
 
 class Evaluator:
-    """Answers checked requests inside one event loop. Close it."""
+    """Answers checked requests inside one event loop. Close it.
 
-    def __init__(self, settings: Settings, *, worker: str, lake: Lake | None = None) -> None:
-        self._library = Library(settings, lake)
+    `near_bytes` and `memory_bytes` bound what is kept of answers and of bars.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        worker: str,
+        lake: Lake | None = None,
+        near_bytes: int = NEAR_BYTES,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        held = HeldLake(settings.lake_dir if lake is None else lake.folder, memory_bytes)
+        self._finder = Finder(settings, held, worker=worker, near_bytes=near_bytes)
         self._worker = worker
-        self._layers: Counter[str] = Counter()
+        self._layers: Counter[str] = Counter(dict.fromkeys(("near", "redis", "memory", "lake", "run"), 0))
 
     async def evaluate(self, requests: Sequence[DataRequest], runs_over: Collection[str] = ()) -> list[Outcome]:
         """Give the outcome of each; never raises for what is asked: a problem is in the body.
 
         `runs_over` are the ids of requests whose runs are over: what is still missing is not wanted again.
         """
-        return [await asyncio.to_thread(self._one, request) for request in requests]
+        plans = [_planned(request) for request in requests]
+        ranked: dict[AnyQuestion, int] = {}
+        for request, plan in zip(requests, plans, strict=True):
+            for each in () if isinstance(plan, PlatformError) else plan:
+                ranked[each] = min(request.priority.rank, ranked.get(each, request.priority.rank))
+        stages: dict[str, float] = {}
+        answered = await self._finder.find(ranked, stages) if ranked else {}
+        told: set[AnyQuestion] = set()
+        return [
+            self._refused(request, plan)
+            if isinstance(plan, PlatformError)
+            else self._outcome(request, plan, answered, stages, request.request_id in runs_over, told)
+            for request, plan in zip(requests, plans, strict=True)
+        ]
 
-    def _one(self, request: DataRequest) -> Outcome:
-        try:
-            asked = questions(request)
-        except PlatformError as refused:
-            return Outcome(self._body(request, Status.REJECTED, problem=problem_of(refused)), ())
+    @property
+    def answered_by_layer(self) -> dict[str, int]:
+        """How many results came from where: `near`, `redis`, `memory`, `lake`, `run`.
+
+        A hit on what a run had published counts as `near` or `redis`, where it was found.
+        """
+        return dict(self._layers)
+
+    @property
+    def computations(self) -> int:
+        """How many results were computed in this process: equal ones that were asked for together count once."""
+        return self._finder.workshop.computations
+
+    async def close(self) -> None:
+        """Let go of Redis; what is being computed is left."""
+        await self._finder.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _refused(self, request: DataRequest, error: PlatformError) -> Outcome:
+        status = Status.FAILED if isinstance(error, RequestFailed) else Status.REJECTED
+        return Outcome(self._body(request, status, problem=problem_of(error)), ())
+
+    def _outcome(
+        self,
+        request: DataRequest,
+        plan: Sequence[AnyQuestion],
+        answered: dict[AnyQuestion, Answered],
+        stages: dict[str, float],
+        run_is_over: bool,
+        told: set[AnyQuestion],
+    ) -> Outcome:
         began = time.perf_counter()
+        now = time.time_ns() // 1000
+        timings = dict(stages)
         parts: list[Part] = []
         missing: list[Missing] = []
-        first: PlatformError | None = None
-        for each in asked:
-            try:
-                parts.append(compute(self._library, each).part)
-                self._layers["lake"] += 1
-            except PlatformError as failed:
-                first = first or failed
-                missing.append(missing_of(each, failed))
+        computed: list[Made] = []
+        errors: list[PlatformError] = []
+        for question in plan:
+            answer = answered[question]
+            found = answer.found
+            for stage, took in found.took_ms.items():
+                timings[stage] = max(timings.get(stage, 0.0), took)
+            if answer.cut is None:
+                error = found.error or RequestFailed("Nothing came of it", remedy="Ask again")
+                errors.append(error)
+                missing.append(missing_of(question, error))
+                continue
+            part = _finished(question, answer.cut, answer, now)
+            parts.append(part)
+            self._layers[found.layer] += 1
+            if answer.computed_here and question not in told:
+                told.add(question)
+                computed.append(made(question, part, request, self._worker, found.took_ms.get("compute", 0.0)))
         status = Status.OK if not missing else Status.PARTIAL if parts else Status.FAILED
-        timings = {"compute": (time.perf_counter() - began) * 1000}
-        body = self._body(request, status, parts, missing, problem_of(first) if first and not parts else None, timings)
-        depends_on = dict.fromkeys(need(*one) for each in asked for one in each.needs)
-        return Outcome(body, tuple(depends_on), watermark=max((each.available_at for each in parts), default=0))
+        timings["encode"] = (time.perf_counter() - began) * 1000
+        problem = problem_of(errors[0]) if errors and not parts else None
+        body = self._body(request, status, parts, missing, problem, timings)
+        watermark = max((each.available_at for each in parts), default=0)
+        return Outcome(body, _needs(plan), None, tuple(computed), watermark)
 
     def _body(
         self,
         request: DataRequest,
         status: Status,
-        parts: Sequence[Part] = (),
-        missing: Sequence[Missing] = (),
+        parts: Iterable[Part] = (),
+        missing: Iterable[Missing] = (),
         problem: Problem | None = None,
         timings: dict[str, float] | None = None,
     ) -> AnswerBody:
@@ -95,22 +179,45 @@ class Evaluator:
             problem=problem,
             worker=self._worker,
             answered_at=time.time_ns() // 1000,
-            timings_ms=timings or {},
+            timings_ms={stage: round(taken, 4) for stage, taken in (timings or {}).items()},
         )
 
-    @property
-    def answered_by_layer(self) -> dict[str, int]:
-        """How many results came from where: `near`, `redis`, `memory`, `lake`, `run`."""
-        return dict(self._layers)
 
-    async def close(self) -> None:
-        """Let go of Redis."""
+def _planned(request: DataRequest) -> tuple[AnyQuestion, ...] | PlatformError:
+    try:
+        return questions(request)
+    except PlatformError as refused:
+        return refused
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+def _needs(plan: Sequence[AnyQuestion]) -> tuple[str, ...]:
+    return tuple({need(*each): None for question in plan for each in question.needs})
+
+
+def _finished(question: AnyQuestion, cut: Cut, answer: Answered, now: int) -> Part:
+    """Give the part as it is told now: where it came from, how old it is, how good."""
+    part, found = cut.part, answer.found
+    changes: dict[str, Any] = {"layer": found.layer, "quality": _quality(question, cut, now)}
+    if found.layer in _HITS:
+        changes["source"] = "cache"
+    if part.made_by.startswith(RUN):
+        changes["source"], changes["run_id"] = "run", part.made_by.removeprefix(RUN)
+    if found.notes:
+        changes["notes"] = (*part.notes, *found.notes)
+    if part.kind == PartKind.SERIES:
+        known = now if question.as_of is None else question.as_of
+        changes["about"] = {**part.about, "age_seconds": (known - part.available_at) / 1_000_000}
+    return msgspec.structs.replace(part, **changes)
+
+
+def _quality(question: AnyQuestion, cut: Cut, now: int) -> Quality:
+    behind = None
+    if question.timeframe_name:
+        timeframe = Timeframe(question.timeframe_name)
+        known = now if question.as_of is None else question.as_of
+        due = known if question.end is None else min(known, question.end)
+        behind = bars_behind(cut.part.available_at, timeframe.floor(due), timeframe.microseconds)
+    return Quality(**asdict(assess(cut.tally, behind)))
 
 
 def problem_of(error: PlatformError) -> Problem:

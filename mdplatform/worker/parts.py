@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from mdplatform.features import Correlations
+from mdplatform.market.quality import Tally, tally
 from mdplatform.market.time import to_us
 from mdplatform.requests.answer import Part, PartKind
 from mdplatform.serving.codec import Blob
@@ -101,6 +102,12 @@ def series_part(series: str, known: pl.DataFrame) -> Part:
         outputs={"value": "value"},
         data=data,
     )
+
+
+def tally_of(statuses: Any, rows: int, wanted: int = 0) -> Tally:
+    """Count the newest `rows` by their status."""
+    newest = statuses.slice(max(0, len(statuses) - rows))
+    return tally(newest.to_pylist(), wanted)
 
 
 def _stream(batch: pa.RecordBatch) -> bytes:

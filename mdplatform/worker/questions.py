@@ -6,7 +6,7 @@ different requests are equal, so that whoever answers them does so once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
@@ -48,6 +48,11 @@ class Question:
         """What the answer depends on, in one order everywhere."""
         raise NotImplementedError
 
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for questions that the same computation answers."""
+        return self
+
     @cached_property
     def sequence_keys(self) -> tuple[str, ...]:
         """The keys of the sequences of these."""
@@ -82,9 +87,9 @@ class FeatureQuestion(Question):
         return needs(replace(self.target.spec, output=None), self.symbol, self.target.timeframe)
 
     @cached_property
-    def blob_key(self) -> str:
-        """Where its newest rows lie in Redis."""
-        return self.target.keys(self.symbol)[0]
+    def identity(self) -> Hashable:
+        """Where its newest rows lie in Redis; ranges are equal if all of the question is."""
+        return self.target.keys(self.symbol)[0] if self.is_newest else self
 
 
 @dataclass(frozen=True)
