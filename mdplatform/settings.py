@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         default=600.0, ge=1, le=86_400, description="How long a final answer can be looked up, in seconds."
     )
     gateway_host: str = Field(default="127.0.0.1", description="Address on which the gateway listens.")
-    gateway_port: int = Field(default=8080, ge=1, le=65535, description="Port of the gateway.")
+    gateway_port: int = Field(default=8080, ge=0, le=65535, description="Port of the gateway; 0 for any free one.")
     gateway_keys: bool = Field(
         default=True, description="Whether the gateway wants an API key of everybody (`mdplatform keys create`)."
     )

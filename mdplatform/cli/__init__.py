@@ -9,7 +9,9 @@ from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
 from mdplatform.cli.formula import formula
 from mdplatform.cli.frame import app, main
+from mdplatform.cli.gateway import gateway
 from mdplatform.cli.ingest import ingest
+from mdplatform.cli.keys import keys
 from mdplatform.cli.lookahead import check_lookahead
 from mdplatform.cli.materialize import materialize
 from mdplatform.cli.read import read
@@ -18,9 +20,10 @@ from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
 from mdplatform.cli.worker import worker
 
-for _command in (ingest, materialize, read, features, check_lookahead, sql, ui, worker, bridge, doctor, demo):
+for _command in (ingest, gateway, materialize, read, features, check_lookahead, sql, ui, worker, bridge, doctor, demo):
     app.command()(_command)
 app.add_typer(formula, name="formula")
+app.add_typer(keys, name="keys")
 app.add_typer(requests, name="requests")
 app.add_typer(bench, name="bench")
 
