@@ -1,83 +1,33 @@
-"""The transports that the conformance suite is run on: each gives askers and answerers of one shared state."""
+"""A real RabbitMQ node for the tests that need one."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+import os
+from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
-from mdplatform.messaging.memory import MemoryTransport
-from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_answerer import RedisAnswerer
-from mdplatform.messaging.redis_asker import RedisAsker
-from mdplatform.messaging.transport import Answerer, Asker, Envelope
 from mdplatform.settings import Settings
-
-EVERY = dict.fromkeys(DataPriority, 100)
-"""Shares that take all there is."""
-
-_numbers = itertools.count()
+from tests.messaging.rabbitmq_node import BINARY, Node
 
 
-class Parts:
-    """Makes askers and answerers of one transport; all are closed when the test ends."""
-
-    def __init__(
-        self, make_asker: Callable[[str | None], Asker], make_answerer: Callable[[], Answerer], stack: AsyncExitStack
-    ) -> None:
-        self._make_asker, self._make_answerer, self._stack = make_asker, make_answerer, stack
-
-    def asker(self, address: str | None = None) -> Asker:
-        made = self._make_asker(address)
-        self._stack.push_async_callback(made.close)
-        return made
-
-    def answerer(self) -> Answerer:
-        made = self._make_answerer()
-        self._stack.push_async_callback(made.close)
-        return made
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The node, started once for all processes of a test run."""
+    if not BINARY.exists():
+        pytest.skip("rabbitmq-server is not installed")
+    base = tmp_path_factory.getbasetemp()
+    node = Node((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rabbitmq")
+    yield node
+    node.close()
 
 
-@asynccontextmanager
-async def memory(settings: Settings) -> AsyncIterator[Parts]:
-    transport = MemoryTransport(settings)
-    async with AsyncExitStack() as stack:
-        yield Parts(transport.asker, transport.answerer, stack)
-
-
-@asynccontextmanager
-async def redis(settings: Settings) -> AsyncIterator[Parts]:
-    async with AsyncExitStack() as stack:
-        yield Parts(lambda address: RedisAsker(settings, address), lambda: RedisAnswerer(settings), stack)
-
-
-TRANSPORTS = {"memory": memory, "redis": redis}
-
-
-def envelope(priority: DataPriority = DataPriority.NORMAL, *, id: str = "", **given: Any) -> Envelope:
-    """A request with a deadline in ten seconds."""
-    now = time.time_ns() // 1000
-    whole: dict[str, Any] = {"deadline": now + 10_000_000, "sent_at": now, "body": b"what"} | given
-    return Envelope(id=id or f"request-{next(_numbers)}", priority=priority, **whole)
-
-
-Run = Callable[[Callable[[Parts], Coroutine[Any, Any, None]]], None]
-
-
-@pytest.fixture(params=TRANSPORTS)
-def run(request: pytest.FixtureRequest, settings: Settings) -> Run:
-    """Runs a test's coroutine with the parts of each transport, within a deadline."""
-
-    def on(test: Callable[[Parts], Coroutine[Any, Any, None]], **changes: Any) -> None:
-        async def whole() -> None:
-            async with TRANSPORTS[request.param](settings.model_copy(update=changes)) as parts:
-                await asyncio.wait_for(test(parts), 30)
-
-        asyncio.run(whole())
-
-    return on
+@pytest.fixture
+def rabbitmq_settings(settings: Settings, rabbitmq: Node) -> Iterator[Settings]:
+    """Settings for the transport rabbitmq, with queues that hold nothing yet."""
+    with rabbitmq.calm():
+        rabbitmq.wait()
+        asyncio.run(rabbitmq.clear())
+        yield settings.model_copy(update={"transport": "rabbitmq", "rabbitmq_url": SecretStr(rabbitmq.url)})
