@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +34,10 @@ def worker(
 
         mdplatform worker --name worker-1 --seconds 60 --stats
     """
-    os.environ.update({variable: os.environ.get(variable, "1") for variable in ONE_THREAD})  # before they are imported
+    unset = [variable for variable in ONE_THREAD if variable not in os.environ]
+    if unset:  # they are read when the libraries are imported, which the command line has begun to do
+        os.environ.update(dict.fromkeys(unset, "1"))
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     from mdplatform.settings import Settings
 
@@ -43,7 +47,6 @@ def worker(
 def _run(settings: Settings, name: str, seconds: float | None, once: bool, stats: bool) -> None:
     import asyncio
     import gc
-    import sys
     import threading
 
     from mdplatform.worker.events import log_to_stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from mdplatform.errors import PlatformError
@@ -11,11 +13,15 @@ from mdplatform.requests.request import DataRequest, RequestType
 from mdplatform.worker.evaluator import problem_of
 
 _LONGEST_VALUE = 200
+_PLACE = re.compile(r"at `\$\.([^`]+)`")
 
 
 def refused(envelope: Envelope, error: PlatformError, request: DataRequest | None = None) -> AnswerBody:
     """Say which field of a request was refused, what it was and what is allowed."""
     problem = problem_of(error)
+    place = _PLACE.search(error.cause)
+    if place is not None and not problem.field:  # of what was no request at all
+        problem = msgspec.structs.replace(problem, field=place[1])
     if len(problem.value) > _LONGEST_VALUE:
         problem = msgspec.structs.replace(problem, value=f"{problem.value[:_LONGEST_VALUE]}…")
     return _ending(envelope, Status.REJECTED, problem, request)

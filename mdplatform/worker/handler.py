@@ -42,7 +42,7 @@ from mdplatform.worker.hands import Hands
 from mdplatform.worker.outbox import encoded
 from mdplatform.worker.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
 
-_TAKE_SECONDS = 0.5
+_TAKE_SECONDS = 0.25
 _TAKE_SECONDS_WHEN_FULL = 0.01
 _SUSPECT_SECONDS = 1.0  # what lives so long after a reclaim is taken to be slow, not deadly
 _SWEEP_SECONDS = 1.0
@@ -105,21 +105,16 @@ class StrategyDataRequestHandler:
     async def run(self) -> None:
         """Answer requests until `stop`."""
         self._events.note("started", claim_seconds=self._settings.request_claim_seconds)
-        paces: list[Callable[[], Awaitable[None]]] = [
-            self._take, self._reclaim, self._sweep, self._watch, self._report, self._beat,
-        ]  # fmt: skip
-        loops = [asyncio.create_task(self._repeat(each)) for each in paces]
-        lasting = [
-            asyncio.create_task(each)
-            for each in (self._answering.settler.run(), self._repeat(self._keep, to_the_end=True))
-        ]
+        taking = asyncio.create_task(self._repeat(self._take))
+        paces = [self._reclaim, self._keep, self._sweep, self._watch, self._report, self._beat]
+        beside = [asyncio.create_task(each) for each in (self._answering.settler.run(), *map(self._repeat, paces))]
         try:
-            await asyncio.gather(*loops)
+            await taking  # never cancelled by `stop`: what it has taken must not slip through its fingers
             if self._work:
                 await asyncio.wait(self._work, timeout=self._stop_seconds)
             await self._last_words()
         finally:
-            left = [*loops, *lasting, *self._work]
+            left = [taking, *beside, *self._work]
             for each in left:
                 each.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -140,7 +135,7 @@ class StrategyDataRequestHandler:
                 taken, since = self.counts.taken, time.monotonic()
             elif time.monotonic() - since >= seconds:
                 return
-            await self._rest(seconds / 10)
+            await asyncio.sleep(seconds / 10)
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self.run())
@@ -156,11 +151,11 @@ class StrategyDataRequestHandler:
         if self._running is not None:
             await self._running
 
-    # The paces: each is done again and again until `stop`.
+    # The paces: each is done again and again. Taking ends with `stop`, the others once nothing is in hand.
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]], *, to_the_end: bool = False) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         pause = FIRST_PAUSE
-        while to_the_end or not self._stopping.is_set():
+        while not (self._stopping.is_set() and step == self._take):
             try:
                 await step()
             except TransportUnavailable as away:
@@ -171,17 +166,8 @@ class StrategyDataRequestHandler:
             else:
                 pause = FIRST_PAUSE
                 continue
-            await self._rest(pause)
+            await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    async def _rest(self, seconds: float) -> None:
-        """Sleep, or until `stop`."""
-        if self._stopping.is_set():  # for what goes on to the end
-            await asyncio.sleep(seconds)
-            return
-        waiting = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([waiting], timeout=seconds)
-        waiting.cancel()
 
     async def _take(self) -> None:
         shares = self._hands.shares()
@@ -205,19 +191,19 @@ class StrategyDataRequestHandler:
                 self._events.warn("reclaimed", **told_of(each))
                 await asyncio.wait([task], timeout=_SUSPECT_SECONDS)
         if not claimed:
-            await self._rest(claim / 2)
+            await asyncio.sleep(claim / 2)
 
     async def _keep(self) -> None:
         if self._hands.deliveries:
             await self._answerer.keep(self._hands.deliveries)
-        await self._rest(self._settings.request_claim_seconds / 3)
+        await asyncio.sleep(self._settings.request_claim_seconds / 3)
 
     async def _sweep(self) -> None:
         overdue = await self._answerer.overdue(_SWEPT_AT_ONCE)
         for each in overdue:
             await self._answering.expire(each)
         if len(overdue) < _SWEPT_AT_ONCE:
-            await self._rest(_SWEEP_SECONDS)
+            await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _watch(self) -> None:
         needs = await self._answerer.changes(_TAKE_SECONDS)
@@ -225,7 +211,7 @@ class StrategyDataRequestHandler:
             self.counts.released += await self._answerer.release(needs)
 
     async def _report(self) -> None:
-        await self._rest(_REPORT_SECONDS)
+        await asyncio.sleep(_REPORT_SECONDS)
         entries = self._answering.outbox.drain(_REPORTED_AT_ONCE)
         if not entries:
             return
@@ -237,7 +223,7 @@ class StrategyDataRequestHandler:
 
     async def _beat(self) -> None:
         await self._answerer.beat(self.told(), _BEATS_KEPT_SECONDS)
-        await self._rest(_BEAT_SECONDS)
+        await asyncio.sleep(_BEAT_SECONDS)
 
     async def _last_words(self) -> None:
         """Send what is in the outbox, if the transport takes it; it is only lineage."""
