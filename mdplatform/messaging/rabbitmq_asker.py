@@ -18,11 +18,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging.rabbitmq_inbox import Inbox
+from mdplatform.errors import InvalidSetting, TransportUnavailable
+from mdplatform.messaging.rabbitmq_inbox import Inbox, Taken
 from mdplatform.messaging.rabbitmq_line import RabbitLine
 from mdplatform.messaging.rabbitmq_link import (
-    BRIDGES,
+    ASKER,
     CALL_SECONDS,
     QUESTIONS,
     QUEUES,
@@ -49,26 +49,33 @@ _FORGET_MICROSECONDS = 10_000_000
 class RabbitAsker:
     """Sends requests through RabbitMQ and takes their replies; for one event loop. It connects at the first call.
 
-    `patience_seconds` is how long a call waits for RabbitMQ and a bridge, over reconnections, before it raises
-    `TransportUnavailable`. What was sent may then still be taken, and its replies come; sending it again is harmless.
-    Raises `InvalidSetting` for an URL that cannot be read.
+    With an `address` of the caller's own, replies wait in a queue of that name, and who starts again with it gets what
+    was not taken before; one at a time may use an address. `patience_seconds` is how long a call waits for RabbitMQ
+    and a bridge, over reconnections, before it raises `TransportUnavailable`. What was sent may then still be taken,
+    and its replies come; sending it again is harmless.
+    Raises `InvalidSetting` for an address or an URL that cannot be read.
     """
 
-    def __init__(self, settings: Settings, patience_seconds: float = CALL_SECONDS) -> None:
+    def __init__(self, settings: Settings, address: str | None = None, patience_seconds: float = CALL_SECONDS) -> None:
         check_url(settings)
+        if address is not None and not ASKER.fullmatch(address):
+            raise InvalidSetting(
+                "An address for replies is refused", value=address, remedy="Up to 128 letters, digits and _ . : -"
+            )
         self._settings = settings
         self._patience = patience_seconds
-        self._name = secrets.token_hex(8)
+        self._kept = address is not None
+        self._name = address or f"asker-{secrets.token_hex(8)}"
         self._inbox = Inbox()
         self._open: dict[str, int] = {}
-        self._line = RabbitLine(settings, self._name, self._told, self._back)
+        self._line = RabbitLine(settings, self._name, self._told, self._back, kept=self._kept)
         self._forget_at = 0
         self._closed = False
 
     @property
     def address(self) -> str:
-        """Where replies to what it sent come: to its name, behind the bridges."""
-        return f"{BRIDGES}/{self._name}"
+        """Where replies to what it sent come: its name, behind the bridges."""
+        return self._name
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Admit envelopes; a receipt for each, in order. Raises `TransportUnavailable`."""
@@ -142,13 +149,12 @@ class RabbitAsker:
                 found = await self._line.ask(QUESTIONS, Message(encode(question), expiration=self._patience))
         if found.problem:
             raise TransportUnavailable(found.problem)
-        for carried in found.replies:
-            self._inbox.put(carried.reply, carried.place)
         return found
 
-    def _told(self, told: Told) -> None:
-        for carried in told.replies:
-            self._inbox.put(carried.reply, carried.place)
+    def _told(self, told: Told, taken: Taken | None) -> None:
+        last = len(told.replies) - 1
+        for number, carried in enumerate(told.replies):
+            self._inbox.put(carried.reply, carried.place, taken if number == last else None)
             if carried.reply.final:
                 self._open.pop(carried.reply.id, None)
 
@@ -159,7 +165,7 @@ class RabbitAsker:
         """
         await self._say_hello()
         self._forget_overdue(_now())
-        waiting = set(self._open)
+        waiting = set() if self._kept else set(self._open)
         while waiting := waiting & self._open.keys():
             for record in await self._adopt_some(sorted(waiting)):
                 waiting.discard(record.id)
@@ -177,10 +183,13 @@ class RabbitAsker:
     async def _say_hello(self) -> None:
         while True:
             try:
-                await self._find(Question(kind="hello", at=_now()))
-                return
+                missed = (await self._find(Question(kind="hello", at=_now()))).replies
             except TransportUnavailable:
                 await asyncio.sleep(_ADOPT_AGAIN_SECONDS)  # no bridge yet
+            else:
+                for carried in () if self._kept else missed:
+                    self._inbox.put(carried.reply, carried.place)
+                return
 
     async def _adopt_some(self, ids: Sequence[str]) -> list[Record]:
         found: list[Record] = []

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from types import TracebackType
@@ -27,11 +26,13 @@ from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.rabbitmq_link import (
+    ASKER,
     BRIDGES,
     CALL_SECONDS,
     CONNECT_SECONDS,
     DEAD,
     DIRECT_REPLY,
+    KEPT_REPLIES,
     QUESTIONS,
     QUEUES,
     Channel,
@@ -60,7 +61,6 @@ _QUESTIONS_PREFETCHED = 16
 _LARGEST = 4_000_000
 _LONGEST_ID = 256
 _YEAR_2100 = 4_102_444_800_000_000
-_ASKER = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
 
 
@@ -267,15 +267,15 @@ def _request(message: IncomingMessage) -> Envelope:
 
 def _asker(message: IncomingMessage) -> str:
     asker = message.app_id or ""
-    if not _ASKER.fullmatch(asker):
-        raise ValueError("it does not name its asker (16 hexadecimal digits in `app_id`)")
+    if not ASKER.fullmatch(asker):
+        raise ValueError("it does not name its asker (in `app_id`)")
     if not _can_be_told(message):
-        raise ValueError("it has no direct reply address (`reply_to`) or no `correlation_id`")
+        raise ValueError("it has no address for replies (`reply_to`) or no `correlation_id`")
     return asker
 
 
 def _can_be_told(message: IncomingMessage) -> bool:
-    return (message.reply_to or "").startswith(f"{DIRECT_REPLY}.") and bool(message.correlation_id)
+    return (message.reply_to or "").startswith((f"{DIRECT_REPLY}.", KEPT_REPLIES)) and bool(message.correlation_id)
 
 
 def _receipts(

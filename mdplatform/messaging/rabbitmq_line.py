@@ -1,4 +1,7 @@
-"""An asker's line to RabbitMQ: one channel with a direct reply address, made anew whenever it is cut.
+"""An asker's line to RabbitMQ: one channel with a reply address, made anew whenever it is cut.
+
+The address is a direct reply, which ends with the channel; or, for a line that is `kept`, a queue of the asker's own,
+in which replies wait for the asker, or for another of its name, until they are taken.
 
 Whoever asked on a channel that was cut gets None instead of an answer, and asks again. Each time the line is there
 (again), `back` is called, so that the asker can say where it is, and adopt what it has open.
@@ -10,11 +13,13 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from mdplatform.errors import TransportUnavailable
+from mdplatform.messaging.rabbitmq_inbox import Taken
 from mdplatform.messaging.rabbitmq_link import (
     CONNECT_SECONDS,
     DIRECT_REPLY,
@@ -26,6 +31,7 @@ from mdplatform.messaging.rabbitmq_link import (
     backoff_seconds,
     connected,
     declare,
+    declare_replies,
     speaking,
     unavailable,
 )
@@ -37,15 +43,23 @@ _log = logging.getLogger(__name__)
 
 
 class RabbitLine:
-    """`told` gets what a bridge tells unasked; `failure` is why there is no connection, if there is none."""
+    """`told` gets replies, and what is to be done once they are taken; `failure` is why there is no connection."""
 
     def __init__(
-        self, settings: Settings, name: str, told: Callable[[Told], None], back: Callable[[], Awaitable[None]]
+        self,
+        settings: Settings,
+        name: str,
+        told: Callable[[Told, Taken | None], None],
+        back: Callable[[], Awaitable[None]],
+        *,
+        kept: bool = False,
     ) -> None:
         self.failure: TransportUnavailable | None = None
         self._settings = settings
         self._name = name
         self._told = told
+        self._kept = kept
+        self._reply_to = DIRECT_REPLY
         self._back = back
         self._channel: Channel | None = None
         self._cut = asyncio.Event()
@@ -68,7 +82,7 @@ class RabbitLine:
         self.keep()
         await self._connected.wait()
         number = str(next(self._numbers))
-        message.correlation_id, message.reply_to, message.app_id = number, DIRECT_REPLY, self._name
+        message.correlation_id, message.reply_to, message.app_id = number, self._reply_to, self._name
         word = self._words[number] = asyncio.get_running_loop().create_future()
         publishing = asyncio.create_task(self._publish(queue, message, word))
         self._publishing.add(publishing)
@@ -108,8 +122,10 @@ class RabbitLine:
                     async with speaking(self._settings, CONNECT_SECONDS):
                         channel = await connection.channel(on_return_raises=False)
                         await declare(channel)
-                        replies = await channel.get_queue(DIRECT_REPLY, ensure=False)
-                        await replies.consume(self._take, no_ack=True)
+                        if self._kept:
+                            self._reply_to = await declare_replies(channel, self._name)
+                        replies = await channel.get_queue(self._reply_to, ensure=False)
+                        await replies.consume(self._take, no_ack=not self._kept)
                     self._cut = cut = asyncio.Event()
                     channel.close_callbacks.add(lambda *_, cut=cut: cut.set())
                     connection.close_callbacks.add(lambda *_, cut=cut: cut.set())
@@ -151,7 +167,19 @@ class RabbitLine:
                 waiting = self._words.get(number)
                 if waiting is not None:
                     _say(waiting, word)
-        self._told(told)
+        if not self._kept:
+            self._told(told, None)
+        elif told.replies:
+            self._told(told, partial(self._acknowledge, message))
+        else:
+            await self._acknowledge(message)
+
+    async def _acknowledge(self, message: IncomingMessage) -> None:
+        try:
+            async with speaking(self._settings, _PUBLISH_SECONDS):
+                await message.ack()
+        except TransportUnavailable:
+            _log.info("A reply that was taken before the line was cut comes again, and is dropped")
 
 
 def _say(word: asyncio.Future[Any], what: object) -> None:

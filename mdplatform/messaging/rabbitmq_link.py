@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,10 +53,18 @@ DIRECT_REPLY = "amq.rabbitmq.reply-to"
 RABBIT_FAILURES = (AMQPError, ChannelInvalidStateError, OSError, asyncio.InvalidStateError, asyncio.TimeoutError)
 """What a call may raise when RabbitMQ is not there or not willing."""
 
+KEPT_REPLIES = "mdplatform.replies."
+"""What the names of the queues begin with in which replies wait for an asker that has an address of its own."""
+
+ASKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+"""What an asker's name looks like."""
+
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 10.0
 _LONGEST_QUEUE = 100_000
 _MOST_DEAD = 10_000
+_MOST_REPLIES = 10_000
+_REPLIES_KEPT_SECONDS = 3600
 _HEARTBEAT_SECONDS = 10
 _CLOSE_SECONDS = 2.0
 _BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -101,6 +110,13 @@ async def declare(channel: Channel) -> None:
     for queue in QUEUES.values():
         await channel.declare_queue(queue, durable=True, arguments={**bounded, "x-dead-letter-exchange": DEAD})
     await channel.declare_queue(QUESTIONS, durable=True, arguments={"x-max-length": _LONGEST_QUEUE})
+
+
+async def declare_replies(channel: Channel, asker: str) -> str:
+    """Make the queue in which replies wait for this asker for an hour, if it is not there; give its name."""
+    arguments: dict[str, Any] = {"x-expires": _REPLIES_KEPT_SECONDS * 1000, "x-max-length": _MOST_REPLIES}
+    queue = await channel.declare_queue(f"{KEPT_REPLIES}{asker}", durable=True, arguments=arguments)
+    return queue.name
 
 
 @asynccontextmanager

@@ -10,9 +10,11 @@ from mdplatform.messaging.rabbitmq_link import (
     BRIDGES,
     CALL_SECONDS,
     CONNECT_SECONDS,
+    KEPT_REPLIES,
     RABBIT_FAILURES,
     Channel,
     Connection,
+    DeliveryMode,
     Message,
     speaking,
 )
@@ -27,7 +29,6 @@ CARRIER = "mdplatform.replies.carrier"
 """The exclusive queue that the bridge holds which carries the replies."""
 
 _AT_ONCE = 256
-_MOST_BYTES = 1_000_000
 _AGAIN_SECONDS = 0.5
 _KEPT_SECONDS = 3600.0
 _STREAM = replies_key(BRIDGES)
@@ -90,8 +91,13 @@ class Replies:
         async with speaking(self._settings, CALL_SECONDS):
             await asyncio.gather(
                 *(
-                    talk.default_exchange.publish(Message(encode(Told(replies=tuple(some)))), address, mandatory=False)
+                    talk.default_exchange.publish(_message(some, address), address, mandatory=False)
                     for address, some in by_address.items()
                 )
             )
         await self._redis.command("XDEL", _STREAM, *(place for _, place, _ in found))
+
+
+def _message(some: list[Carried], address: str) -> Message:
+    kept = DeliveryMode.PERSISTENT if address.startswith(KEPT_REPLIES) else DeliveryMode.NOT_PERSISTENT
+    return Message(encode(Told(replies=tuple(some))), delivery_mode=kept)

@@ -21,6 +21,8 @@ Test = Callable[[Parts], Coroutine[Any, Any, None]]
 @pytest.fixture(params=TRANSPORTS)
 def run(request: pytest.FixtureRequest, settings: Settings) -> Callable[..., None]:
     """Runs a test's coroutine with the parts of each transport, within a deadline."""
+    if request.param == "rabbitmq":
+        settings = request.getfixturevalue("rabbitmq_settings")
 
     def on(test: Test, **changes: Any) -> None:
         async def whole() -> None:

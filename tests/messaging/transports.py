@@ -10,6 +10,8 @@ from typing import Any
 
 from mdplatform.messaging.memory import MemoryTransport
 from mdplatform.messaging.priority import DataPriority
+from mdplatform.messaging.rabbitmq_asker import RabbitAsker
+from mdplatform.messaging.rabbitmq_bridge import Bridge
 from mdplatform.messaging.redis_answerer import RedisAnswerer
 from mdplatform.messaging.redis_asker import RedisAsker
 from mdplatform.messaging.transport import Answerer, Asker, Envelope
@@ -53,7 +55,13 @@ async def redis(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(lambda address: RedisAsker(settings, address), lambda: RedisAnswerer(settings), stack)
 
 
-TRANSPORTS = {"memory": memory, "redis": redis}
+@asynccontextmanager
+async def rabbitmq(settings: Settings) -> AsyncIterator[Parts]:
+    async with Bridge(settings), AsyncExitStack() as stack:
+        yield Parts(lambda address: RabbitAsker(settings, address), lambda: RedisAnswerer(settings), stack)
+
+
+TRANSPORTS = {"memory": memory, "redis": redis, "rabbitmq": rabbitmq}
 
 
 def envelope(priority: DataPriority = DataPriority.NORMAL, *, id: str = "", **given: Any) -> Envelope:
