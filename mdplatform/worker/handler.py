@@ -26,6 +26,7 @@ no more, finishes what is in hand within `stop_seconds`, and leaves the rest to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -127,15 +128,16 @@ class StrategyDataRequestHandler:
         by_layer = {f"from_{layer}": count for layer, count in self._evaluator.answered_by_layer.items()}
         return {**self.counts.to_dict(), **by_layer, "in_hand": len(self._hands)}
 
-    async def idle(self, seconds: float) -> None:
-        """Wait until nothing was in hand, and nothing came, for so long."""
+    async def idle(self, seconds: float | None) -> None:
+        """Wait until nothing was in hand, and nothing came, for so long; or until `stop`."""
         taken, since = -1, 0.0
         while not self._stopping.is_set():
-            if self._work or self.counts.taken != taken:
+            if self._work or self.counts.taken != taken or seconds is None:
                 taken, since = self.counts.taken, time.monotonic()
             elif time.monotonic() - since >= seconds:
                 return
-            await asyncio.sleep(seconds / 10)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), None if seconds is None else seconds / 10)
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self.run())

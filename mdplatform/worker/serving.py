@@ -31,27 +31,37 @@ async def serve(
     on_ready: Callable[[], None],
     seconds: float | None = None,
     once: bool = False,
-    stop_seconds: float = 5.0,
 ) -> dict[str, int]:
-    """Answer requests until SIGTERM or SIGINT, or for so long; give the counters."""
+    """Answer requests until SIGTERM or SIGINT, for so long, or, `once`, until nothing comes; give the counters."""
     async with AsyncExitStack() as stack:
         answerer = registry.answerer(settings, worker)
         stack.push_async_callback(answerer.close)
         evaluator = await stack.enter_async_context(Evaluator(settings, worker=worker))
-        handler = StrategyDataRequestHandler(settings, answerer, evaluator, worker=worker, stop_seconds=stop_seconds)
+        handler = StrategyDataRequestHandler(settings, answerer, evaluator, worker=worker)
+        carrying = await _carrying(settings, stack)
+        if carrying is not None:
+            carrying.add_done_callback(lambda _: handler.stop())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, handler.stop)
         if seconds is not None:
             loop.call_later(seconds, handler.stop)
-        running = asyncio.create_task(handler.run())
-        ready = asyncio.create_task(handler.ready.wait())
-        await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if handler.ready.is_set():
-            on_ready()
-        if once:
-            await handler.idle(_IDLE_SECONDS)
-            handler.stop()
-        await running
+        async with handler:
+            if handler.ready.is_set():
+                on_ready()
+            await handler.idle(_IDLE_SECONDS if once else None)
+        if carrying is not None and carrying.done():
+            carrying.result()  # a bridge that ended by itself: whoever started the worker starts it again
         return handler.told()
+
+
+async def _carrying(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[None] | None:
+    """Have the bridge to RabbitMQ work beside the worker, where strategies ask over RabbitMQ."""
+    if settings.transport != "rabbitmq":
+        return None
+    from mdplatform.messaging.rabbitmq_bridge import Bridge
+
+    bridge = await stack.enter_async_context(Bridge(settings))
+    carrying = asyncio.create_task(bridge.run())
+    stack.callback(carrying.cancel)
+    return carrying
