@@ -59,7 +59,7 @@ def changed_at(lake: Lake, of: Iterable[Need]) -> int:
 
     A file is replaced by renaming, which changes the time of its folder; a symbol has a folder of its own.
     """
-    return newest_change(stamp(lake, each) for each in of)
+    return newest_change(stamp(folder_of(lake, each)) for each in of)
 
 
 def newest_change(stamps: Iterable[int]) -> int:
@@ -68,16 +68,16 @@ def newest_change(stamps: Iterable[int]) -> int:
     return max((each for each in stamps if each <= now), default=0) // 1000
 
 
-def stamp(lake: Lake, need: Need) -> int:
-    """Give the time of the folder of what is needed (nanoseconds), 0 where there is none: another one is a change."""
+def folder_of(lake: Lake, need: Need) -> Path:
+    """Give the folder of the lake whose time changes whenever what is needed does."""
+    if need.dataset == "bars":
+        return lake.bars.path(need.key, "").parent
+    return lake.folder / need.dataset / need.key if need.dataset in OF_A_SYMBOL else lake.folder / need.dataset
+
+
+def stamp(folder: Path) -> int:
+    """Give the time of a folder (nanoseconds), 0 where there is none: another one is a change."""
     try:
-        return _folder(lake.folder, *need).stat().st_mtime_ns
+        return folder.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-@lru_cache(maxsize=16_384)
-def _folder(lake: Path, dataset: str, key: str) -> Path:
-    """Give the folder; kept, because to put a path together takes longer than to look at it."""
-    folder = lake / dataset
-    return folder / key if dataset in OF_A_SYMBOL else folder

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
@@ -217,7 +217,10 @@ def _quality(question: AnyQuestion, cut: Cut, now: int) -> Quality:
         known = now if question.as_of is None else question.as_of
         due = known if question.end is None else min(known, question.end)
         behind = bars_behind(cut.part.available_at, timeframe.floor(due), timeframe.microseconds)
-    return Quality(**asdict(assess(cut.tally, behind)))
+    found = assess(cut.tally, behind)
+    return Quality(
+        completeness=found.completeness, timeliness=found.timeliness, warmth=found.warmth, reasons=found.reasons
+    )
 
 
 def problem_of(error: PlatformError) -> Problem:

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mdplatform.features.kinds import Need
-from mdplatform.serving.freshness import stamp
 from mdplatform.serving.lookup import Lookup
 from mdplatform.settings import Settings
 from mdplatform.worker.memory import HeldLake
@@ -85,7 +84,7 @@ class Finder:
         stages["redis"] = (time.perf_counter() - began) * 1000
         sequences = None if told is None else dict(zip(keys, told, strict=True))
         seen_at = time.time_ns()
-        stamps = {need: stamp(self._lake, need) for need in keys}
+        stamps = {need: self._lake.stamp(need) for need in keys}
         witnesses = {
             needs: Witness(
                 None if sequences is None else tuple([sequences[each] for each in needs]),

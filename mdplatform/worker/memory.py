@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -56,7 +57,7 @@ class Reads(threading.local):
 class HeldBars(BarStore):
     """The bars of a lake, of which the newest are held in memory; thread-safe."""
 
-    def __init__(self, lake: Lake, reads: Reads, most_bytes: int) -> None:
+    def __init__(self, lake: HeldLake, reads: Reads, most_bytes: int) -> None:
         folder = lake.folder
         super().__init__(folder / "bars", folder / "quarantine", folder / "locks")
         self._lake = lake
@@ -110,7 +111,7 @@ class HeldBars(BarStore):
         window = self._windows.get((symbol, timeframe))
         if window is None:
             return None
-        if window.sequence < self._sequences.get(symbol, 0) or window.stamp != stamp(self._lake, Need("bars", symbol)):
+        if window.sequence < self._sequences.get(symbol, 0) or window.stamp != self._lake.stamp(Need("bars", symbol)):
             return None
         if abs(window.read_at - window.stamp) < RACY_NS < time.time_ns() - window.read_at:
             return None
@@ -122,7 +123,7 @@ class HeldBars(BarStore):
     def _load(self, symbol: str, timeframe: Timeframe, start: int) -> _Window | None:
         """Read from `start` to the newest bar and hold it; None if that is too much, or nothing."""
         sequence, read_at = self._sequences.get(symbol, 0), time.time_ns()
-        changed = stamp(self._lake, Need("bars", symbol))
+        changed = self._lake.stamp(Need("bars", symbol))
         extent = self._extent(symbol, self.months(symbol), timeframe)
         step = timeframe.microseconds
         if extent is None or extent[1] - start > MOST_ROWS * step:
@@ -159,6 +160,12 @@ class HeldLake(Lake):
         self.reads = Reads()
         self.held = HeldBars(self, self.reads, most_bytes)
         self.bars = self.held
+        # kept, because to put a path together takes longer than to look at it
+        self._folder_of = lru_cache(maxsize=16_384)(partial(folder_of, self))
+
+    def stamp(self, need: Need) -> int:
+        """Give the time of the folder of what is needed: another one is a change."""
+        return stamp(self._folder_of(need))
 
     def table(self, name: str) -> TableStore:
         """Give the store of a dataset, which is read from files."""

@@ -1,7 +1,7 @@
 """Questions: what one result of an answer is asked for, with its identity and what it depends on.
 
-A request becomes one question for each of its results, in the order of the request (`questions`). Equal questions of
-different requests are equal, so that whoever answers them does so once.
+A request becomes one question for each of its results, in the order of the request (`questions`). Questions of equal
+`identity` have one answer, whoever asks; they are nearly always one object, since they are kept.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mdplatform.serving.freshness import needs
 from mdplatform.serving.keys import need_key
 from mdplatform.serving.lookup import Target, target_of
 
+_When: TypeAlias = tuple[int | None, int | None, int | None, int | None]
 DEFAULT_WINDOW = 200
 """Bars of a correlation that names no window."""
-_When: TypeAlias = "tuple[int | None, int | None, int | None, int | None]"
 _options = msgspec.json.Encoder(order="deterministic")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Question:
     """What all questions have. `start`, `end` and `as_of` are microseconds; `n` is None where a range is asked for."""
 
@@ -48,10 +48,14 @@ class Question:
         """What the answer depends on, in one order everywhere."""
         raise NotImplementedError
 
-    @property
+    @cached_property
     def identity(self) -> Hashable:
         """What is equal for questions that the same computation answers."""
-        return self
+        raise NotImplementedError
+
+    @property
+    def _when(self) -> _When:
+        return self.n, self.start, self.end, self.as_of
 
     @cached_property
     def sequence_keys(self) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ class Question:
         return self.n is not None and self.as_of is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureQuestion(Question):
     """Rows of one feature of one symbol."""
 
@@ -88,11 +92,12 @@ class FeatureQuestion(Question):
 
     @cached_property
     def identity(self) -> Hashable:
-        """Where its newest rows lie in Redis; ranges are equal if all of the question is."""
-        return self.target.keys(self.symbol)[0] if self.is_newest else self
+        """Where its newest rows lie in Redis; for others all of the question."""
+        place = self.target.keys(self.symbol)[0]
+        return place if self.is_newest else (place, self.target.feature, self._when)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MatrixQuestion(Question):
     """The correlation matrix of symbols over the last bars; `options_json` are those of `correlation_of`, sorted."""
 
@@ -122,12 +127,17 @@ class MatrixQuestion(Question):
         return dict(msgspec.json.decode(self.options_json))
 
     @cached_property
+    def identity(self) -> Hashable:
+        """All of the question."""
+        return "matrix", self.symbols, self.timeframe, self.window, self.options_json, self._when
+
+    @cached_property
     def needs(self) -> tuple[Need, ...]:
         """The bars of every symbol."""
         return tuple(sorted(Need("bars", each) for each in dict.fromkeys(self.symbols)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeriesQuestion(Question):
     """What is known of a macro series: its newest `n` periods, or those in the range."""
 
@@ -142,6 +152,11 @@ class SeriesQuestion(Question):
     def feature(self) -> str:
         """The series."""
         return self.series
+
+    @cached_property
+    def identity(self) -> Hashable:
+        """All of the question."""
+        return "series", self.series, self._when
 
     @cached_property
     def needs(self) -> tuple[Need, ...]:
@@ -160,7 +175,7 @@ def questions(request: DataRequest) -> tuple[AnyQuestion, ...]:
     if request.type == RequestType.CORRELATION_MATRIX:
         return tuple(_matrix(request, timeframe, when) for timeframe in request.timeframes)
     if request.type == RequestType.MACRO_INDICATORS and not request.symbols:
-        return tuple(SeriesQuestion(*when, series) for series in _series(request.options))
+        return tuple(_known(when, series) for series in _series(request.options))
     if not (request.symbols and request.timeframes and request.features):
         raise InvalidRequest("Nothing is asked for", remedy="Name symbols, timeframes and features")
     asked = [parse_feature(each) for each in request.features]
@@ -182,7 +197,19 @@ def _matrix(request: DataRequest, timeframe: str, when: _When) -> MatrixQuestion
     options = dict(request.options)
     window = options.pop("window", DEFAULT_WINDOW)
     symbols = tuple(dict.fromkeys(map(parse_symbol, request.symbols)))
-    return MatrixQuestion(*when, symbols, Timeframe.parse(timeframe), window, _options.encode(options))
+    return _of_symbols(when, symbols, Timeframe.parse(timeframe), window, _options.encode(options))
+
+
+@lru_cache(maxsize=1024)
+def _of_symbols(
+    when: _When, symbols: tuple[str, ...], timeframe: Timeframe, window: int, options: bytes
+) -> MatrixQuestion:
+    return MatrixQuestion(*when, symbols, timeframe, window, options)
+
+
+@lru_cache(maxsize=1024)
+def _known(when: _When, series: str) -> SeriesQuestion:
+    return SeriesQuestion(*when, series)
 
 
 def _series(options: Mapping[str, Any]) -> tuple[str, ...]:
