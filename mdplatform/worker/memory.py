@@ -29,7 +29,7 @@ from mdplatform.lake import Lake
 from mdplatform.lake.bars import BarStore
 from mdplatform.lake.tables import TableStore
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.serving.freshness import stamp
+from mdplatform.serving.freshness import folder_of, stamp
 from mdplatform.worker.near import RACY_NS
 
 MEMORY_BYTES = 128_000_000
