@@ -118,14 +118,14 @@ def _malformed(asset: str, key: str) -> str | None:
     symbol, _, period = key.partition("/")
     try:
         start, _ = _RANGE_OF[asset](period)
-        parse_symbol(symbol)
+        sound = parse_symbol(symbol) == symbol and f"{from_us(start):%Y-%m-%d}"[: len(period)] == period
     except (ValueError, InvalidSymbol):
+        sound = False
+    if not sound:
         return f"{key!r} is no partition of {asset}"
     now = datetime.now(UTC)
-    if parse_symbol(symbol) != symbol or not month_range(FIRST_MONTH)[0] <= start <= to_us(now):
+    if not month_range(FIRST_MONTH)[0] <= start <= to_us(now):
         return f"{key} is outside of {FIRST_MONTH} … {now:%Y-%m}"
-    if partition_key("", period) != f"{from_us(start):%Y-%m-%d}"[: len(period)]:
-        return f"{key!r} is no partition of {asset}"
     return None
 
 
