@@ -377,7 +377,11 @@ class StrategyDataManager:
         from mdplatform.strategy.opening import open_asker
 
         assert self._settings is not None
-        return await open_asker(self._settings, self._transport, self._address, self._stack)
+        try:
+            return await open_asker(self._settings, self._transport, self._address, self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
 
 
 def _is_same(one: DataRequest, other: DataRequest) -> bool:
