@@ -65,7 +65,8 @@ def stranded_requests(context: dg.SensorEvaluationContext, desk: DeskResource) -
         return dg.SkipReason("A run stands in already.")
     tags = {f"{REQUEST_TAG}{each.id}": each.id for each in stranded}
     minute = f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"
-    return dg.RunRequest(run_key=f"{stranded[0].id} @{minute}", tags={**tags, "dagster/priority": "40"})
+    job = answer_stranded_requests.name
+    return dg.RunRequest(run_key=f"{stranded[0].id} @{minute}", job_name=job, tags={**tags, "dagster/priority": "40"})
 
 
 async def _stand_in(settings: Settings, name: str) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +52,32 @@ class Strategies:
         standing: bool = False,
     ) -> str:
         """Send a request, and leave it in its queue."""
+        return self.send_many([strategy], priority, seconds, standing)[0]
+
+    def send_many(
+        self,
+        strategies: Sequence[str],
+        priority: DataPriority = DataPriority.NORMAL,
+        seconds: float = 60,
+        standing: bool = False,
+    ) -> list[str]:
+        """Send a request for each of these strategies, and leave them in their queue."""
         now = time.time_ns() // 1000
-        envelope = Envelope(
-            id=new_id(),
-            priority=priority,
-            deadline=now + round(seconds * 1e6),
-            sent_at=now,
-            body=b"",
-            strategy=strategy,
-            standing=standing,
-        )
-        assert self._run(self._asker.send([envelope]))[0].admitted
-        return envelope.id
+        deadline = now + round(seconds * 1e6)
+        envelopes = [
+            Envelope(
+                id=new_id(),
+                priority=priority,
+                deadline=deadline,
+                sent_at=now,
+                body=b"",
+                strategy=strategy,
+                standing=standing,
+            )
+            for strategy in strategies
+        ]
+        assert all(receipt.admitted for receipt in self._run(self._asker.send(envelopes)))
+        return [each.id for each in envelopes]
 
     def take(self) -> list[Delivery]:
         """Take what is in the queues, as a worker."""
@@ -72,6 +86,20 @@ class Strategies:
 
     def park(self, delivery: Delivery, partitions: dict[str, list[str]]) -> None:
         """Let a request wait for a run, as a worker."""
+        self._run(self._parked([delivery], partitions))
+
+    def want_many(self, strategies: Sequence[str], partitions: dict[str, list[str]]) -> list[str]:
+        """Send a request for each of these strategies that a worker lets wait for runs of these partitions."""
+        ids = self.send_many(strategies)
+        deliveries = self.take()
+        assert len(deliveries) == len(ids)
+        self._run(self._parked(deliveries, partitions))
+        return ids
+
+    async def _parked(self, deliveries: Sequence[Delivery], partitions: dict[str, list[str]]) -> None:
+        await asyncio.gather(*(self._park(each, partitions) for each in deliveries))
+
+    async def _park(self, delivery: Delivery, partitions: dict[str, list[str]]) -> None:
         envelope = delivery.envelope
         entry = RunWanted(
             request_id=envelope.id,
@@ -81,7 +109,7 @@ class Strategies:
             deadline=envelope.deadline,
         )
         needs = [wanted.need(asset, key.partition("/")[0]) for asset, keys in partitions.items() for key in keys]
-        self._run(self._worker.park(delivery, needs, Wanted(body=wanted.encode(entry), needs=tuple(needs))))
+        await self._worker.park(delivery, needs, Wanted(body=wanted.encode(entry), needs=tuple(needs)))
 
     def want(self, partitions: dict[str, list[str]], **of_request: Any) -> str:
         """Send a request that a worker lets wait for runs of these partitions; give its id."""
@@ -175,6 +203,7 @@ class Ticks:
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A fresh home whose bars come from the simulated market."""
     monkeypatch.setenv("MDPLATFORM_DATA_SOURCE", "simulated")
+    monkeypatch.setenv("MDPLATFORM_REQUEST_CAPACITY", "5000")
     return Settings.load()
 
 
