@@ -96,7 +96,7 @@ def _place(error: PlatformError, given: Mapping[str, Any]) -> str:
     if isinstance(error, UnknownParameter):
         return f"parameters.{error.value}"
     told = _PARAMETER.search(error.cause)
-    parameters = given.get("parameters")
+    parameters = given.get("parameters") or {}
     if told is not None and isinstance(parameters, Mapping):
         written = (
             each for each in parameters if PARAMETER_ALIASES.get(str(each).lower(), str(each).lower()) == told[1]
