@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import msgspec
@@ -34,6 +35,7 @@ from mdplatform.worker.memory import MEMORY_BYTES, HeldLake
 from mdplatform.worker.near import NEAR_BYTES, Cut
 from mdplatform.worker.parts import RUN
 from mdplatform.worker.questions import AnyQuestion, questions
+from mdplatform.worker.shortfall import Shortfall, shortfall
 
 _HITS = ("near", "redis")
 
@@ -71,6 +73,8 @@ class Evaluator:
     ) -> None:
         held = HeldLake(settings.lake_dir if lake is None else lake.folder, memory_bytes)
         self._finder = Finder(settings, held, worker=worker, near_bytes=near_bytes)
+        self._lake = held
+        self._settings = settings
         self._worker = worker
         self._layers: Counter[str] = Counter(dict.fromkeys(("near", "redis", "memory", "lake", "run"), 0))
 
@@ -87,12 +91,16 @@ class Evaluator:
         stages: dict[str, float] = {}
         answered = await self._finder.find(ranked, stages) if ranked else {}
         told: set[AnyQuestion] = set()
-        return [
-            self._refused(request, plan)
-            if isinstance(plan, PlatformError)
-            else self._outcome(request, plan, answered, stages, request.request_id in runs_over, told)
-            for request, plan in zip(requests, plans, strict=True)
-        ]
+        outcomes: list[Outcome] = []
+        for request, plan in zip(requests, plans, strict=True):
+            if isinstance(plan, PlatformError):
+                outcomes.append(self._refused(request, plan))
+                continue
+            lacking = None
+            if any(_may_lack(each, answered[each]) for each in plan):
+                lacking = await self._lacking(request, plan, answered, request.request_id in runs_over)
+            outcomes.append(self._outcome(request, plan, answered, stages, lacking, told))
+        return outcomes
 
     @property
     def answered_by_layer(self) -> dict[str, int]:
@@ -121,13 +129,22 @@ class Evaluator:
         status = Status.FAILED if isinstance(error, RequestFailed) else Status.REJECTED
         return Outcome(self._body(request, status, problem=problem_of(error)), ())
 
+    async def _lacking(
+        self, request: DataRequest, plan: Sequence[AnyQuestion], answered: dict[AnyQuestion, Answered], over: bool
+    ) -> Shortfall:
+        """Look, in a thread, what the lake lacks for a request."""
+        asked = [(each, _has_values(answered[each])) for each in plan]
+        now = time.time_ns() // 1000
+        look = partial(shortfall, self._lake, self._settings, asked, now, run_is_over=over)
+        return await self._finder.workshop.threads.run(request.priority.rank, look)
+
     def _outcome(
         self,
         request: DataRequest,
         plan: Sequence[AnyQuestion],
         answered: dict[AnyQuestion, Answered],
         stages: dict[str, float],
-        run_is_over: bool,
+        lacking: Shortfall | None,
         told: set[AnyQuestion],
     ) -> Outcome:
         began = time.perf_counter()
@@ -153,12 +170,28 @@ class Evaluator:
             if answer.computed_here and question not in told:
                 told.add(question)
                 computed.append(made(question, part, request, self._worker, found.took_ms.get("compute", 0.0)))
+        wanted = None
+        problem = problem_of(errors[0]) if errors and not parts else None
+        if lacking is not None:
+            told_already = {(each.symbol, each.timeframe, each.feature) for each in lacking.missing}
+            missing = [each for each in missing if (each.symbol, each.timeframe, each.feature) not in told_already]
+            missing += [*lacking.missing, *lacking.too_much]
+            if problem is not None and lacking.too_much:
+                first = lacking.too_much[0]
+                problem = msgspec.structs.replace(problem, cause=first.cause, remedy=first.remedy)
+            if lacking.partitions:
+                wanted = RunWanted(
+                    request_id=request.request_id,
+                    strategy_id=request.strategy_id,
+                    priority=request.priority,
+                    partitions=lacking.partitions,
+                    deadline=request.deadline,
+                )
         status = Status.OK if not missing else Status.PARTIAL if parts else Status.FAILED
         timings["encode"] = (time.perf_counter() - began) * 1000
-        problem = problem_of(errors[0]) if errors and not parts else None
         body = self._body(request, status, parts, missing, problem, timings)
         watermark = max((each.available_at for each in parts), default=0)
-        return Outcome(body, _needs(plan), None, tuple(computed), watermark)
+        return Outcome(body, _needs(plan), wanted, tuple(computed), watermark)
 
     def _body(
         self,
@@ -188,6 +221,21 @@ def _planned(request: DataRequest) -> tuple[AnyQuestion, ...] | PlatformError:
         return questions(request)
     except PlatformError as refused:
         return refused
+
+
+def _may_lack(question: AnyQuestion, answer: Answered) -> bool:
+    """Tell whether something may be missing that a source has: newest rows with values lack nothing."""
+    if answer.cut is None or not question.is_newest:
+        return True
+    return not _has_values(answer) or bool(answer.cut.part.about.get("without_bars"))
+
+
+def _has_values(answer: Answered) -> bool:
+    """Tell whether there is any value, settled or not; what has no statuses has values."""
+    if answer.cut is None:
+        return False
+    counts = answer.cut.tally
+    return answer.cut.part.kind != PartKind.FEATURE or counts.settled + counts.warming > 0
 
 
 def _needs(plan: Sequence[AnyQuestion]) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ def matrix_part(found: Correlations, timeframe: str) -> Part:
     for place, symbol in enumerate(found.symbols):
         columns[f"observations of {symbol}"] = pa.array(found.observations[:, place], pa.int64())
     data = _stream(pa.record_batch(columns))
+    counts = np.diagonal(found.observations).tolist()
     about = {
         "symbols": list(found.symbols),
         "estimator": found.estimator,
@@ -69,6 +70,7 @@ def matrix_part(found: Correlations, timeframe: str) -> Part:
         "repaired": found.repaired,
         "shrinkage": found.shrinkage,
         "shrinkage_intensity": found.shrinkage_intensity,
+        "without_bars": [each for each, count in zip(found.symbols, counts, strict=True) if not count],
     }
     return Part(
         kind=PartKind.CORRELATION,

@@ -86,7 +86,7 @@ class Workshop:
         self._near = near
         self._made_by = f"worker:{worker}"
         self._flights: Flights[Found] = Flights()
-        self._threads = Threads()
+        self.threads = Threads()
         self._waiting: dict[int, list[_Miss]] = {}
         self._flying: set[asyncio.Task[None]] = set()
 
@@ -121,7 +121,7 @@ class Workshop:
         for task in flying:
             task.cancel()
         await asyncio.gather(*flying, return_exceptions=True)
-        self._threads.close()
+        self.threads.close()
 
     def _rows(self, question: AnyQuestion) -> int:
         return max(question.n or 0, self._window) if question.is_newest else 0
@@ -190,7 +190,7 @@ class Workshop:
                 if need.dataset == "bars":
                     self._lake.held.saw(need.key, sequence)
         began = time.perf_counter()
-        running = self._threads.run(group[0].rank, partial(self._work, group))
+        running = self.threads.run(group[0].rank, partial(self._work, group))
         while not (await asyncio.wait({running}, timeout=LEASE_SECONDS / 3))[0]:
             await self._shelf.renew(leases)
         landed = running.result()
