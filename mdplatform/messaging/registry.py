@@ -21,7 +21,7 @@ def asker(settings: Settings, address: str | None = None) -> Asker:
     if settings.transport == "rabbitmq":
         from mdplatform.messaging.rabbitmq_asker import RabbitAsker
 
-        return RabbitAsker(settings)
+        return RabbitAsker(settings, address)
     return RedisAsker(settings, address)
 
 
