@@ -160,13 +160,13 @@ for at = 9, #ARGV, 9 do
   local record = P .. 'record:' .. id
   local held = redis.call('HMGET', record, 'stage', 'nonce')
   if held[1] then
-    receipts[#receipts + 1] = held[2] == nonce and 1 or 2
+    receipts[#receipts + 1] = held[2] == nonce .. at and 1 or 2
   elseif open >= limits[class] or (ARGV[at + 7] == '1' and standing >= most_standing) then
     receipts[#receipts + 1] = 0
   else
     local route = ARGV[at + 8]
     redis.call('HSET', record, 'priority', class, 'deadline', deadline, 'sent_at', ARGV[at + 3], 'body', ARGV[at + 4],
-      'strategy', ARGV[at + 5], 'label', ARGV[at + 6], 'standing', ARGV[at + 7], 'nonce', nonce, 'attempts', 0,
+      'strategy', ARGV[at + 5], 'label', ARGV[at + 6], 'standing', ARGV[at + 7], 'nonce', nonce .. at,
       'to', route == '' and address or address .. '/' .. route)
     redis.call('ZADD', P .. 'open', deadline, id)
     queue(id, class, '', '')
@@ -185,7 +185,7 @@ SETTLE = _script(
     """
 local firsts = {}
 for at = 5, #ARGV, 2 do
-  firsts[#firsts + 1] = settle(ARGV[at], ARGV[at + 1], ARGV[4], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]))
+  firsts[#firsts + 1] = settle(ARGV[at], ARGV[at + 1], ARGV[4] .. at, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]))
 end
 return firsts
 """,

@@ -1,0 +1,434 @@
+"""Whatever the order of events: a model of the requests and each transport agree after every step.
+
+A machine of hypothesis sends, takes, reclaims, lets workers die, settles from every side, parks, releases, tells and
+buries, also with deliveries that were taken away or are over. The model is a few dicts. After each step every request
+must be where the model says; in the end all is answered, and each asker must have received exactly what the model
+says, in that order: so one final reply a request, and nothing after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from mdplatform.messaging.priority import DataPriority
+from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.redis_keys import queue_key
+from mdplatform.messaging.transport import Answerer, Asker, Delivery, Envelope, Reply, Wanted
+from mdplatform.settings import Settings
+from mdplatform.valkey.connection import connect
+from tests.messaging.transports import EVERY, TRANSPORTS, Parts, envelope
+
+T = TypeVar("T")
+NEEDS = ("bars/BTCUSDT", "bars/ETHUSDT", "macro/CPI")
+CAPACITY = 6
+
+classes = st.sampled_from(list(DataPriority))
+needs = st.lists(st.sampled_from(NEEDS), max_size=2, unique=True)
+sides = st.integers(0, 1)
+
+
+@dataclass
+class Model:
+    """What should be known of one request."""
+
+    envelope: Envelope
+    askers: list[int]
+    stage: str = "queued"
+    attempts: int = 0
+    returned: bool = False
+    turn: int = 0
+    waits_for: tuple[str, ...] = ()
+    again: str | None = None
+    note: str = ""
+    told: int = 0
+    answer: bytes | None = None
+    was_parked: bool = False
+
+
+@dataclass(eq=False)
+class Held:
+    """A delivery in a worker's hands, and which hold on the request it stands for."""
+
+    delivery: Delivery
+    hold: int
+
+
+@dataclass
+class World:
+    """All requests, the order of the queues, and what each asker should have received."""
+
+    requests: dict[str, Model] = field(default_factory=dict)
+    queues: dict[DataPriority, list[str]] = field(default_factory=lambda: {each: [] for each in DataPriority})
+    expected: list[list[Reply]] = field(default_factory=lambda: [[], []])
+    holds: dict[str, int] = field(default_factory=dict)
+    released: dict[str, int] = field(default_factory=dict)
+    turn: int = 0
+
+    def in_flight(self) -> int:
+        open_now = [each for each in self.requests.values() if each.stage != "settled"]
+        return sum(not (each.envelope.standing and each.was_parked) for each in open_now)
+
+    def queue(self, model: Model, note: str = "", returned: bool = True) -> None:
+        model.stage, model.attempts, model.waits_for, model.again = "queued", 0, (), None
+        model.returned, model.note = returned, note
+        self.queues[model.envelope.priority].append(model.envelope.id)
+
+    def leave(self, model: Model) -> None:
+        queue = self.queues[model.envelope.priority]
+        if model.envelope.id in queue:
+            queue.remove(model.envelope.id)
+        self.holds[model.envelope.id] = self.holds.get(model.envelope.id, 0) + 1
+
+    def hand(self, model: Model) -> int:
+        self.leave(model)
+        model.stage, model.attempts, model.turn = "taken", model.attempts + 1, self.turn
+        return self.holds[model.envelope.id]
+
+    def reply(self, model: Model, body: bytes, final: bool) -> None:
+        for asker in model.askers:
+            self.expected[asker].append(Reply(id=model.envelope.id, final=final, body=body))
+
+    def settle(self, id: str, body: bytes) -> bool:
+        model = self.requests[id]
+        if model.stage == "settled":
+            return False
+        self.leave(model)
+        model.stage, model.answer = "settled", body
+        self.reply(model, body, True)
+        return True
+
+
+class Machine(RuleBasedStateMachine):
+    """The events, on two askers and two workers of one transport."""
+
+    settings: ClassVar[Settings]
+    transport: ClassVar[str]
+
+    known = Bundle("known")
+    held = Bundle("held")
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.world = World()
+        self.bodies = 0
+        self.seen: list[list[Reply]] = [[], []]
+        self.parts: Parts = self.do(self.stack.enter_async_context(TRANSPORTS[self.transport](self.settings)))
+        self.askers: list[Asker] = [self.parts.asker(f"asker-{number}") for number in (0, 1)]
+        self.workers: list[Answerer] = [self.parts.answerer() for _ in (0, 1)]
+        self.desk = None
+        if self.transport == "redis":
+            self.client = connect(self.settings)
+            self.client.flushall()
+            self.desk = RedisDesk(self.settings)
+
+    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run(asyncio.wait_for(coroutine, 20))
+
+    def body(self) -> bytes:
+        self.bodies += 1
+        return f"body {self.bodies}".encode()
+
+    @rule(target=known, asker=sides, priority=classes, standing=st.booleans(), late=st.booleans())
+    def send(self, asker, priority, standing, late):
+        deadline = time.time_ns() // 1000 + (-1_000_000 if late else 60_000_000)
+        sent = envelope(priority, deadline=deadline, standing=standing)
+        before = self.world.in_flight()
+        limit = round(CAPACITY * {"CRITICAL": 1.5, "HIGH": 1.25, "NORMAL": 1.1, "LOW": 1.0}[priority])
+        [receipt] = self.do(self.askers[asker].send([sent]))
+        assert (receipt.admitted, receipt.known) == (before < limit, False)
+        assert receipt.open == before + receipt.admitted
+        if not receipt.admitted:
+            return multiple()
+        self.world.requests[sent.id] = model = Model(sent, [asker])
+        self.world.queue(model, returned=False)
+        return sent.id
+
+    @rule(asker=sides, id=known)
+    def send_again(self, asker, id):
+        [receipt] = self.do(self.askers[asker].send([self.world.requests[id].envelope]))
+        assert (receipt.admitted, receipt.known, receipt.open) == (True, True, self.world.in_flight())
+
+    @rule(id=known)
+    def add_by_hand(self, id):
+        """A second entry for the same request: it must never be delivered."""
+        if self.transport == "redis":
+            self.client.xadd(queue_key(self.world.requests[id].envelope.priority), {"id": id})
+
+    @rule(target=held, worker=sides, shares=st.dictionaries(classes, st.integers(0, 3)))
+    def take(self, worker, shares):
+        if self.transport == "redis":
+            shares = EVERY  # an entry that was added by hand takes up a share
+        found = self.do(self.workers[worker].take(shares, 0))
+        queues = self.world.queues
+        due = [id for priority in DataPriority for id in queues[priority][: shares.get(priority, 0)]]
+        assert [each.envelope.id for each in found] == due
+        return self._handed(found)
+
+    @rule(target=held, worker=sides, at_most=st.integers(1, 4))
+    def reclaim(self, worker, at_most):
+        if self.transport == "redis":
+            at_most = 100
+        found = self.do(self.workers[worker].reclaim(0, at_most))
+        held = {id for id, model in self.world.requests.items() if model.stage == "taken"}
+        assert len(found) == min(at_most, len(held))
+        assert {each.envelope.id for each in found} <= held
+        return self._handed(found)
+
+    def _handed(self, found):
+        handed = []
+        for each in found:
+            model = self.world.requests[each.envelope.id]
+            hold = self.world.hand(model)
+            shown = (each.envelope, each.attempt, each.returned, each.note)
+            assert shown == (model.envelope, model.attempts, model.returned, model.note)
+            handed.append(Held(each, hold))
+        return multiple(*handed)
+
+    def _valid(self, held: Held) -> Model | None:
+        model = self.world.requests[held.delivery.envelope.id]
+        return model if model.stage == "taken" and self.world.holds[model.envelope.id] == held.hold else None
+
+    @rule(worker=sides, held=held)
+    def keep(self, worker, held):
+        self.do(self.workers[worker].keep([held.delivery]))
+
+    @rule(worker=sides, held=held)
+    def settle_by_worker(self, worker, held):
+        id, body = held.delivery.envelope.id, self.body()
+        assert self.do(self.workers[worker].settle(id, body, held.delivery)) == self.world.settle(id, body)
+
+    @rule(worker=sides, ids=st.lists(known, min_size=1, max_size=3))
+    def settle_many(self, worker, ids):
+        answers = [(id, self.body(), None) for id in ids]
+        expected = [self.world.settle(id, body) for id, body, _ in answers]
+        assert self.do(self.workers[worker].settle_many(answers)) == expected
+
+    @rule(asker=sides, id=known)
+    def settle_by_asker(self, asker, id):
+        body = self.body()
+        assert self.do(self.askers[asker].settle(id, body)) == self.world.settle(id, body)
+
+    @rule(worker=sides)
+    def answer_the_overdue(self, worker):
+        now = time.time_ns() // 1000
+        open_now = [each for each in self.world.requests.values() if each.stage != "settled"]
+        late = {each.envelope.id for each in open_now if each.envelope.deadline < now}
+        found = self.do(self.workers[worker].overdue(100))
+        assert {each.id for each in found} == late
+        for each in found[:1]:
+            body = self.body()
+            assert self.do(self.workers[worker].settle(each.id, body)) == self.world.settle(each.id, body)
+
+    @rule(worker=sides, held=held, needs=needs, wanted=st.none() | needs)
+    def park(self, worker, held, needs, wanted):
+        runs = None if wanted is None else Wanted(body=b"runs", needs=tuple(wanted))
+        self.do(self.workers[worker].park(held.delivery, needs, runs))
+        model = self._valid(held)
+        if model is None:
+            return
+        self.world.leave(model)
+        model.was_parked = True
+        waits_for = tuple(dict.fromkeys([*needs, *(wanted or ())]))
+        if model.again is not None:
+            self.world.queue(model, model.again)
+        elif any(self.world.released.get(need, 0) > model.turn for need in waits_for):
+            self.world.queue(model)
+        else:
+            model.stage, model.waits_for = "parked", waits_for
+
+    @rule(worker=sides, needs=needs, note=st.sampled_from(["", "the runs are over"]))
+    def release(self, worker, needs, note):
+        self.world.turn += 1
+        self.world.released |= dict.fromkeys(needs, self.world.turn)
+        parked = [each for each in self.world.requests.values() if each.stage == "parked"]
+        due = [each for each in parked if set(each.waits_for) & set(needs)]
+        assert self.do(self.workers[worker].release(needs, note)) == len(due)
+        self._released(due, note)
+
+    def _released(self, due, note):
+        """Which of those of one class come first is the transport's affair: the model learns it by taking all."""
+        for each in due:
+            self.world.queue(each, note)
+        if len(due) > 1:
+            for queue in self.world.queues.values():
+                order = [each.envelope.id for each in due]
+                queue[:] = [id for id in queue if id not in order] + [id for id in queue if id in order]
+            found = self.do(self.workers[0].take(EVERY, 0))
+            assert sorted(each.envelope.id for each in found) == sorted(
+                id for queue in self.world.queues.values() for id in queue
+            )
+            self._handed(found)
+
+    @rule(ids=st.lists(known, max_size=2, unique=True), note=st.sampled_from(["", "the runs are over"]))
+    def release_by_id(self, ids, note):
+        if self.desk is None:
+            return
+        models = [self.world.requests[id] for id in ids]
+        open_now = [each for each in models if each.stage != "settled"]
+        assert self.desk.release(ids, note) == len(open_now)
+        for each in open_now:
+            if each.stage == "queued":
+                each.returned, each.note = True, note
+            elif each.stage == "taken":
+                each.again = each.note = note
+        self._released([each for each in open_now if each.stage == "parked"], note)
+
+    @rule(id=known)
+    def park_stranded(self, id):
+        if self.desk is None:
+            return
+        model = self.world.requests[id]
+        body = self.desk.park_stranded(id)
+        assert body == (model.envelope.body if model.stage == "queued" else None)
+        if body is not None:
+            self.world.leave(model)
+            model.stage, model.was_parked = "parked", True
+
+    @rule(worker=sides, id=known, number=st.none() | st.integers(1, 5))
+    def tell(self, worker, id, number):
+        model, body = self.world.requests[id], self.body()
+        due = model.stage != "settled" and (number is None or number > model.told)
+        assert self.do(self.workers[worker].tell(id, body, number=number)) == due
+        if due:
+            model.told = model.told if number is None else number
+            self.world.reply(model, body, False)
+
+    @rule(worker=sides, held=held)
+    def tell_and_be_done(self, worker, held):
+        model, body = self._valid(held), self.body()
+        told = self.world.requests[held.delivery.envelope.id]
+        due = told.stage != "settled"
+        assert self.do(self.workers[worker].tell(told.envelope.id, body, delivery=held.delivery)) == due
+        if due:
+            self.world.reply(told, body, False)
+        if model is not None:
+            self.world.leave(model)
+            model.stage = "parked"
+
+    @rule(worker=sides, held=held, answered=st.booleans())
+    def bury(self, worker, held, answered):
+        body = self.body() if answered else None
+        model = self._valid(held)
+        self.do(self.workers[worker].bury(held.delivery, "poison", body))
+        if model is not None:
+            self.world.leave(model)
+            model.stage = "parked"
+        if body is not None:
+            self.world.settle(held.delivery.envelope.id, body)
+
+    @rule(asker=sides, id=known)
+    def adopt(self, asker, id):
+        [record] = self.do(self.askers[asker].adopt([id]))
+        model = self.world.requests[id]
+        assert record.stage == model.stage
+        if model.stage != "settled" and asker not in model.askers:
+            model.askers.append(asker)
+
+    @rule(asker=sides)
+    def receive(self, asker):
+        self.seen[asker] += self.do(self.askers[asker].receive(0))
+
+    @rule(asker=sides)
+    def start_the_asker_again(self, asker):
+        self.askers[asker] = self.parts.asker(f"asker-{asker}")
+
+    @invariant()
+    def every_request_is_where_it_should_be(self):
+        if not hasattr(self, "world") or not self.world.requests:
+            return
+        records = self.do(self.askers[0].look_up(list(self.world.requests)))
+        for record, model in zip(records, self.world.requests.values(), strict=True):
+            shown = (record.stage, record.attempts if record.stage == "taken" else None, record.answer)
+            assert shown == (model.stage, model.attempts if model.stage == "taken" else None, model.answer)
+            if model.stage == "parked":
+                assert set(filter(None, record.holder.split(", "))) == set(model.waits_for)
+
+    def teardown(self):
+        if not hasattr(self, "world"):
+            return
+        try:
+            self._answer_all()
+        finally:
+            self.do(self.stack.aclose())
+            self.loop.close()
+            if self.desk is not None:
+                self.desk.close()
+                self.client.close()
+
+    def _answer_all(self):
+        """All that is in the queues, held by the dead, or waits for a need comes to a worker, and all is answered."""
+        worker = self.workers[0]
+        self.do(worker.release(NEEDS))
+        found = [*self.do(worker.reclaim(0, 1000)), *self.do(worker.take(EVERY, 0))]
+        lost = {id for id, model in self.world.requests.items() if model.stage == "parked" and not model.waits_for}
+        open_now = {id for id, model in self.world.requests.items() if model.stage != "settled"}
+        assert {each.envelope.id for each in found} == open_now - lost
+        for id in open_now:
+            self.world.requests[id].stage = "taken"
+            body = self.body()
+            assert self.do(worker.settle(id, body))
+            assert self.world.settle(id, body)
+        for number, asker in enumerate(self.askers):
+            while came := self.do(asker.receive(0)):
+                self.seen[number] += came
+            assert _once(self.seen[number]) == self.world.expected[number]
+        if self.transport == "redis":
+            self._nothing_is_left()
+
+    def _nothing_is_left(self):
+        keys = {key.decode().removeprefix("mdp:{requests}:") for key in self.client.keys("mdp:*")}
+        assert not any(key.startswith("parked:") for key in keys)
+        assert self.client.zcard("mdp:{requests}:open") == self.client.scard("mdp:{requests}:standing") == 0
+        self.do(self.workers[0].take(EVERY, 0))  # lets go of what was added by hand
+        self.do(self.workers[0].reclaim(0, 1000))
+        assert {self.client.xlen(queue_key(each)) for each in DataPriority} == {0}
+
+
+def _once(replies: list[Reply]) -> list[Reply]:
+    """Drop the second of equal replies, which an asker that starts again may be given; each body was sent once."""
+    return list({each.body: each for each in replies}.values())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """One server for all examples."""
+    home = tmp_path_factory.mktemp("home")
+    own = Settings(home=home, request_capacity=CAPACITY, request_claim_seconds=600)
+    with connect(own):
+        yield own
+
+
+@pytest.mark.parametrize(("transport", "examples"), [("memory", 60), ("redis", 25)])
+def test_whatever_the_order_of_events_each_request_has_one_answer(server, transport, examples):
+    machine = type("Events", (Machine,), {"settings": server, "transport": transport})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+            phases=[Phase.generate],
+        ),
+    )
