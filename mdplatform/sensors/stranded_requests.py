@@ -66,7 +66,7 @@ def stranded_requests(context: dg.SensorEvaluationContext, desk: DeskResource) -
     tags = {f"{REQUEST_TAG}{each.id}": each.id for each in stranded}
     minute = f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"
     job = answer_stranded_requests.name
-    return dg.RunRequest(run_key=f"{stranded[0].id} @{minute}", job_name=job, tags={**tags, "dagster/priority": "40"})
+    return dg.RunRequest(f"{stranded[0].id} @{minute}", job_name=job, tags={**tags, **_PATH, "dagster/priority": "40"})
 
 
 async def _stand_in(settings: Settings, name: str) -> dict[str, object]:
