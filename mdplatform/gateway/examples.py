@@ -123,7 +123,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 OPEN = {
     "request_id": "0199f0c2d4e07a3c8b1de5f60718293a",
     "strategy_id": "momentum_strategy_001",
-    "type": "TECHNICAL_INDICATORS",
+    "label": "RSI(timeperiod=14) of BTCUSDT",
     "status": "open",
     "final": False,
     "stage": "queued",
@@ -134,39 +134,37 @@ OPEN = {
     "deadline": "2026-11-02T12:02:00.004219Z",
     "progress": None,
 }
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "request_id": "0199f0c2d4e07a3c8b1de5f60718293a",
     "strategy_id": "momentum_strategy_001",
     "type": "TECHNICAL_INDICATORS",
     "status": "ok",
     "final": True,
     "number": 0,
+    "available_at": "2026-11-02T12:00:00Z",
     "answered_at": "2026-11-02T12:00:00.006842Z",
     "worker": "worker-1",
-    "timings_ms": {"queue": 0.6, "redis": 0.4, "encode": 0.1},
-    "missing": [],
     "problem": None,
-    "available_at": "2026-11-02T12:00:00Z",
-    "parts": [
+    "missing": [],
+    "results": [
         {
             "kind": "feature",
             "symbol": "BTCUSDT",
-            "timeframe": "15m",
             "feature": "RSI(timeperiod=14)",
+            "timeframe": "15m",
             "source": "cache",
             "layer": "redis",
             "version": "6d1b0c9e5a7f4823b1de5f60718293a4",
             "available_at": "2026-11-02T12:00:00Z",
-            "rows": 1,
-            "outputs": {"rsi": "RSI(timeperiod=14)"},
-            "engine": "TA-Lib 0.8.1",
             "made_by": "worker-1",
-            "method": None,
             "run_id": "",
+            "engine": "TA-Lib 0.8.1",
+            "method": None,
+            "outputs": {"rsi": "RSI(timeperiod=14)"},
             "notes": [],
             "quality": None,
             "about": {},
-            "data": [
+            "rows": [
                 {
                     "open_time": "2026-11-02T11:45:00Z",
                     "available_at": "2026-11-02T12:00:00Z",
@@ -176,6 +174,7 @@ ANSWER = {
             ],
         }
     ],
+    "timings_ms": {"queue": 0.6, "redis": 0.4, "encode": 0.1},
 }
 PROBLEM = {
     "type": "urn:mdplatform:unknown-feature",
@@ -200,7 +199,7 @@ FEATURE_ROWS = {
     "outputs": {"rsi": "RSI(timeperiod=14)"},
     "notes": [],
     "timings_ms": {"check": 0.02, "redis": 0.3, "total": 0.4},
-    "rows": ANSWER["parts"][0]["data"],  # type: ignore[index]
+    "rows": ANSWER["results"][0]["rows"],
 }
 
 _TIME = {"type": "string", "description": "ISO 8601, UTC where it names no zone, such as 2025-01-31T12:00:00Z."}
@@ -354,8 +353,8 @@ CANCEL: dict[str, Any] = {
                     {
                         **ANSWER,
                         "status": "failed",
-                        "parts": [],
-                        "problem": {"error": "Cancelled", "cause": "The request was cancelled by its sender"},
+                        "results": [],
+                        "problem": {"error": "Cancelled", "cause": "The request was cancelled"},
                     },
                 )
             ),

@@ -197,12 +197,14 @@ class Switchboard:
             if (line := self._lines.get(id)) is not None and line.newest is not None:
                 ear(line.newest)
         missing = {id for id in ids if id in self._lines} - ear.heard.keys()
-        if missing and seconds > 0 and not self._stopping:
-            self._ears.add(ear)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ear.hear_all(missing), seconds)
-        self._ears.discard(ear)
-        self.leave(ids, ear)
+        try:
+            if missing and seconds > 0 and not self._stopping:
+                self._ears.add(ear)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ear.hear_all(missing), seconds)
+        finally:
+            self._ears.discard(ear)
+            self.leave(ids, ear)
         return ear.heard
 
     def stop(self) -> None:
@@ -309,13 +311,14 @@ def envelope_of(request: DataRequest) -> Envelope:
 
 
 def cancelled(record: Record) -> AnswerBody:
-    """Give the final answer of a request that its sender cancelled."""
+    """Give the final answer of a request that its sender cancelled; for a standing request that is a good end."""
+    problem = None if record.standing else Problem(error="Cancelled", cause="The request was cancelled")
     return AnswerBody(
         request_id=record.id,
         strategy_id=record.strategy,
         type=RequestType(record.label) if record.label in list(RequestType) else RequestType.TECHNICAL_INDICATORS,
-        status=Status.FAILED,
-        problem=Problem(error="Cancelled", cause="The request was cancelled by its sender"),
+        status=Status.FAILED if problem else Status.OK,
+        problem=problem,
         worker="gateway",
         answered_at=time.time_ns() // 1000,
     )

@@ -78,12 +78,13 @@ async def _read(symbol: str, feature: str, query: Rows, parts: Parts) -> Feature
         spec = parse_feature(feature)
     start, end, as_of = (fields.instant(getattr(query, each), each) for each in ("start", "end", "as_of"))
     if start is None:
-        if as_of is not None:
-            raise refuse("as_of", "It needs a range", query.as_of, "Give start, and end where wanted")
-        last = 1 if query.last is None and end is None else query.last
-        fields.check_range(last, start, end)
-        return await parts.reader.latest(name, spec, timeframe, last or 1)
-    fields.check_range(query.last, start, end)
+        for name_of, given in (("end", query.end), ("as_of", query.as_of)):
+            if given is not None:
+                raise refuse(name_of, "It needs a range", given, "Give start as well")
+        return await parts.reader.latest(name, spec, timeframe, query.last or 1)
+    if query.last is not None:
+        raise refuse("last", "Both last and a range", query.last, "Give one of them")
+    fields.check_range(None, start, end)
     if (rows := fields.rows(None, start, end, timeframe, fields.now_us())) > MOST_ROWS:
         raise refuse("start", "Too long a range", f"{rows:,} rows", f"At most {MOST_ROWS:,} rows at once")
     times = (None if each is None else from_us(each) for each in (start, end, as_of))
