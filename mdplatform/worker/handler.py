@@ -96,6 +96,7 @@ class StrategyDataRequestHandler:
             patience=self._patience,
         )
         self._stopping = asyncio.Event()
+        self._is_over = False
         self._work: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
 
@@ -115,6 +116,7 @@ class StrategyDataRequestHandler:
                 await asyncio.wait(self._work, timeout=self._stop_seconds)
             await self._last_words()
         finally:
+            self._is_over = True  # `asyncio.wait_for` of Python 3.11 may swallow the cancellation
             left = [taking, *beside, *self._work]
             for each in left:
                 each.cancel()
@@ -137,7 +139,8 @@ class StrategyDataRequestHandler:
             elif time.monotonic() - since >= seconds:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), None if seconds is None else seconds / 10)
+                async with asyncio.timeout(None if seconds is None else seconds / 10):
+                    await self._stopping.wait()
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self.run())
@@ -157,7 +160,7 @@ class StrategyDataRequestHandler:
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         pause = FIRST_PAUSE
-        while not (self._stopping.is_set() and step == self._take):
+        while not self._is_over and not (self._stopping.is_set() and step == self._take):
             try:
                 await step()
             except TransportUnavailable as away:
