@@ -80,8 +80,8 @@ class _Wire:
             answers = []
             for _ in commands:
                 try:
-                    reading = connection.read_response(timeout=None if seconds is None else math.inf)
-                    answers.append(await asyncio.wait_for(reading, seconds))
+                    async with asyncio.timeout(seconds):  # `wait_for` may swallow a cancellation (before 3.12)
+                        answers.append(await connection.read_response(timeout=None if seconds is None else math.inf))
                 except redis.ConnectionError:
                     raise
                 except redis.ResponseError as refused:

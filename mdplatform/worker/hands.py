@@ -66,4 +66,5 @@ class Hands:
         """Wait until something was dropped, at most so long."""
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
