@@ -15,12 +15,17 @@ from mdplatform.cli.keys import keys
 from mdplatform.cli.lookahead import check_lookahead
 from mdplatform.cli.materialize import materialize
 from mdplatform.cli.read import read
+from mdplatform.cli.request import request
 from mdplatform.cli.requests import requests
 from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
 from mdplatform.cli.worker import worker
 
-for _command in (ingest, gateway, materialize, read, features, check_lookahead, sql, ui, worker, bridge, doctor, demo):
+_COMMANDS = (
+    ingest, materialize, read, features, check_lookahead, sql, ui, doctor, demo,
+    request, worker, bridge, gateway,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(formula, name="formula")
 app.add_typer(keys, name="keys")
