@@ -31,6 +31,8 @@ _RELEASES_KEPT = 50_000
 _WANTED_KEPT = 100_000
 _DEAD_KEPT = 10_000
 _CHANGES_AT_ONCE = 1000
+_TIDY_SECONDS = 60.0
+_FORGOTTEN_SECONDS = 3600.0
 
 
 class RedisAnswerer:
@@ -43,6 +45,7 @@ class RedisAnswerer:
         self._queues = BlockingLine(settings)
         self._changes = BlockingLine(settings)
         self._given: list[bytes] = []
+        self._tidied = time.monotonic()
 
     @property
     def has_runs(self) -> bool:
@@ -69,6 +72,9 @@ class RedisAnswerer:
 
     async def reclaim(self, idle_seconds: float, at_most: int) -> list[Delivery | BadDelivery]:
         """Take what another worker has held for so long without a sign of life (`keep`)."""
+        if time.monotonic() - self._tidied >= _TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            await self._line.run(scripts.TIDY, self._worker, round(_FORGOTTEN_SECONDS * 1000))
         return deliveries(await self._line.run(scripts.RECLAIM, self._worker, round(idle_seconds * 1000), at_most))
 
     async def keep(self, held: Sequence[Delivery]) -> None:
@@ -166,8 +172,10 @@ class RedisAnswerer:
     async def beat(self, counts: Mapping[str, int | float | str], life_seconds: float) -> None:
         """Say that this worker lives, and what it has done so far; forgotten after so long."""
         life = max(1, round(life_seconds * 1000))
-        until = round((time.time() + life_seconds) * MICROSECONDS)
+        now = time.time()
+        until = round((now + life_seconds) * MICROSECONDS)
         await asyncio.gather(
+            self._line.command("ZREMRANGEBYSCORE", f"{PREFIX}workers", "-inf", round(now * MICROSECONDS)),
             self._line.command("SET", f"{PREFIX}beat:{self._worker}", msgspec.json.encode(counts), "PX", life),
             self._line.command("ZADD", f"{PREFIX}workers", until, self._worker),
         )

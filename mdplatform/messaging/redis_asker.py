@@ -9,6 +9,7 @@ earlier one gets what that one did not take: one at a time may use an address.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import secrets
 import time
@@ -19,9 +20,9 @@ import redis
 from mdplatform.errors import InvalidSetting
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import capacities, keeping, most_standing, most_tombstones
-from mdplatform.messaging.redis_forms import envelope_fields, record
+from mdplatform.messaging.redis_forms import MICROSECONDS, envelope_fields, record
 from mdplatform.messaging.redis_keys import PREFIX, replies_key
-from mdplatform.messaging.redis_line import BlockingLine, Line, entries_of, gone
+from mdplatform.messaging.redis_line import BlockingLine, Command, Line, entries_of, gone
 from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
 
@@ -44,7 +45,7 @@ class RedisAsker:
         self._line = Line(settings)
         self._replies = BlockingLine(settings)
         self._given: list[bytes] = []
-        self._touched = 0.0
+        self._touched = -math.inf
 
     @property
     def address(self) -> str:
@@ -85,20 +86,18 @@ class RedisAsker:
         while True:
             left = max(0.0, end - time.monotonic())
             wait = min(left, self._replies.LONGEST)
-            commands: list[Sequence[str | bytes | int | float]] = []
-            if self._given:
-                commands.append(("XDEL", key, *self._given))
-            if time.monotonic() - self._touched > _ADDRESS_LIFE / 60:
-                until = round((time.time() + _ADDRESS_LIFE) * 1e6)
+            commands: list[Command] = [("XDEL", key, *self._given)] if self._given else []
+            touches = time.monotonic() - self._touched > _ADDRESS_LIFE / 60
+            if touches:
+                until = round((time.time() + _ADDRESS_LIFE) * MICROSECONDS)
                 commands.append(("ZADD", f"{PREFIX}addresses", "GT", until, self._address))
             block = ("BLOCK", max(1, round(wait * 1000))) if wait > 0 else ()
             commands.append(("XREAD", "COUNT", _REPLIES_AT_ONCE, *block, "STREAMS", key, "0"))
             answers = await self._replies.read(wait, *commands)
             if answers is not None:
-                refused = next((each for each in answers if isinstance(each, redis.ResponseError)), None)
-                if refused is not None:
-                    raise gone(self._settings, refused)
-                if len(commands) - bool(self._given) > 1:
+                if isinstance(answers[-1], redis.ResponseError):
+                    raise gone(self._settings, answers[-1])
+                if touches and not isinstance(answers[-2], redis.ResponseError):
                     self._touched = time.monotonic()
                 found = entries_of(answers[-1])
                 self._given = [place for _, place, _ in found]

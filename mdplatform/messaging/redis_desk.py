@@ -1,4 +1,4 @@
-"""What the run path sees of the requests over Redis: synchronous, because sensors are; also what people look at."""
+"""What the run path sees of the requests over Redis: synchronous, because sensors are."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, cast
 
-import msgspec
 import redis
 
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
-from mdplatform.messaging.redis_forms import MICROSECONDS, entry, record, records
-from mdplatform.messaging.redis_keys import DEAD, LINEAGE, PREFIX, WANTED
+from mdplatform.messaging.redis_forms import entry, records
+from mdplatform.messaging.redis_keys import LINEAGE, PREFIX, WANTED
 from mdplatform.messaging.redis_line import PATIENCE, SLOWEST, gone, pause, script_command
 from mdplatform.messaging.scripts import Script
 from mdplatform.messaging.transport import Entry, Record
@@ -43,11 +42,6 @@ class RedisDesk:
         """Give what workers reported, after that place."""
         return self._entries(LINEAGE, after, at_most)
 
-    def dead(self, after: str, at_most: int) -> list[tuple[Entry, str]]:
-        """Give the dead letters after that place, each with its reason."""
-        found = self._range(DEAD, after, at_most)
-        return [(entry(place, fields), fields.get(b"reason", b"").decode()) for place, fields in found]
-
     def trim(self, *, wanted: str | None = None, lineage: str | None = None) -> None:
         """Drop what lies up to and with these places."""
         for key, place in ((WANTED, wanted), (LINEAGE, lineage)):
@@ -57,11 +51,6 @@ class RedisDesk:
     def open(self, at_most: int) -> list[Record]:
         """Give open requests, those with the earliest deadlines first."""
         return records(self._run(scripts.IN_FLIGHT, "0", at_most))
-
-    def look_up(self, ids: Sequence[str]) -> list[Record | None]:
-        """Give what is known of requests; None where nothing is (any more)."""
-        found = self._run(scripts.LOOK_UP, "", "0", *ids) if ids else []
-        return [record(id, told) for id, (_, told) in zip(ids, found, strict=True)]
 
     def stranded(self, idle_seconds: float, at_most: int) -> list[Record]:
         """Give requests that lie in the queues for so long, because no worker takes them."""
@@ -91,14 +80,6 @@ class RedisDesk:
         """Send an update that is not final. False if the request is settled."""
         return bool(self._run(scripts.TELL, id, body, ""))
 
-    def workers(self) -> dict[str, dict[str, int | float | str]]:
-        """Give what each living worker last said of itself."""
-        now = round(time.time() * MICROSECONDS)
-        self._command("ZREMRANGEBYSCORE", f"{PREFIX}workers", "-inf", now)
-        names = [name.decode() for name in self._command("ZRANGE", f"{PREFIX}workers", 0, -1)]
-        said = self._command("MGET", *(f"{PREFIX}beat:{name}" for name in names)) if names else []
-        return {name: msgspec.json.decode(text) for name, text in zip(names, said, strict=True) if text is not None}
-
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
@@ -112,11 +93,8 @@ class RedisDesk:
         self.close()
 
     def _entries(self, key: str, after: str, at_most: int) -> list[Entry]:
-        return [entry(place, fields) for place, fields in self._range(key, after, at_most)]
-
-    def _range(self, key: str, after: str, at_most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         found = self._command("XRANGE", key, f"({after or '0'}", "+", "COUNT", at_most)
-        return [(place, fields) for place, fields in found or () if fields is not None]
+        return [entry(place, fields) for place, fields in found or () if fields is not None]
 
     def _run(self, script: Script, *arguments: str | bytes | int | float) -> Any:
         try:

@@ -61,15 +61,22 @@ def gone(settings: Settings, failure: BaseException) -> TransportUnavailable:
     )
 
 
+def _closed() -> TransportUnavailable:
+    return TransportUnavailable("This end of the transport was closed", remedy="Make a new one")
+
+
 class _Wire:
     """One connection, made when it is first needed."""
 
     def __init__(self, settings: Settings, seconds: float) -> None:
         self._client = async_connect(settings.model_copy(update={"redis_timeout_seconds": seconds}))
         self._connection: AbstractConnection | None = None
+        self._closed = False
 
     async def exchange(self, commands: Sequence[Command], seconds: float | None = None) -> list[Any]:
         """Send commands in one go and give an answer or a `ResponseError` for each. Raises `REDIS_FAILURES`."""
+        if self._closed:
+            raise _closed()
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         connection = self._connection
@@ -92,6 +99,7 @@ class _Wire:
             raise
 
     async def close(self) -> None:
+        self._closed = True
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.disconnect(nowait=True)
@@ -126,7 +134,7 @@ class Line:
 
     def _put(self, command: Command, script: Script | None) -> asyncio.Future[Any]:
         if self._closed:
-            raise TransportUnavailable("This end of the transport was closed", remedy="Make a new one")
+            raise _closed()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, script, answer))
         if self._sender is None or self._sender.done():

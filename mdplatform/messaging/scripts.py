@@ -33,7 +33,9 @@ end
 local function grouped(stream, ...)
   local answer = redis.pcall(...)
   if type(answer) == 'table' and answer.err then
-    if not string.find(answer.err, 'NOGROUP', 1, true) then error(answer) end
+    if not string.find(answer.err, 'NOGROUP', 1, true) and not string.find(answer.err, 'no such key', 1, true) then
+      error(answer)
+    end
     redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
     answer = redis.call(...)
   end
@@ -183,9 +185,9 @@ return receipts
 # ARGV: answers kept, their bytes, their life (µs), nonce; then id and body of each. Gives 1 (first) or 0 of each.
 SETTLE = _script(
     """
-local firsts = {}
+local firsts, kept, bytes, life = {}, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 for at = 5, #ARGV, 2 do
-  firsts[#firsts + 1] = settle(ARGV[at], ARGV[at + 1], ARGV[4] .. at, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]))
+  firsts[#firsts + 1] = settle(ARGV[at], ARGV[at + 1], ARGV[4] .. at, kept, bytes, life)
 end
 return firsts
 """,
@@ -201,12 +203,13 @@ local function open(priority, entry, fields)
   for at = 1, #fields, 2 do
     if fields[at] == 'id' then id = fields[at + 1] else raw[#raw + 1] = fields[at] .. '=' .. fields[at + 1] end
   end
+  if id and #id > 256 then id = nil end
   local record = P .. 'record:' .. (id or '')
   local held = redis.call('HMGET', record, 'stage', 'entry', 'deadline', 'sent_at', 'body', 'strategy', 'label',
     'standing', 'returned', 'note')
   if not id or not held[1] then
     taken[#taken + 1] = {priority, entry, id or '', 0, table.concat(raw, '\\n'),
-      id and 'no request is open under its id' or 'it has no id'}
+      id and 'no request is open under its id' or 'it has no id, or one that is too long'}
   elseif held[1] == 'settled' or held[2] ~= entry then
     done(priority, entry)
   else
@@ -458,3 +461,18 @@ return held[4]
 """,
     frees=True,
 )
+
+# ARGV: worker, idle time (ms). Forgets the names of others that have read nothing for so long and hold nothing.
+TIDY = _script("""
+local streams = {P .. 'changes'}
+for _, class in ipairs(PLACES) do streams[#streams + 1] = P .. 'queue:' .. class end
+for _, stream in ipairs(streams) do
+  for _, consumer in ipairs(grouped(stream, 'XINFO', 'CONSUMERS', stream, GROUP)) do
+    local about = {}
+    for at = 1, #consumer, 2 do about[consumer[at]] = consumer[at + 1] end
+    if about.name ~= ARGV[1] and about.pending == 0 and about.idle >= tonumber(ARGV[2]) then
+      redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, about.name)
+    end
+  end
+end
+""")
