@@ -3,7 +3,7 @@
 1. A request goes, persistent, into the queue of its class; a bridge admits it on the Redis side, and its receipt comes
    back over RabbitMQ's direct reply, as all replies do. A receipt says more than the publisher's confirm, so `send`
    waits for the receipt; the confirm tells of a full queue.
-2. A direct reply address lives as long as its channel. The asker has a name that stays, and says `hello` with each
+2. A direct reply address lives as long as its channel. The asker has a name that stays, and says `hello` from each
    new address. It gets the updates that it may have missed, and *adopts* what it has open: what was answered meanwhile
    comes with the records. What was being sent when the line was cut is sent again: the id makes it harmless.
 3. So a reply may come twice: the inbox drops it by its id and its place among all replies.
@@ -32,7 +32,7 @@ from mdplatform.messaging.rabbitmq_link import (
     check_url,
     shown_url,
 )
-from mdplatform.messaging.rabbitmq_wire import Finding, Question, Told, encode
+from mdplatform.messaging.rabbitmq_wire import Carried, Finding, Question, Told, encode
 from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
 
@@ -40,7 +40,7 @@ _FULL_RETRY_SECONDS = 5.0
 _SHORTEST_LIFE_SECONDS = 1.0
 _LONGEST_LIFE_SECONDS = 7 * 86_400.0
 _REMEMBERED_MICROSECONDS = 60_000_000
-_ADOPTED_AT_ONCE = 500
+_ADOPTED_AT_ONCE = 100
 _ADOPT_AGAIN_SECONDS = 0.5
 _HELLO_SECONDS = 60.0
 _FORGET_MICROSECONDS = 10_000_000
@@ -70,7 +70,6 @@ class RabbitAsker:
         self._open: dict[str, int] = {}
         self._line = RabbitLine(settings, self._name, self._told, self._back, kept=self._kept)
         self._forget_at = 0
-        self._closed = False
 
     @property
     def address(self) -> str:
@@ -79,7 +78,7 @@ class RabbitAsker:
 
     async def send(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Admit envelopes; a receipt for each, in order. Raises `TransportUnavailable`."""
-        self._check_open()
+        self._line.keep()
         if not envelopes:
             return []
         now = _now()
@@ -87,6 +86,7 @@ class RabbitAsker:
         life = (max(each.deadline for each in envelopes) - now) / 1e6
         seconds = min(self._patience, max(_SHORTEST_LIFE_SECONDS, life))
         open_now = {each.id: each.deadline for each in envelopes}
+        number = self._line.number
         try:
             async with self._patient("No bridge took what was sent", seconds):
                 receipts = await asyncio.gather(*(self._send(each) for each in envelopes))
@@ -94,6 +94,8 @@ class RabbitAsker:
             open_now = {id: deadline for id, deadline in open_now.items() if id not in refused}
         finally:
             self._open.update({id: open_now[id] for id in open_now if not self._inbox.has_final(id)})
+        if number and self._line.number != number and not self._kept:  # what was answered at once may have gone astray
+            await self._adopt_some([id for id in open_now if id in self._open])
         return receipts
 
     async def receive(self, wait_seconds: float) -> list[Reply]:
@@ -101,7 +103,6 @@ class RabbitAsker:
 
         Raises `TransportUnavailable` if there are none and RabbitMQ cannot be reached.
         """
-        self._check_open()
         self._line.keep()
         replies = await self._inbox.take(wait_seconds)
         if not replies and self._line.failure is not None:
@@ -124,7 +125,6 @@ class RabbitAsker:
 
     async def close(self) -> None:
         """Let go of the connection; what is in flight stays in flight."""
-        self._closed = True
         await self._line.close()
 
     async def _send(self, envelope: Envelope) -> Receipt:
@@ -140,7 +140,7 @@ class RabbitAsker:
         return receipt
 
     async def _find(self, question: Question) -> Finding:
-        self._check_open()
+        self._line.keep()
         if not question.ids and question.kind != "hello":
             return Finding()
         found: Finding | None = None
@@ -163,16 +163,13 @@ class RabbitAsker:
 
         What was sent and not taken yet is not known yet.
         """
-        await self._say_hello()
+        missed = await self._say_hello()
+        for carried in () if self._kept else missed:
+            self._inbox.put(carried.reply, carried.place)
         self._forget_overdue(_now())
         waiting = set() if self._kept else set(self._open)
         while waiting := waiting & self._open.keys():
-            for record in await self._adopt_some(sorted(waiting)):
-                waiting.discard(record.id)
-                if record.stage == "settled":
-                    self._open.pop(record.id, None)
-                    if record.answer is not None:
-                        self._inbox.put(Reply(id=record.id, final=True, body=record.answer))
+            waiting -= await self._adopt_some(sorted(waiting))
             if waiting:
                 await asyncio.sleep(_ADOPT_AGAIN_SECONDS)
                 self._forget_overdue(_now())
@@ -180,24 +177,27 @@ class RabbitAsker:
             await asyncio.sleep(_HELLO_SECONDS)
             await self._say_hello()
 
-    async def _say_hello(self) -> None:
+    async def _say_hello(self) -> tuple[Carried, ...]:
         while True:
             try:
-                missed = (await self._find(Question(kind="hello", at=_now()))).replies
+                return (await self._find(Question(kind="hello"))).replies
             except TransportUnavailable:
                 await asyncio.sleep(_ADOPT_AGAIN_SECONDS)  # no bridge yet
-            else:
-                for carried in () if self._kept else missed:
-                    self._inbox.put(carried.reply, carried.place)
-                return
 
-    async def _adopt_some(self, ids: Sequence[str]) -> list[Record]:
-        found: list[Record] = []
+    async def _adopt_some(self, ids: Sequence[str]) -> set[str]:
+        """Adopt, and take the answers that there are; give which are known."""
+        known: set[str] = set()
         for start in range(0, len(ids), _ADOPTED_AT_ONCE):
             with contextlib.suppress(TransportUnavailable):  # asked again
-                records = await self.adopt(ids[start : start + _ADOPTED_AT_ONCE])
-                found += [record for record in records if record is not None]
-        return found
+                for record in await self.adopt(ids[start : start + _ADOPTED_AT_ONCE]):
+                    if record is None:
+                        continue
+                    known.add(record.id)
+                    if record.stage == "settled":
+                        self._open.pop(record.id, None)
+                        if record.answer is not None:
+                            self._inbox.put(Reply(id=record.id, final=True, body=record.answer))
+        return known
 
     def _forget_overdue(self, now: int) -> None:
         if now < self._forget_at:
@@ -206,10 +206,6 @@ class RabbitAsker:
         for id in [id for id, deadline in self._open.items() if deadline + _REMEMBERED_MICROSECONDS < now]:
             del self._open[id]
             self._inbox.forget(id)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TransportUnavailable("This asker was closed", remedy="Make a new one")
 
     @asynccontextmanager
     async def _patient(self, problem: str, seconds: float) -> AsyncIterator[None]:

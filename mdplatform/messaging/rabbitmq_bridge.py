@@ -33,6 +33,7 @@ from mdplatform.messaging.rabbitmq_link import (
     DEAD,
     DIRECT_REPLY,
     KEPT_REPLIES,
+    LINE,
     QUESTIONS,
     QUEUES,
     Channel,
@@ -161,8 +162,7 @@ class Bridge:
         """Admit, for as long as Redis is away too: the requests stay unacknowledged meanwhile."""
         while good:
             try:
-                lines = {(message.app_id or "", message.reply_to or "") for message, _ in good}
-                await asyncio.gather(*(self._redis.run(HELLO, name, to, 0) for name, to in lines))
+                await asyncio.gather(*(self._redis.run(HELLO, *line) for line in {_line(each) for each, _ in good}))
                 return await self._front.send(
                     [envelope for _, envelope in good], [message.app_id or "" for message, _ in good]
                 )
@@ -203,22 +203,24 @@ class Bridge:
         try:
             question = read_question(message.body)
             asker = _asker(message)
+            if question.kind == "settle" and len(question.ids) != 1:
+                raise ValueError("one request is settled at a time")
         except (msgspec.MsgspecError, ValueError) as reason:
             _log.warning("A question that cannot be read was dropped: %s", reason)
             return None
         try:
-            return await self._answer(question, asker, message.reply_to or "")
+            missed = await self._redis.run(HELLO, *_line(message)) if question.kind in ("hello", "adopt") else []
+            return await self._answer(question, asker, missed)
         except TransportUnavailable as failure:
             return Finding(problem=str(failure))
 
-    async def _answer(self, question: Question, asker: str, address: str) -> Finding:
+    async def _answer(self, question: Question, asker: str, missed: Sequence[bytes]) -> Finding:
         if question.kind == "hello":
-            told = await self._redis.run(HELLO, asker, address, question.at)
-            missed = zip(told[::3], told[1::3], told[2::3], strict=True)
+            told = zip(missed[::3], missed[1::3], missed[2::3], strict=True)
             return Finding(
                 replies=tuple(
                     Carried(place=place.decode(), reply=Reply(id=id.decode(), final=False, body=body))
-                    for place, id, body in missed
+                    for place, id, body in told
                 )
             )
         if question.kind == "look_up":
@@ -269,9 +271,15 @@ def _asker(message: IncomingMessage) -> str:
     asker = message.app_id or ""
     if not ASKER.fullmatch(asker):
         raise ValueError("it does not name its asker (in `app_id`)")
+    if not isinstance(message.headers.get(LINE), int):
+        raise ValueError(f"it does not number its connection (in the header `{LINE}`)")
     if not _can_be_told(message):
         raise ValueError("it has no address for replies (`reply_to`) or no `correlation_id`")
     return asker
+
+
+def _line(message: IncomingMessage) -> tuple[str, str, str]:
+    return message.app_id or "", message.reply_to or "", str(message.headers.get(LINE))
 
 
 def _can_be_told(message: IncomingMessage) -> bool:

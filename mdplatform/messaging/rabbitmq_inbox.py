@@ -25,7 +25,7 @@ class Inbox:
         self._given: list[Taken] = []
         self._some = asyncio.Event()
         self._finals: OrderedDict[str, None] = OrderedDict()
-        self._places: dict[str, deque[str]] = {}
+        self._places: OrderedDict[str, deque[str]] = OrderedDict()
 
     def put(self, reply: Reply, place: str = "", taken: Taken | None = None) -> bool:
         """Take a reply; False if it is known already. A full inbox drops its oldest."""
@@ -38,6 +38,8 @@ class Inbox:
                 self._finals.popitem(last=False)
         else:
             places = self._places.setdefault(reply.id, deque(maxlen=_PLACES_KNOWN))
+            if len(self._places) > _FINALS_KNOWN:
+                self._places.popitem(last=False)
             if place in places:
                 return False
             places.append(place)

@@ -23,6 +23,7 @@ from mdplatform.messaging.rabbitmq_inbox import Taken
 from mdplatform.messaging.rabbitmq_link import (
     CONNECT_SECONDS,
     DIRECT_REPLY,
+    LINE,
     RABBIT_FAILURES,
     Channel,
     DeliveryError,
@@ -43,7 +44,10 @@ _log = logging.getLogger(__name__)
 
 
 class RabbitLine:
-    """`told` gets replies, and what is to be done once they are taken; `failure` is why there is no connection."""
+    """`told` gets replies, and what is to be done once they are taken.
+
+    `failure` is why there is no connection, if there is none; `number` counts the connections that there were.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class RabbitLine:
         kept: bool = False,
     ) -> None:
         self.failure: TransportUnavailable | None = None
+        self.number = 0
         self._settings = settings
         self._name = name
         self._told = told
@@ -68,9 +73,12 @@ class RabbitLine:
         self._words: dict[str, asyncio.Future[Any]] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
 
     def keep(self) -> None:
-        """Connect, and stay connected, in the background."""
+        """Connect, and stay connected, in the background. Raises `TransportUnavailable` if the line was closed."""
+        if self._closed:
+            raise TransportUnavailable("This asker was closed", remedy="Make a new one")
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._stay())
 
@@ -83,6 +91,7 @@ class RabbitLine:
         await self._connected.wait()
         number = str(next(self._numbers))
         message.correlation_id, message.reply_to, message.app_id = number, self._reply_to, self._name
+        message.headers = {LINE: self.number}
         word = self._words[number] = asyncio.get_running_loop().create_future()
         publishing = asyncio.create_task(self._publish(queue, message, word))
         self._publishing.add(publishing)
@@ -94,6 +103,7 @@ class RabbitLine:
 
     async def close(self) -> None:
         """Let go of the connection."""
+        self._closed = True
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -125,7 +135,7 @@ class RabbitLine:
                         if self._kept:
                             self._reply_to = await declare_replies(channel, self._name)
                         replies = await channel.get_queue(self._reply_to, ensure=False)
-                        await replies.consume(self._take, no_ack=not self._kept)
+                        await replies.consume(self._take, no_ack=not self._kept, exclusive=self._kept)
                     self._cut = cut = asyncio.Event()
                     channel.close_callbacks.add(lambda *_, cut=cut: cut.set())
                     connection.close_callbacks.add(lambda *_, cut=cut: cut.set())
@@ -139,7 +149,7 @@ class RabbitLine:
             attempts += 1
 
     async def _serve(self, channel: Channel, cut: asyncio.Event) -> None:
-        self._channel, self.failure = channel, None
+        self._channel, self.failure, self.number = channel, None, self.number + 1
         self._connected.set()
         back = asyncio.create_task(self._run_back())
         try:

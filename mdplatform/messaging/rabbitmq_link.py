@@ -26,6 +26,7 @@ try:
     from aio_pika.abc import AbstractConnection as Connection
     from aio_pika.abc import AbstractIncomingMessage as IncomingMessage
     from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+    from pamqp.exceptions import PAMQPException
 except ImportError:
     raise InvalidSetting(
         "The transport rabbitmq needs a package that is not installed",
@@ -50,7 +51,17 @@ BRIDGES = "rabbitmq"
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
 """The pseudo-queue of RabbitMQ from which an asker reads its replies; the real name starts with it."""
 
-RABBIT_FAILURES = (AMQPError, ChannelInvalidStateError, OSError, asyncio.InvalidStateError, asyncio.TimeoutError)
+LINE = "line"
+"""The header that counts an asker's connections, so that an address which is old does not pass for the newest."""
+
+RABBIT_FAILURES = (
+    AMQPError,
+    ChannelInvalidStateError,
+    PAMQPException,
+    OSError,
+    asyncio.InvalidStateError,
+    asyncio.TimeoutError,
+)
 """What a call may raise when RabbitMQ is not there or not willing."""
 
 KEPT_REPLIES = "mdplatform.replies."
@@ -62,8 +73,10 @@ ASKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 10.0
 _LONGEST_QUEUE = 100_000
+_LARGEST_QUEUE = 1_000_000_000
 _MOST_DEAD = 10_000
 _MOST_REPLIES = 10_000
+_MOST_BYTES_OF_REPLIES = 64_000_000
 _REPLIES_KEPT_SECONDS = 3600
 _HEARTBEAT_SECONDS = 10
 _CLOSE_SECONDS = 2.0
@@ -106,15 +119,24 @@ async def declare(channel: Channel) -> None:
     exchange = await channel.declare_exchange(DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
     dead = await channel.declare_queue(DEAD, durable=True, arguments={"x-max-length": _MOST_DEAD})
     await dead.bind(exchange)
-    bounded: dict[str, Any] = {"x-max-length": _LONGEST_QUEUE, "x-overflow": "reject-publish"}
+    arguments: dict[str, Any] = {
+        "x-max-length": _LONGEST_QUEUE,
+        "x-max-length-bytes": _LARGEST_QUEUE,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": DEAD,
+    }
     for queue in QUEUES.values():
-        await channel.declare_queue(queue, durable=True, arguments={**bounded, "x-dead-letter-exchange": DEAD})
+        await channel.declare_queue(queue, durable=True, arguments=arguments)
     await channel.declare_queue(QUESTIONS, durable=True, arguments={"x-max-length": _LONGEST_QUEUE})
 
 
 async def declare_replies(channel: Channel, asker: str) -> str:
     """Make the queue in which replies wait for this asker for an hour, if it is not there; give its name."""
-    arguments: dict[str, Any] = {"x-expires": _REPLIES_KEPT_SECONDS * 1000, "x-max-length": _MOST_REPLIES}
+    arguments: dict[str, Any] = {
+        "x-expires": _REPLIES_KEPT_SECONDS * 1000,
+        "x-max-length": _MOST_REPLIES,
+        "x-max-length-bytes": _MOST_BYTES_OF_REPLIES,
+    }
     queue = await channel.declare_queue(f"{KEPT_REPLIES}{asker}", durable=True, arguments=arguments)
     return queue.name
 

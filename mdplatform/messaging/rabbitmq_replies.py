@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 
+from mdplatform.errors import TransportUnavailable
 from mdplatform.messaging.rabbitmq_link import (
     BRIDGES,
     CALL_SECONDS,
@@ -28,10 +31,13 @@ from mdplatform.settings import Settings
 CARRIER = "mdplatform.replies.carrier"
 """The exclusive queue that the bridge holds which carries the replies."""
 
-_AT_ONCE = 256
+_AT_ONCE = 128
 _AGAIN_SECONDS = 0.5
 _KEPT_SECONDS = 3600.0
+_LARGEST = 1_000_000
 _STREAM = replies_key(BRIDGES)
+_log = logging.getLogger(__name__)
+Entries = list[tuple[str, bytes, dict[bytes, bytes]]]
 
 
 class Replies:
@@ -52,10 +58,19 @@ class Replies:
                     BlockingLine.LONGEST,
                     ("XREAD", "COUNT", _AT_ONCE, "BLOCK", round(BlockingLine.LONGEST * 1000), "STREAMS", _STREAM, "0"),
                 )
-                await self._keep_address()
-                found = entries_of(answers[-1]) if answers and not isinstance(answers[-1], Exception) else []
-                if found:
-                    await self._carry(talk, found)
+                if answers is None or isinstance(answers[-1], Exception):
+                    continue
+                found = entries_of(answers[-1])
+                by_address = await self._by_address(found)
+                async with speaking(self._settings, CALL_SECONDS):
+                    await asyncio.gather(
+                        *(
+                            talk.default_exchange.publish(message, address, mandatory=False)
+                            for address, replies in by_address.items()
+                            for message in _messages(address, replies)
+                        )
+                    )
+                await self._done_with([place for _, place, _ in found])
         finally:
             await blocking.close()
 
@@ -71,33 +86,46 @@ class Replies:
                     await connection.ready()
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _keep_address(self) -> None:
-        """Have replies kept although nobody sends anything."""
-        if time.monotonic() - self._kept_at > _KEPT_SECONDS / 60:
-            until = round((time.time() + _KEPT_SECONDS) * 1e6)
-            await self._redis.command("ZADD", f"{PREFIX}addresses", "GT", until, BRIDGES)
-            self._kept_at = time.monotonic()
-
-    async def _carry(self, talk: Channel, found: list[tuple[str, bytes, dict[bytes, bytes]]]) -> None:
+    async def _by_address(self, found: Entries) -> dict[str, list[Carried]]:
+        """Give the replies by where their askers are now, for as long as Redis is away too."""
         words: list[str | bytes] = []
         for _, place, fields in found:
             words += [place, fields.get(b"to", b""), fields.get(b"final", b"")]
-        addresses = await self._redis.run(CARRY, _STREAM, *words)
+        while words:
+            try:
+                addresses = await self._redis.run(CARRY, _STREAM, *words)
+                break
+            except TransportUnavailable as failure:
+                _log.warning("Replies wait in Redis: %s", failure)
         by_address: dict[str, list[Carried]] = defaultdict(list)
-        for (_, place, fields), address in zip(found, addresses, strict=True):
+        for (_, place, fields), address in zip(found, addresses if words else (), strict=True):
             reply = Reply(id=fields[b"id"].decode(), final=fields[b"final"] == b"1", body=fields[b"body"])
             by_address[address.decode()].append(Carried(place=place.decode(), reply=reply))
         by_address.pop("", None)  # nobody knows that asker any more
-        async with speaking(self._settings, CALL_SECONDS):
-            await asyncio.gather(
-                *(
-                    talk.default_exchange.publish(_message(some, address), address, mandatory=False)
-                    for address, some in by_address.items()
-                )
-            )
-        await self._redis.command("XDEL", _STREAM, *(place for _, place, _ in found))
+        return by_address
+
+    async def _done_with(self, places: list[bytes]) -> None:
+        """Delete what was published, and have replies kept although nobody sends anything."""
+        try:
+            if places:
+                await self._redis.command("XDEL", _STREAM, *places)
+            if time.monotonic() - self._kept_at > _KEPT_SECONDS / 60:
+                until = round((time.time() + _KEPT_SECONDS) * 1e6)
+                await self._redis.command("ZADD", f"{PREFIX}addresses", "GT", until, BRIDGES)
+                self._kept_at = time.monotonic()
+        except TransportUnavailable as failure:
+            _log.warning("Replies are carried again, and dropped by who has them: %s", failure)
 
 
-def _message(some: list[Carried], address: str) -> Message:
-    kept = DeliveryMode.PERSISTENT if address.startswith(KEPT_REPLIES) else DeliveryMode.NOT_PERSISTENT
-    return Message(encode(Told(replies=tuple(some))), delivery_mode=kept)
+def _messages(address: str, replies: list[Carried]) -> Iterator[Message]:
+    """Give what carries the replies, some at a time."""
+    mode = DeliveryMode.PERSISTENT if address.startswith(KEPT_REPLIES) else DeliveryMode.NOT_PERSISTENT
+    some: list[Carried] = []
+    size = 0
+    for each in replies:
+        if some and size + len(each.reply.body) > _LARGEST:
+            yield Message(encode(Told(replies=tuple(some))), delivery_mode=mode)
+            some, size = [], 0
+        some.append(each)
+        size += len(each.reply.body)
+    yield Message(encode(Told(replies=tuple(some))), delivery_mode=mode)

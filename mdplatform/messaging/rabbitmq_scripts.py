@@ -1,6 +1,6 @@
 """What bridges keep in Redis: where each asker's direct replies go, and the last updates that were sent there.
 
-    mdp:{requests}:rabbitmq:line:<asker>   hash: `to`, the direct reply address, and `at`, when the asker said so
+    mdp:{requests}:rabbitmq:line:<asker>   hash: `to`, the address, and `line`, which counts the asker's connections
     mdp:{requests}:rabbitmq:told:<asker>   list: place, id and body of the last updates, which it may have missed
 
 Both are written in one step with what reads them, so that an update is either carried to the new address or among
@@ -18,11 +18,13 @@ def _script(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode()).hexdigest())
 
 
-# ARGV: asker, its address, when it said so (0: only if none is known). Gives the list of updates.
+# ARGV: asker, its address, the number of its connection. Gives the list of updates.
 HELLO = _script("""
 local line = KEYS[1] .. 'rabbitmq:line:' .. ARGV[1]
-local at = redis.call('HGET', line, 'at')
-if not at or tonumber(ARGV[3]) > tonumber(at) then redis.call('HSET', line, 'to', ARGV[2], 'at', ARGV[3]) end
+local number = redis.call('HGET', line, 'line')
+if not number or tonumber(ARGV[3]) > tonumber(number) then
+  redis.call('HSET', line, 'to', ARGV[2], 'line', ARGV[3])
+end
 redis.call('EXPIRE', line, 86400)
 return redis.call('LRANGE', KEYS[1] .. 'rabbitmq:told:' .. ARGV[1], 0, -1)
 """)

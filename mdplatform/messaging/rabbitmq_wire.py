@@ -16,16 +16,15 @@ from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Something that an asker wants to know, or to have done.
 
-    `hello` says where its direct replies go from now on, and `at` when it said so (µs); `look_up` and `adopt` are about
-    `ids`; `settle` has a final answer, `body`, and a `nonce` that stays the same when it is asked again: who settled
-    it before is then told so again.
+    `hello` only says where its replies go from now on, as everything does; `look_up` and `adopt` are about `ids`;
+    `settle` has a final answer, `body`, and a `nonce` that stays the same when it is asked again: who settled it
+    before is then told so again.
     """
 
     kind: Literal["hello", "look_up", "adopt", "settle"]
     ids: tuple[str, ...] = ()
     body: bytes = b""
     nonce: str = ""
-    at: int = 0
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True):

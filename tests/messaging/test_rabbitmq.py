@@ -317,6 +317,7 @@ POISON = {
     "strange asker": (GOOD, {"app_id": "../x\n"}),
     "no address": (GOOD, {"reply_to": None}),
     "another's queue": (GOOD, {"reply_to": QUEUES[CRITICAL]}),
+    "no connection's number": (GOOD, {"headers": {"line": "x"}}),
     "large": (b"x" * 4_000_001, {}),
 }
 
@@ -329,7 +330,12 @@ def test_poison_is_put_into_the_dead_letters_once_with_its_reason_and_harms_nobo
             channel = await connection.channel()
             await declare(channel)
             for body, given in POISON.values():
-                fine = {"app_id": "asker-1", "reply_to": "amq.rabbitmq.reply-to.nobody.there", "correlation_id": "1"}
+                fine: dict[str, Any] = {
+                    "app_id": "asker-1",
+                    "reply_to": "amq.rabbitmq.reply-to.nobody.there",
+                    "correlation_id": "1",
+                }
+                fine["headers"] = {"line": 1}
                 await channel.default_exchange.publish(aio_pika.Message(body, **(fine | given)), QUEUES[LOW])
             dying = python(DYING.replace("{where}", "after it was buried"))
             assert await asyncio.to_thread(dying.wait, 20) == -signal.SIGKILL
@@ -363,7 +369,11 @@ def test_a_reply_to_an_address_that_is_none_harms_nobody(rabbitmq_settings: Sett
             async with Bridge(rabbitmq_settings), ends(rabbitmq_settings) as both:
                 await both.asker.send([envelope()])
                 message = aio_pika.Message(
-                    encode(envelope()), app_id="asker-1", reply_to="amq.rabbitmq.reply-to.?/#", correlation_id="1"
+                    encode(envelope()),
+                    app_id="asker-1",
+                    reply_to="amq.rabbitmq.reply-to.?/#",
+                    correlation_id="1",
+                    headers={"line": 1},
                 )
                 await channel.default_exchange.publish(message, QUEUES[NORMAL])
                 await both.answer(2)
