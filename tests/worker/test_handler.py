@@ -56,6 +56,12 @@ async def working(
         yield Stage(transport, handler)
 
 
+async def at_rest(stage: Stage) -> dict[str, int]:
+    """The counters once nothing is in hand: an answer is there a little before its worker has noted that."""
+    await eventually(lambda: not stage.handler.told()["in_hand"])
+    return stage.handler.told()
+
+
 def has(answers: list[AnswerBody], count: int) -> bool:
     return len(answers) == count
 
@@ -70,7 +76,7 @@ def without_redis(settings: Settings, market: Market) -> Settings:
 def test_a_request_is_answered_with_the_values_that_a_reader_gives(without_redis: Settings) -> None:
     async def asked():
         async with working(without_redis) as stage:
-            return await stage.inbox.ask(rsi_of(latest=3)), stage.handler.told()
+            return await stage.inbox.ask(rsi_of(latest=3)), await at_rest(stage)
 
     (answer,), told = asyncio.run(asked())
     with Reader(without_redis) as reader:
@@ -227,7 +233,7 @@ def test_a_request_still_evaluated_at_its_deadline_is_answered_then(without_redi
         async with working(without_redis, lambda: Beside(without_redis, hang)) as stage:
             began = time.monotonic()
             answers = await stage.inbox.ask(envelope_of(slow, deadline=time.time_ns() // 1000 + 200_000))
-            return answers, time.monotonic() - began, stage.handler.told()
+            return answers, time.monotonic() - began, await at_rest(stage)
 
     (answer,), took, told = asyncio.run(asked())
     assert answer.problem.error == "DeadlinePassed"
@@ -273,23 +279,24 @@ def test_a_flood_of_slow_low_work_is_taken_a_few_at_a_time_and_holds_up_nobody(w
     flood = [rsi_of(priority="LOW") for _ in range(100)]
 
     async def asked():
-        gate = asyncio.Event()
+        gate, held = asyncio.Event(), []
 
         async def hold(request: DataRequest) -> None:
             if request.priority is DataPriority.LOW:
+                held.append(request)
                 await gate.wait()
 
         async with working(without_redis, lambda: Beside(without_redis, hold)) as stage:
             await stage.inbox.send(*flood)
-            await eventually(lambda: stage.handler.told()["in_hand"] > 0)
+            await eventually(lambda: held)
             urgent = [await stage.inbox.ask(rsi_of(priority=each)) for each in ("CRITICAL", "HIGH", "NORMAL")]
-            held = stage.handler.told()["in_hand"]
+            most = len(held)
             gate.set()
-            return urgent, held, await stage.inbox.answers(*flood)
+            return urgent, most, await stage.inbox.answers(*flood)
 
-    urgent, held, low = asyncio.run(asked())
+    urgent, most, low = asyncio.run(asked())
     assert [answer.status for (answer,) in urgent] == [Status.OK] * 3
-    assert held <= 8
+    assert most <= 8
     assert {each.status for each in low} == {Status.OK}
 
 
@@ -347,7 +354,7 @@ def test_a_standing_request_is_told_each_new_bar_once_until_it_is_cancelled(
             stage.transport.announce("bars/BTCUSDT")
             await inbox.answers(standing)
             await inbox.ask(rsi_of())  # what was announced before was worked off by now
-            return list(numbered), stage.handler.told()
+            return list(numbered), await at_rest(stage)
 
     numbered, told = asyncio.run(asked())
     assert [each.final for each in numbered] == [False] * 4
@@ -503,7 +510,7 @@ def test_an_answer_that_the_transport_refuses_fails_alone(without_redis: Setting
             await stage.inbox.send(refused, fine)
             answers = await stage.inbox.answers(fine)
             await eventually(lambda: stage.handler.counts.failures == 1)
-            return answers, stage.handler.told()
+            return answers, await at_rest(stage)
 
     (answer,), told = asyncio.run(asked())
     assert answer.status is Status.OK
