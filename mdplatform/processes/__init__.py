@@ -39,6 +39,8 @@ def running(
     programs = [platform_program(settings, f"worker-{number}", "worker") for number in range(1, workers + 1)]
     if gateway:
         programs.append(platform_program(settings, "gateway", "gateway"))
+    if dagster:
+        programs.append(platform_program(settings, "dagster", module="mdplatform.runs.daemon"))
     with run_programs(programs, settings.home / "logs") as pids:
         yield pids
 

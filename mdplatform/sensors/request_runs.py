@@ -98,11 +98,12 @@ def _tag(prefix: str, name: str) -> str:
 
 
 def _config(asset: str, source: str | None) -> dg.RunConfig:
-    if asset == "bars":
-        return dg.RunConfig(ops={"bars": BarsConfig(fetch=True, source=source)})
-    if asset == "trades":
-        return dg.RunConfig(ops={"trades": TradesConfig(fetch=True, source=source)})
-    return dg.RunConfig(ops={"macro_series": MacroSeriesConfig(fetch=True, new=True)})
+    config: dict[str, dg.Config] = {
+        "bars": BarsConfig(fetch=True, source=source),
+        "trades": TradesConfig(fetch=True, source=source),
+        "macro_series": MacroSeriesConfig(fetch=True, new=True),
+    }
+    return dg.RunConfig(ops={asset: config[asset]}, loggers={"console": {"config": {"log_level": "WARNING"}}})
 
 
 def join(instance: dg.DagsterInstance, run: dg.DagsterRun, requests: Iterable[RunWanted]) -> None:
