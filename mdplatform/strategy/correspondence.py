@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from mdplatform.strategy.watch import Watch, read
 
 MOST_OPEN = 100_000
 _RECEIVE_SECONDS = 1.0
-_LAST_WORDS_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -273,7 +274,8 @@ class Correspondence:
                     waiter.set_exception(closed())
             for reader in pending.readers:
                 reader.put_nowait(None)
-        await self._asker.close()
+        with contextlib.suppress(TimeoutError):  # a server that is away is no reason to wait
+            await asyncio.wait_for(self._asker.close(), _LAST_WORDS_SECONDS)
         return left
 
     def _check_open(self) -> None:

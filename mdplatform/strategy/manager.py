@@ -348,7 +348,7 @@ class StrategyDataManager:
 
     async def _start(self) -> Correspondence:
         """Open the transport, the first time."""
-        if self._letters is not None and self._loop is asyncio.get_running_loop():
+        if self._letters is not None and self._loop is asyncio.get_running_loop() and not self._is_closed:
             return self._letters
         from mdplatform.errors import InvalidSetting
         from mdplatform.strategy.correspondence import Correspondence, closed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -56,7 +56,7 @@ class SyncStrategyDataManager:
     ) -> None:
         self._manager = StrategyDataManager(settings, transport=transport, address=address, on_progress=on_progress)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="strategy-data-manager", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="strategy-data-manager", daemon=True)
         self._thread.start()
         try:
             self._wait(self._manager.__aenter__())
@@ -127,14 +127,24 @@ class SyncStrategyDataManager:
             waiting.cancel()
             raise
 
+    def _run(self) -> None:
+        """Run the loop until it is stopped; what still runs in it then, such as a callback, is cancelled."""
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(_cancel(asyncio.all_tasks(self._loop)))
+        finally:
+            self._loop.close()
+
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
 
 
 async def _next(answers: AsyncGenerator[Answer, None]) -> Answer | None:
     return await anext(answers, None)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

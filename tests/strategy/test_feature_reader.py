@@ -16,7 +16,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.strategy import AsyncFeatureReader, FeatureReader
 
 CLOSES = [100.0 + (i * 7) % 11 for i in range(60)]
-HEAVY = ("dagster", "pandas", "numpy", "pyarrow", "redis", "polars", "pydantic", "duckdb", "talib", "asyncio")
+HEAVY = ("dagster", "pandas", "numpy", "pyarrow", "redis", "polars", "pydantic", "duckdb", "talib")
 
 
 @pytest.fixture
