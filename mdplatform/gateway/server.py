@@ -34,6 +34,7 @@ class GatewayServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=_STOP_SECONDS,
                 ws_max_size=MOST_BODY_BYTES,
@@ -61,7 +62,9 @@ def run(settings: Settings) -> None:
     )
     app = create_app(settings)
     listening = listen(settings)
-    asyncio.run(_serve(GatewayServer(app), listening, settings))
+    server = GatewayServer(app)
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(server, listening, settings))
 
 
 async def _serve(server: GatewayServer, listening: socket.socket, settings: Settings) -> None:

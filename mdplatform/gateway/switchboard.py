@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mdplatform.errors import InvalidRequest, RequestRejected, TransportUnavailable
-from mdplatform.gateway.batches import Batches
 from mdplatform.messaging.transport import Asker, Envelope, Receipt, Record, Reply
 from mdplatform.requests.answer import AnswerBody, Problem, Progress, Status
 from mdplatform.requests.request import DataRequest, Refresh, RequestType
@@ -37,7 +37,8 @@ MOST_LINES = 20_000
 _MOST_KEPT_BYTES = 64_000_000
 _RECEIVE_SECONDS = 5.0
 _GRACE_SECONDS = 2.0
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 1.0
+_PROBE_SECONDS = 1.0
 
 _log = logging.getLogger("mdplatform.gateway")
 
@@ -74,9 +75,10 @@ class Ear:
 
     async def hear_all(self, missing: set[str]) -> None:
         """Wait until an answer to each of these was heard."""
-        self._missing = missing
-        self._done.clear()
-        await self._done.wait()
+        self._missing = missing - self.heard.keys()
+        if self._missing:
+            self._done.clear()
+            await self._done.wait()
 
     def stop(self) -> None:
         """Wait no more."""
@@ -92,11 +94,7 @@ class Switchboard:
         self._kept_bytes = 0
         self._receiving: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
-        self._send = Batches(asker.send)
-        self._look_up = Batches(asker.look_up)
-        self._adopt = Batches(asker.adopt)
-        self.failure: TransportUnavailable | None = None
-        """Why the transport did not answer when it was last listened to."""
+        self._probed: tuple[float, bool] = (-math.inf, True)
         self._ears: set[Ear] = set()
         self._stopping = False
 
@@ -133,7 +131,7 @@ class Switchboard:
         for id, each in new.items():
             self._open(id, each.deadline, each.refresh is not Refresh.ONCE, each.strategy_id, watcher)
         try:
-            receipts = await self._send([envelope_of(each) for each in requests])
+            receipts = await self._asker.send([envelope_of(each) for each in requests])
         except BaseException:
             for id in new:
                 self._hang_up(id)
@@ -156,9 +154,9 @@ class Switchboard:
         for id in strange:
             self._open(id, 0, False, "", watcher)
         try:
-            known = dict(zip(strange, await self._adopt(strange), strict=True)) if strange else {}
+            known = dict(zip(strange, await self._asker.adopt(strange), strict=True)) if strange else {}
             if ours := [id for id in ids if id not in known]:
-                known.update(zip(ours, await self._look_up(ours), strict=True))
+                known.update(zip(ours, await self._asker.look_up(ours), strict=True))
         except BaseException:
             for id in strange:
                 self._hang_up(id)
@@ -182,7 +180,20 @@ class Switchboard:
 
     async def look_up(self, ids: Sequence[str]) -> list[Record | None]:
         """Give what the transport knows of requests. Raises `TransportUnavailable`."""
-        return await self._look_up(ids)
+        return await self._asker.look_up(ids)
+
+    async def is_well(self) -> bool:
+        """Tell whether the transport answers; it is asked once a second at most."""
+        at, well = self._probed
+        if time.monotonic() - at > _PROBE_SECONDS:
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await self._asker.look_up(["healthz"])
+                well = True
+            except (TransportUnavailable, TimeoutError):
+                well = False
+            self._probed = (time.monotonic(), well)
+        return well
 
     def line(self, id: str) -> Line | None:
         """Give the line of an open request that is followed here."""
@@ -201,7 +212,8 @@ class Switchboard:
             if missing and seconds > 0 and not self._stopping:
                 self._ears.add(ear)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ear.hear_all(missing), seconds)
+                    async with asyncio.timeout(seconds):
+                        await ear.hear_all(missing)
         finally:
             self._ears.discard(ear)
             self.leave(ids, ear)
@@ -244,7 +256,7 @@ class Switchboard:
 
     async def _end(self, line: Line) -> None:
         try:
-            [record] = await self._look_up([line.id])
+            [record] = await self._asker.look_up([line.id])
             if record is None:
                 self._hang_up(line.id)
             elif record.stage == "settled":
@@ -261,11 +273,8 @@ class Switchboard:
         while True:
             try:
                 replies = await self._asker.receive(_RECEIVE_SECONDS)
-                self.failure = None
             except TransportUnavailable as failure:
-                if self.failure is None:
-                    _log.warning("%s", failure)
-                self.failure = failure
+                _log.warning("%s", failure)
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             for reply in replies:

@@ -55,7 +55,7 @@ class Gateway:
     def _serve(self) -> None:
         try:
             asyncio.run(self._run())
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001 - the test has to hear of it
             self._failure = failure
             self._started.set()
 

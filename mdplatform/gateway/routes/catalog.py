@@ -64,7 +64,7 @@ async def symbols(request: Request, query: Annotated[Nothing, Query()], caller: 
 async def health(request: Request) -> Response:
     """Tell whether the gateway is well: 200, or 503 while the transport of requests does not answer. Needs no key."""
     switchboard = parts_of(request).switchboard
-    well = switchboard.failure is None
+    well = await switchboard.is_well()
     told = {"status": "ok" if well else "transport unavailable", "version": __version__, "following": switchboard.open}
     return Response(encode_json(told), 200 if well else 503, None if well else {"Retry-After": "1"}, JSON)
 
