@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import redis
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MasterDownError, NoScriptError, TryAgainError
 
@@ -69,30 +69,37 @@ class _Wire:
     """One connection, made when it is first needed."""
 
     def __init__(self, settings: Settings, seconds: float) -> None:
+        self._seconds = seconds
         self._client = async_connect(settings.model_copy(update={"redis_timeout_seconds": seconds}))
         self._connection: AbstractConnection | None = None
         self._closed = False
 
-    async def exchange(self, commands: Sequence[Command], seconds: float | None = None) -> list[Any]:
-        """Send commands in one go and give an answer or a `ResponseError` for each. Raises `REDIS_FAILURES`."""
+    async def exchange(self, commands: Sequence[Command], wait_seconds: float = 0.0) -> list[Any]:
+        """Send commands in one go and give an answer or a `ResponseError` for each. Raises `REDIS_FAILURES`.
+
+        `wait_seconds` is how long the server itself may wait before it answers.
+        """
         if self._closed:
             raise _closed()
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         connection = self._connection
         if not connection.is_connected:
+            connection.socket_timeout = self._seconds
             await connection.connect()
+        connection.socket_timeout = None  # one timeout for all instead of a task for each
+        packed = b"".join(pack_command(tuple(each)) for each in commands)  # type: ignore[arg-type]
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             answers = []
-            for _ in commands:
-                try:
-                    async with asyncio.timeout(seconds):  # `wait_for` may swallow a cancellation (before 3.12)
-                        answers.append(await connection.read_response(timeout=None if seconds is None else math.inf))
-                except redis.ConnectionError:
-                    raise
-                except redis.ResponseError as refused:
-                    answers.append(refused)
+            async with asyncio.timeout(self._seconds + wait_seconds):
+                await connection.send_packed_command(packed, check_health=False)
+                for _ in commands:
+                    try:
+                        answers.append(await connection.read_response())
+                    except redis.ConnectionError:
+                        raise
+                    except redis.ResponseError as refused:
+                        answers.append(refused)
             return answers
         except BaseException:  # whatever comes on it from now on belongs to nobody
             await connection.disconnect(nowait=True)
@@ -211,11 +218,11 @@ class BlockingLine:
         Where an answer is an error it is in its place.
         """
         try:
-            answers = await self._wire.exchange(commands, wait_seconds + SLOWEST)
+            answers = await self._wire.exchange(commands, wait_seconds)
             refused = next((each for each in answers if isinstance(each, _NOT_NOW)), None)
             if refused is not None:
                 raise refused
-        except (*REDIS_FAILURES, TimeoutError) as failure:
+        except REDIS_FAILURES as failure:
             if self._failures == 0:
                 _log.warning("Redis does not answer (%s); trying again", describe(failure, self._settings))
             await asyncio.sleep(pause(self._failures))

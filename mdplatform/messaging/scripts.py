@@ -85,12 +85,13 @@ end
 
 local function settle(id, body, nonce, kept, kept_bytes, kept_for)
   local record = P .. 'record:' .. id
-  local held = redis.call('HMGET', record, 'stage', 'settler', 'priority', 'entry', 'needs', 'to', 'deadline')
+  local held = redis.call('HMGET', record, 'stage', 'settler', 'priority', 'entry', 'needs', 'to', 'deadline',
+    'standing')
   if held[1] == 'settled' then return held[2] == nonce and 1 or 0 end
   if held[4] and held[4] ~= '' then done(held[3], held[4]) end
   leave(id, held[5])
   redis.call('ZREM', P .. 'open', id)
-  redis.call('SREM', P .. 'standing', id)
+  if held[8] == '1' then redis.call('SREM', P .. 'standing', id) end
   redis.call('HDEL', record, 'body', 'to', 'entry', 'needs', 'turn', 'returned', 'note', 'again', 'told', 'nonce')
   redis.call('HSET', record, 'stage', 'settled', 'holder', '', 'settler', nonce, 'answer', body)
   redis.call('ZADD', P .. 'settled', math.max(now, tonumber(held[7] or 0)) + kept_for, id)
@@ -167,11 +168,12 @@ for at = 9, #ARGV, 9 do
     receipts[#receipts + 1] = 0
   else
     local route = ARGV[at + 8]
+    local entry = redis.call('XADD', P .. 'queue:' .. class, '*', 'id', id)
     redis.call('HSET', record, 'priority', class, 'deadline', deadline, 'sent_at', ARGV[at + 3], 'body', ARGV[at + 4],
       'strategy', ARGV[at + 5], 'label', ARGV[at + 6], 'standing', ARGV[at + 7], 'nonce', nonce .. at,
+      'stage', 'queued', 'entry', entry, 'attempts', 0, 'returned', '', 'note', '',
       'to', route == '' and address or address .. '/' .. route)
     redis.call('ZADD', P .. 'open', deadline, id)
-    queue(id, class, '', '')
     open = open + 1
     until_at = math.max(until_at, tonumber(deadline))
     receipts[#receipts + 1] = 1
