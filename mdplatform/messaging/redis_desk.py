@@ -12,7 +12,7 @@ import redis
 
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
-from mdplatform.messaging.redis_forms import entry, records
+from mdplatform.messaging.redis_forms import MICROSECONDS, entry, records
 from mdplatform.messaging.redis_keys import LINEAGE, PREFIX, WANTED
 from mdplatform.messaging.redis_line import PATIENCE, SLOWEST, gone, pause, script_command
 from mdplatform.messaging.scripts import Script
@@ -79,6 +79,11 @@ class RedisDesk:
     def tell(self, id: str, body: bytes) -> bool:
         """Send an update that is not final. False if the request is settled."""
         return bool(self._run(scripts.TELL, id, body, ""))
+
+    def workers(self) -> list[str]:
+        """Give the names of the workers that live."""
+        now = round(time.time() * MICROSECONDS)
+        return [name.decode() for name in self._command("ZRANGEBYSCORE", f"{PREFIX}workers", now, "+inf")]
 
     def close(self) -> None:
         """Let go of the connections."""

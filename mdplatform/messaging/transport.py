@@ -276,3 +276,7 @@ class Desk(Protocol):
     def tell(self, id: str, body: bytes) -> bool:
         """Send an update that is not final. False if the request is settled."""
         ...
+
+    def workers(self) -> list[str]:
+        """Give the names of the workers that live."""
+        ...

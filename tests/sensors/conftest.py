@@ -21,6 +21,7 @@ from mdplatform.messaging.transport import Delivery, Envelope, Reply, Wanted
 from mdplatform.requests import wanted, wire
 from mdplatform.requests.answer import AnswerBody, Progress
 from mdplatform.requests.ids import new_id
+from mdplatform.requests.request import DataRequest
 from mdplatform.requests.wanted import Made, RunWanted
 from mdplatform.resources import DeskResource, LakeResource, SettingsResource
 from mdplatform.runs import open_instance
@@ -78,6 +79,19 @@ class Strategies:
         ]
         assert all(receipt.admitted for receipt in self._run(self._asker.send(envelopes)))
         return [each.id for each in envelopes]
+
+    def ask(self, request: DataRequest) -> str:
+        """Send a request that a real worker can answer."""
+        envelope = Envelope(
+            id=request.request_id,
+            priority=request.priority,
+            deadline=request.deadline,
+            sent_at=request.sent_at,
+            body=wire.encode_request(request),
+            strategy=request.strategy_id,
+        )
+        assert self._run(self._asker.send([envelope]))[0].admitted
+        return envelope.id
 
     def take(self) -> list[Delivery]:
         """Take what is in the queues, as a worker."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from mdplatform.requests import making
+from mdplatform.requests.answer import AnswerBody, Status
 from mdplatform.sensors import stranded_requests as sensor
+from tests.conftest import Market
 from tests.sensors.conftest import Strategies, Ticks
 
 
@@ -33,3 +36,28 @@ def test_living_workers_are_left_to_their_work(strategies: Strategies, ticks: Ti
     strategies.send()
     strategies.beat()
     assert "1 workers live" in ticks.tick("stranded_requests").skip_message
+
+
+def test_the_run_answers_as_a_worker_does_and_ends_when_nothing_is_left(
+    strategies: Strategies, ticks: Ticks, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor, "_NOTHING_LEFT_SECONDS", 0.5)
+    market.walk("BTCUSDT", 200)
+    request = making.make(
+        "TECHNICAL_INDICATORS", strategy_id="momentum", symbols=["BTCUSDT"], indicators=["RSI"], timeframes=["15m"]
+    )
+    strategies.ask(request)
+    run = ticks.execute(ticks.tick("stranded_requests").run_requests[0])
+    assert run.is_success
+    (answer,) = [body for _, body in strategies.replies() if isinstance(body, AnswerBody)]
+    assert answer.status is Status.OK
+    assert answer.worker == f"run-{run.run_id[:8]}"
+    assert ticks.tick("stranded_requests").run_requests == []
+
+
+def test_the_run_ends_when_a_worker_lives(strategies: Strategies, ticks: Ticks) -> None:
+    strategies.want({"bars": ["BTCUSDT/2025-01"]})  # parked: there is work left until its run is over
+    strategies.send()
+    (request,) = ticks.tick("stranded_requests").run_requests
+    strategies.beat()
+    assert ticks.execute(request).is_success
