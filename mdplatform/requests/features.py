@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
+
+import msgspec
 
 from mdplatform.errors import (
     InvalidSymbol,
@@ -17,12 +20,14 @@ from mdplatform.errors import (
     UnknownTimeframe,
 )
 from mdplatform.features import FeatureLike, FeatureSpec, parse_feature
-from mdplatform.features.registry import PARAMETER_ALIASES
+from mdplatform.features.registry import ALIASES, PARAMETER_ALIASES, function_names
 from mdplatform.features.spec import FORMULA
 from mdplatform.requests.fields import MOST_FEATURES, at, items, refuse
 
 MOST_TEXT = 100_000
 """Characters of all features of a request together."""
+_REMEMBERED, _LONGEST_KEY = 4096, 500
+_fixed: dict[bytes, tuple[str, ...]] = {}
 _PARAMETER = re.compile(r"Parameter (\w+) of")
 _PLACES: dict[type[PlatformError], str] = {
     UnknownFeature: "name",
@@ -38,12 +43,42 @@ def features(given: object, field: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     listed = [given] if isinstance(given, Mapping | FeatureSpec) else items(given, MOST_FEATURES, field)
     for index, each in enumerate(listed):
-        found.update(dict.fromkeys(texts_of(feature(each, f"{field}[{index}]"))))
+        found.update(dict.fromkeys(_texts(each, f"{field}[{index}]")))
     if len(found) > MOST_FEATURES:
         raise refuse(field, "Too many features", len(found), f"Allowed: 1 to {MOST_FEATURES}")
     if (size := sum(map(len, found))) > MOST_TEXT:
         raise refuse(field, "Too long together", size, f"Allowed: {MOST_TEXT:,} characters of canonical text")
     return tuple(found)
+
+
+def _texts(given: Any, field: str) -> tuple[str, ...]:
+    """Give the texts of one feature; those of a mapping that means the same for ever are remembered."""
+    key = _key(given) if isinstance(given, dict) else None
+    if key is not None and key in _fixed:
+        return _fixed[key]
+    texts = texts_of(feature(given, field))
+    if key is not None:
+        if len(_fixed) >= _REMEMBERED:
+            _fixed.pop(next(iter(_fixed), b""), None)
+        _fixed[key] = texts
+    return texts
+
+
+@cache
+def _functions() -> frozenset[str]:
+    return frozenset(function_names())
+
+
+def _key(given: dict[Any, Any]) -> bytes | None:
+    """Give what a mapping is known by; None of one that may be a composite, whose newest version may change."""
+    name = given.get("name")
+    if not isinstance(name, str) or (name.upper() not in _functions() and name.upper() not in ALIASES):
+        return None
+    try:
+        key = msgspec.msgpack.encode(given)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return None
+    return key if len(key) <= _LONGEST_KEY else None
 
 
 def feature(given: Any, field: str) -> FeatureSpec:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from itertools import islice
 from numbers import Integral, Real
 from typing import TypeVar
@@ -100,16 +101,27 @@ def symbols(given: object, field: str = "symbols") -> tuple[str, ...]:
 
 def symbol(given: object, field: str) -> str:
     """Give one symbol."""
-    with at(field):
-        return parse_symbol(text(given))
+    try:
+        return _symbol(text(given))
+    except PlatformError:
+        with at(field):
+            raise
+
+
+@lru_cache(maxsize=8192)
+def _symbol(given: str) -> str:
+    return parse_symbol(given)
 
 
 def timeframes(given: object) -> tuple[str, ...]:
     """Give timeframes, each once, in their order."""
     found: dict[str, None] = {}
     for index, each in enumerate(items(given, 4 * MOST_TIMEFRAMES, "timeframes")):
-        with at(f"timeframes[{index}]"):
+        try:
             found[Timeframe.parse(text(each)).value] = None
+        except PlatformError:
+            with at(f"timeframes[{index}]"):
+                raise
     return tuple(found)
 
 
@@ -122,25 +134,24 @@ def text(given: object) -> str:
 
 def name(given: object, field: str, longest: int = LONGEST_ID, least: int = 1) -> str:
     """Give an id or a name: so many printable characters, none of them blank at its ends."""
-    with at(field):
-        word = text(given)
-        if not least <= len(word) <= longest or not word.isprintable() or word != word.strip():
-            remedy = f"Allowed: {least} to {longest} printable characters, without blanks around them"
-            raise InvalidRequest("Not a name", value=word, remedy=remedy)
-        return word
+    if isinstance(given, str) and least <= len(given) <= longest and given.isprintable() and given == given.strip():
+        return str(given)
+    remedy = f"Allowed: {least} to {longest} printable characters, without blanks around them"
+    raise refuse(field, "Not a name", "None" if given is None else given, remedy)
 
 
 def request_id(given: object) -> str:
     """Give the id of a request, as the caller chose it."""
-    with at("request_id"):
-        word = text(given)
-        if not _REQUEST_ID.fullmatch(word):
-            raise InvalidRequest("Not a request id", value=word, remedy="Allowed: 1 to 64 of A-Z a-z 0-9 _ . : -")
-        return word
+    if isinstance(given, str) and _REQUEST_ID.fullmatch(given):
+        return str(given)
+    remedy = "Allowed: 1 to 64 of A-Z a-z 0-9 _ . : -"
+    raise refuse("request_id", "Not a request id", "None" if given is None else given, remedy)
 
 
 def word(given: object, kind: type[Word], field: str, *, upper: bool = False) -> Word:
     """Give the member of an enumeration that has that name, in any case."""
+    if isinstance(given, kind):
+        return given
     with at(field):
         told = text(given)
         try:

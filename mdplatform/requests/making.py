@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal, TypeAlias, Unpack
 
 from mdplatform.errors import PlatformError
@@ -48,13 +49,12 @@ def make(type: RequestType | str, **given: Any) -> DataRequest:
     Raises a `PlatformError` with its `field` set.
     """
     kind = fields.word(type, RequestType, "type", upper=True)
-    maker = MAKERS[kind]
-    own = [each for each in inspect.signature(maker).parameters.values() if each.kind is not each.VAR_KEYWORD]
-    refuse_unknown(given, (*(each.name for each in own), *Common.__annotations__))
-    for each in own:
-        if each.default is each.empty and each.name not in given:
-            raise refuse(each.name, "It is missing", None, f"{kind} needs {_required(own)}")
-    return maker(**given)
+    arguments = _arguments_of(kind)
+    refuse_unknown(given, (*arguments, *Common.__annotations__))
+    for name, is_required in arguments.items():
+        if is_required and name not in given:
+            raise refuse(name, "It is missing", None, f"{kind} needs {', '.join(filter(arguments.get, arguments))}")
+    return MAKERS[kind](**given)
 
 
 def technical_indicators(
@@ -238,8 +238,11 @@ MAKERS: Mapping[RequestType, Callable[..., DataRequest]] = {
 """The function of each type."""
 
 
-def _required(parameters: Sequence[inspect.Parameter]) -> str:
-    return ", ".join(each.name for each in parameters if each.default is each.empty)
+@cache
+def _arguments_of(kind: RequestType) -> dict[str, bool]:
+    """Give the arguments that are special to a type, and whether each is required."""
+    own = inspect.signature(MAKERS[kind]).parameters.values()
+    return {each.name: each.default is each.empty for each in own if each.kind is not each.VAR_KEYWORD}
 
 
 def _words(given: object, field: str, known: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Sender:
-    """Sends what is put into it, in order; tells of each whether it was admitted, or that it cannot be sent."""
+    """Sends what is put into it, the most urgent first; tells of each whether it was admitted, or cannot be sent."""
 
     def __init__(
         self,
@@ -61,7 +61,8 @@ class Sender:
             for each in waiting:
                 if not self._is_open(each):
                     del self._unsent[each]
-            batch = [each for each in waiting if each in self._unsent][:_SENT_AT_ONCE]
+            waiting = sorted((each for each in waiting if each in self._unsent), key=_urgency)
+            batch = waiting[:_SENT_AT_ONCE]
             if not batch:
                 return
             try:
@@ -80,6 +81,10 @@ class Sender:
             for each in batch:
                 del self._unsent[each]
             self._admitted(batch, receipts)
+
+
+def _urgency(pending: Pending) -> int:
+    return pending.priority.rank
 
 
 def envelope(request: DataRequest) -> Envelope:
