@@ -1,0 +1,70 @@
+"""The steps of who looks over all requests: the run path, sweeps, people."""
+
+from __future__ import annotations
+
+from mdplatform.messaging.scripts.script import script
+
+# ARGV: 1 for those whose deadline has passed alone, at most. Gives id and fields of each, the earliest deadline first.
+IN_FLIGHT = script("""
+local upto, found = ARGV[1] == '1' and string.format('%.0f', now) or '+inf', {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'open', '-inf', upto, 'LIMIT', 0, ARGV[2])) do
+  found[#found + 1] = {id, told_of(id)}
+end
+return found
+""")
+
+# ARGV: note; then ids. Gives how many were parked or will come back with the note once they park.
+RELEASE_IDS = script(
+    """
+local count = 0
+for at = 2, #ARGV do
+  local id, record = ARGV[at], P .. 'record:' .. ARGV[at]
+  local held = redis.call('HMGET', record, 'stage', 'needs', 'priority')
+  if held[1] == 'parked' then
+    leave(id, held[2])
+    queue(id, held[3], '1', ARGV[1])
+  elseif held[1] == 'queued' then
+    redis.call('HSET', record, 'returned', '1', 'note', ARGV[1])
+  elseif held[1] == 'taken' then
+    redis.call('HSET', record, 'again', '1', 'note', ARGV[1])
+  end
+  if held[1] and held[1] ~= 'settled' then count = count + 1 end
+end
+return count
+""",
+    frees=True,
+)
+
+# ARGV: idle time (ms), at most. Gives id and fields of what lies in the queues for so long and nobody has worked on.
+STRANDED = script("""
+local idle, left, found = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+local before = string.format('%.0f', math.floor(now / 1000) - idle)
+for _, class in ipairs(PLACES) do
+  local stream = P .. 'queue:' .. class
+  for _, each in ipairs(redis.call('XRANGE', stream, '-', before, 'COUNT', 4 * left)) do
+    local held = grouped(stream, 'XPENDING', stream, GROUP, each[1], each[1], 1)[1]
+    if left > 0 and each[2][1] == 'id' and (not held or held[3] >= idle) then
+      found[#found + 1] = {each[2][2], told_of(each[2][2])}
+      left = left - 1
+    end
+  end
+end
+return found
+""")
+
+# ARGV: id, idle time (ms) after which a worker's hold on it no longer counts. Gives its body, or nothing.
+PARK_STRANDED = script(
+    """
+local record = P .. 'record:' .. ARGV[1]
+local held = redis.call('HMGET', record, 'stage', 'entry', 'priority', 'body', 'standing')
+if held[1] ~= 'queued' and held[1] ~= 'taken' then return false end
+local stream = P .. 'queue:' .. held[3]
+local pending = grouped(stream, 'XPENDING', stream, GROUP, held[2], held[2], 1)[1]
+if pending and pending[3] < tonumber(ARGV[2]) then return false end
+done(held[3], held[2])
+redis.call('HSET', record, 'stage', 'parked', 'entry', '', 'holder', '', 'needs', '')
+if held[5] == '1' then redis.call('SADD', P .. 'standing', ARGV[1]) end
+return held[4]
+""",
+    frees=True,
+)

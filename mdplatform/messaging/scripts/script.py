@@ -1,0 +1,122 @@
+"""A script, and the Lua functions that all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+_COMMON = """
+local P, GROUP = KEYS[1], 'workers'
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local ADDRESS_LIFE, ADDRESSES_OF_ONE = 3600 * 1000000, 64
+local REPLIES, REPLY_BYTES = 10000, 67108864
+local PLACES = {'CRITICAL', 'HIGH', 'NORMAL', 'LOW'}
+
+local function lines(text)
+  local found = {}
+  for each in string.gmatch(text or '', '[^\\n]+') do found[#found + 1] = each end
+  return found
+end
+
+-- Makes the group if it is not there (any more), and calls again.
+local function grouped(stream, ...)
+  local answer = redis.pcall(...)
+  if type(answer) == 'table' and answer.err then
+    if not string.find(answer.err, 'NOGROUP', 1, true) and not string.find(answer.err, 'no such key', 1, true) then
+      error(answer)
+    end
+    redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+    answer = redis.call(...)
+  end
+  return answer or {}
+end
+
+local function done(priority, entry)
+  local stream = P .. 'queue:' .. priority
+  local acknowledged = redis.call('XACK', stream, GROUP, entry)
+  redis.call('XDEL', stream, entry)
+  return acknowledged
+end
+
+local function queue(id, priority, returned, note)
+  local entry = redis.call('XADD', P .. 'queue:' .. priority, '*', 'id', id)
+  redis.call('HSET', P .. 'record:' .. id, 'stage', 'queued', 'entry', entry, 'holder', '', 'needs', '',
+    'returned', returned, 'note', note, 'again', '', 'attempts', 0)
+end
+
+local function leave(id, needs)
+  for _, need in ipairs(lines(needs)) do redis.call('ZREM', P .. 'parked:' .. need, id) end
+end
+
+local function touch(address, until_at)
+  local stream = string.match(address, '^[^/]*')
+  redis.call('ZADD', P .. 'addresses', 'GT', math.max(until_at, now + ADDRESS_LIFE), stream)
+end
+
+local function reply(to, id, final, body)
+  local bound = math.max(100, math.min(REPLIES, math.floor(REPLY_BYTES / (#body + 1))))
+  for _, address in ipairs(lines(to)) do
+    local stream, route = string.match(address, '^([^/]*)/?(.*)$')
+    if redis.call('ZSCORE', P .. 'addresses', stream) then
+      redis.call('XADD', P .. 'replies:' .. stream, 'MAXLEN', '~', bound, '*',
+        'id', id, 'final', final, 'body', body, 'to', route)
+    end
+  end
+end
+
+local function let_go(id)
+  local size = redis.call('HSTRLEN', P .. 'record:' .. id, 'answer')
+  if size > 0 then
+    redis.call('HDEL', P .. 'record:' .. id, 'answer')
+    redis.call('DECRBY', P .. 'answer_bytes', size)
+  end
+end
+
+local function settle(id, body, nonce, kept, kept_bytes, kept_for)
+  local record = P .. 'record:' .. id
+  local held = redis.call('HMGET', record, 'stage', 'settler', 'priority', 'entry', 'needs', 'to', 'deadline',
+    'standing')
+  if held[1] == 'settled' then return held[2] == nonce and 1 or 0 end
+  if held[4] and held[4] ~= '' then done(held[3], held[4]) end
+  leave(id, held[5])
+  redis.call('ZREM', P .. 'open', id)
+  if held[8] == '1' then redis.call('SREM', P .. 'standing', id) end
+  redis.call('HDEL', record, 'body', 'to', 'entry', 'needs', 'turn', 'returned', 'note', 'again', 'told', 'nonce')
+  redis.call('HSET', record, 'stage', 'settled', 'holder', '', 'settler', nonce, 'answer', body)
+  redis.call('ZADD', P .. 'settled', math.max(now, tonumber(held[7] or 0)) + kept_for, id)
+  local bytes = redis.call('INCRBY', P .. 'answer_bytes', #body)
+  local count = redis.call('RPUSH', P .. 'answers', id)
+  while count > 1 and (count > kept or bytes > kept_bytes) do
+    let_go(redis.call('LPOP', P .. 'answers'))
+    count, bytes = count - 1, tonumber(redis.call('GET', P .. 'answer_bytes'))
+  end
+  reply(held[6], id, '1', body)
+  return 1
+end
+
+local function told_of(id)
+  return redis.call('HMGET', P .. 'record:' .. id, 'priority', 'strategy', 'label', 'stage', 'sent_at', 'deadline',
+    'holder', 'needs', 'attempts', 'answer', 'standing', 'body')
+end
+
+-- Whether the delivery is still this one: nobody took it away, and it was not settled.
+local function mine(id, entry, attempt)
+  local held = redis.call('HMGET', P .. 'record:' .. id, 'stage', 'entry', 'attempts')
+  return held[1] == 'taken' and held[2] == entry and held[3] == attempt
+end
+"""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script with its hash, by which the server knows it once it has seen it."""
+
+    text: str
+    sha: str
+
+
+def script(text: str, *, frees: bool = False) -> Script:
+    """Make a script; one that frees memory in the end also runs when memory is short."""
+    whole = f"#!lua flags=allow-oom\n{_COMMON}{text}" if frees else _COMMON + text
+    return Script(whole, hashlib.sha1(whole.encode()).hexdigest())
