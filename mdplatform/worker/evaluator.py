@@ -136,7 +136,7 @@ class Evaluator:
         asked = [(each, _has_values(answered[each])) for each in plan]
         now = time.time_ns() // 1000
         look = partial(shortfall, self._lake, self._settings, asked, now, run_is_over=over)
-        return await self._finder.workshop.threads.run(request.priority.rank, look)
+        return await self._finder.workshop.threads.run(request.priority.rank, look).future
 
     def _outcome(
         self,

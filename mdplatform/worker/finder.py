@@ -58,8 +58,10 @@ class Finder:
             kept = self.near.get(question.identity, question.n, witnesses[question.needs])
             if kept is None:
                 missed.append(question)
+            elif kept.error is not None:
+                answered[question] = Answered(None, Found("near", error=kept.error))
             else:
-                answered[question] = _answered(question, Found("near", kept, notes=notes))
+                answered[question] = self._answered(question, Found("near", kept, notes=notes))
         if missed:
             lookups = await self._from_redis(missed, witnesses, answered, stages)
             await self._computed({each: ranked[each] for each in missed}, witnesses, lookups, answered, notes)
@@ -116,7 +118,7 @@ class Finder:
         for (question, lookup), raw in zip(lookups.items(), held, strict=True):
             found = self.workshop.taken(question, lookup, witnesses[question.needs], raw)
             if found is not None:
-                answered[question] = _answered(question, found)
+                answered[question] = self._answered(question, found)
         return lookups
 
     async def _computed(
@@ -132,11 +134,11 @@ class Finder:
         for question, (future, is_new) in zip(left, begun, strict=True):
             found = await asyncio.shield(future)  # others wait for it as well
             computed_here = is_new and found.kept is not None and bool(found.took_ms)
-            answered[question] = _answered(question, replace(found, notes=(*notes, *found.notes)), computed_here)
+            answered[question] = self._answered(question, replace(found, notes=(*notes, *found.notes)), computed_here)
 
-
-def _answered(question: AnyQuestion, found: Found, computed_here: bool = False) -> Answered:
-    if found.kept is None:
-        return Answered(None, found)
-    target = question.target if isinstance(question, FeatureQuestion) else None
-    return Answered(found.kept.cut(target, question.n), found, computed_here)
+    def _answered(self, question: AnyQuestion, found: Found, computed_here: bool = False) -> Answered:
+        if found.kept is None:
+            return Answered(None, found)
+        target = question.target if isinstance(question, FeatureQuestion) else None
+        cut = self.near.cut(question.identity, found.kept, target, question.n)
+        return Answered(cut, found, computed_here)

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from mdplatform.errors import PlatformError
 from mdplatform.market.quality import Tally
 from mdplatform.requests.answer import Part
 from mdplatform.serving.codec import Blob
@@ -23,6 +24,8 @@ from mdplatform.worker.parts import rows_part, tally_of
 NEAR_BYTES = 128_000_000
 RACY_NS = 20_000_000
 """How long after a change of a folder another one may leave its time as it is."""
+ERRORS_KEPT_NS = 1_000_000_000
+_ORDERED_NS = 60_000_000_000
 _MOST_CUTS = 16
 _OVERHEAD = 2_000
 
@@ -53,7 +56,7 @@ class Witness:
 
     def vouches_for(self, taken: Witness) -> bool:
         """Tell whether what was taken under that witness is unchanged under this one."""
-        if taken.stamps != self.stamps or (taken.is_racy and self.seen_at - taken.seen_at > RACY_NS):
+        if taken.stamps != self.stamps or (taken.is_racy and abs(self.seen_at - taken.seen_at) > RACY_NS):
             return False
         if self.sequences is None:
             return True
@@ -64,11 +67,15 @@ class Witness:
 
 @dataclass
 class Kept:
-    """What is kept for one identity: a blob from which rows are cut, or one part. `until` is in nanoseconds."""
+    """What is kept for one identity: a blob from which rows are cut, one part, or why there is none.
+
+    `until` is in nanoseconds, None for ever.
+    """
 
     witness: Witness
     blob: Blob | None = None
     whole_cut: Cut | None = None
+    error: PlatformError | None = None
     until: int | None = None
     size: int = _OVERHEAD
     _cuts: dict[tuple[str, int], Cut] = field(default_factory=dict)
@@ -87,8 +94,9 @@ class Kept:
             part = rows_part(self.blob, target, n)
             cut = Cut(part, tally_of(self.blob.batch.column("status"), part.rows, n))
             if len(self._cuts) >= _MOST_CUTS:
-                self._cuts.pop(next(iter(self._cuts)))
+                self.size -= len(self._cuts.pop(next(iter(self._cuts))).part.data) + _OVERHEAD
             self._cuts[target.feature, n] = cut
+            self.size += len(part.data) + _OVERHEAD
         return cut
 
 
@@ -114,17 +122,28 @@ class NearCache:
         self._kept.move_to_end(key)
         return kept
 
-    def put(self, key: Hashable, kept: Kept) -> None:
-        """Keep it, unless what is there was taken later, or what cannot be told from a later change."""
-        if kept.witness.is_racy and kept.witness.sequences is None:
+    def put(self, key: Hashable, kept: Kept | None) -> None:
+        """Keep it, unless what is there was taken later, or it could not be told from what a later change made."""
+        if kept is None or (kept.witness.is_racy and kept.witness.sequences is None):
             return
         held = self._kept.get(key)
-        if held is not None and held.witness.seen_at > kept.witness.seen_at:
+        if held is not None and 0 < held.witness.seen_at - kept.witness.seen_at < _ORDERED_NS:
             return
         self._forget(key)
         self._kept[key] = kept
-        self.size += kept.size
-        while self.size > self._most_bytes:
+        self._count(kept.size)
+
+    def cut(self, key: Hashable, kept: Kept, target: Target | None, n: int | None) -> Cut:
+        """Give rows of what is kept, as `Kept.cut` does, and count what that takes."""
+        before = kept.size
+        cut = kept.cut(target, n)
+        if kept.size != before and self._kept.get(key) is kept:
+            self._count(kept.size - before)
+        return cut
+
+    def _count(self, more: int) -> None:
+        self.size += more
+        while self.size > self._most_bytes and self._kept:
             self._forget(next(iter(self._kept)))
 
     def _forget(self, key: Hashable) -> None:

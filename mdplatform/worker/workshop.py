@@ -30,13 +30,13 @@ from mdplatform.settings import Settings
 from mdplatform.worker.computing import compute
 from mdplatform.worker.flights import Flights
 from mdplatform.worker.memory import HeldLake
-from mdplatform.worker.near import Kept, NearCache, Witness, kept_blob, kept_part
+from mdplatform.worker.near import ERRORS_KEPT_NS, Kept, NearCache, Witness, kept_blob, kept_part
 from mdplatform.worker.questions import AnyQuestion, FeatureQuestion
 from mdplatform.worker.shelf import LEASE_SECONDS, Shelf
-from mdplatform.worker.threads import Threads
+from mdplatform.worker.threads import Job, Threads
 
-WAIT_SECONDS = 5.0
-"""How long what another worker computes is waited for."""
+WAIT_SECONDS = (0.05, 0.2, 1.0, 5.0)
+"""How long what another worker computes is waited for, by rank: it may do so less urgently."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.02
 _log = logging.getLogger(__name__)
 
@@ -56,13 +56,14 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Miss:
     question: AnyQuestion
     witness: Witness
     future: asyncio.Future[Found]
     rank: int
     lookup: Lookup | None = None
+    job: Job[list[Found]] | None = None
 
     @property
     def lease(self) -> str:
@@ -87,6 +88,7 @@ class Workshop:
         self._made_by = f"worker:{worker}"
         self._flights: Flights[Found] = Flights()
         self.threads = Threads()
+        self._under_way: dict[asyncio.Future[Found], _Miss] = {}
         self._waiting: dict[int, list[_Miss]] = {}
         self._flying: set[asyncio.Task[None]] = set()
 
@@ -98,12 +100,16 @@ class Workshop:
         What is missed in one tick is computed together, if it is of one `rank` (0 is the most urgent).
         """
         future, is_new = self._flights.join((question.identity, self._rows(question), seen.sequences, seen.stamps))
-        if is_new:
+        if not is_new:
+            self._hurry(self._under_way[future], rank)
+        else:
             if rank not in self._waiting:
                 self._waiting[rank] = []
                 asyncio.get_running_loop().call_soon(self._take_off, rank)
             usual = question.is_newest and (question.n or 0) <= self._window
-            self._waiting[rank].append(_Miss(question, seen, future, rank, lookup if usual else None))
+            miss = self._under_way[future] = _Miss(question, seen, future, rank, lookup if usual else None)
+            future.add_done_callback(self._under_way.pop)
+            self._waiting[rank].append(miss)
         return future, is_new
 
     def taken(self, question: AnyQuestion, lookup: Lookup, seen: Witness, raw: bytes | None) -> Found | None:
@@ -126,6 +132,13 @@ class Workshop:
     def _rows(self, question: AnyQuestion) -> int:
         return max(question.n or 0, self._window) if question.is_newest else 0
 
+    def _hurry(self, miss: _Miss, rank: int) -> None:
+        """Let work that is under way be as urgent as the most urgent who waits for it."""
+        if rank < miss.rank:
+            miss.rank = rank
+            if miss.job is not None:
+                self.threads.hurry(miss.job, rank)
+
     def _take_off(self, rank: int) -> None:
         task = asyncio.get_running_loop().create_task(self._fly(self._waiting.pop(rank)))
         self._flying.add(task)
@@ -142,16 +155,17 @@ class Workshop:
             theirs = [leased[each] for each in told if each not in held and each not in over]
             ours = [each for each in misses if not each.future.done() and each not in theirs]
             await asyncio.gather(self._wait_for(theirs), self._compute_all(ours, held))
+        except Exception as failure:  # noqa: BLE001 (it is told, and logged)
+            _fail(misses, failure)
         finally:
             for miss in misses:
-                if not miss.future.done():
-                    miss.future.cancel()
+                miss.future.cancel()  # what is settled stays so
 
     async def _wait_for(self, misses: list[_Miss]) -> None:
         """Wait while another worker computes; what it does not give in time, or at all, is computed here."""
         clock = asyncio.get_running_loop().time
-        deadline, pause = clock() + WAIT_SECONDS, _FIRST_PAUSE
-        while misses and clock() < deadline:
+        began, pause = clock(), _FIRST_PAUSE
+        while misses and clock() - began < WAIT_SECONDS[min(each.rank for each in misses)]:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
             held = await self._shelf.get([each.lease for each in misses])
@@ -184,21 +198,30 @@ class Workshop:
         await asyncio.gather(*(self._compute_group(group, held) for group in groups.values()))
 
     async def _compute_group(self, group: list[_Miss], held: Sequence[str]) -> None:
-        leases = [each.lease for each in group if each.lookup is not None and each.lease in held]
+        try:
+            await self._computed(
+                group, [each.lease for each in group if each.lookup is not None and each.lease in held]
+            )
+        except Exception as failure:  # noqa: BLE001 (it is told, and logged)
+            _fail(group, failure)
+
+    async def _computed(self, group: list[_Miss], leases: Sequence[str]) -> None:
+        """Compute in a thread, renewing the leases; keep and publish what came out; tell whoever waits."""
         for miss in group:
             for need, sequence in zip(miss.question.needs, miss.witness.sequences or (), strict=False):
                 if need.dataset == "bars":
                     self._lake.held.saw(need.key, sequence)
         began = time.perf_counter()
-        running = self.threads.run(group[0].rank, partial(self._work, group))
-        while not (await asyncio.wait({running}, timeout=LEASE_SECONDS / 3))[0]:
+        job: Job[list[Found]] = self.threads.run(min(each.rank for each in group), partial(self._work, group))
+        for miss in group:
+            miss.job = job
+        while not (await asyncio.wait({job.future}, timeout=LEASE_SECONDS / 3))[0]:
             await self._shelf.renew(leases)
-        landed = running.result()
+        landed = job.future.result()
         took = {"compute": (time.perf_counter() - began) * 1000}
         self.computations += len(group)
         for miss, found in zip(group, landed, strict=True):
-            if found.kept is not None:
-                self._near.put(miss.question.identity, found.kept)
+            self._near.put(miss.question.identity, found.kept or _kept_error(found, miss))
         notes = await self._publish(group, landed)
         await self._shelf.let_go(leases)
         took["publish"] = (time.perf_counter() - began) * 1000 - took["compute"]
@@ -253,6 +276,19 @@ class Workshop:
 def _settle(miss: _Miss, found: Found) -> None:
     if not miss.future.done():
         miss.future.set_result(found)
+
+
+def _fail(misses: Iterable[_Miss], failure: Exception) -> None:
+    for miss in misses:
+        if not miss.future.done():
+            _settle(miss, Found("lake", error=_told(failure, miss.question)))
+
+
+def _kept_error(found: Found, miss: _Miss) -> Kept | None:
+    """Give what is kept of an error, for a while, so that a flood of such questions costs little."""
+    if found.error is None or isinstance(found.error, RequestFailed):
+        return None
+    return Kept(miss.witness, error=found.error, until=time.time_ns() + ERRORS_KEPT_NS)
 
 
 def _told(failure: Exception, question: AnyQuestion) -> PlatformError:

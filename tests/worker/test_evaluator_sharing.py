@@ -39,7 +39,7 @@ def test_a_thousand_equal_requests_over_two_workers_cost_one_computation(setting
 
     async def asked():
         async with Evaluator(settings, worker="a") as one, Evaluator(settings, worker="b") as other:
-            tasks = [ask((one, other)[number % 2]) for number in range(1000)]
+            tasks = [ask((one, other)[number % 2], priority=DataPriority.LOW) for number in range(1000)]
             return await asyncio.gather(*tasks), one.computations + other.computations
 
     outcomes, computations = asyncio.run(asked())
@@ -168,16 +168,67 @@ def test_urgent_work_does_not_wait_for_floods_of_slow_work(settings, processes, 
     assert waiting == 5
 
 
+def test_slow_work_becomes_urgent_when_somebody_urgent_waits_for_it(settings, processes, market, monkeypatch):
+    for each in ("BTCUSDT", "ETHUSDT"):
+        market.walk(each, 1200)
+    original, slow = workshop.feature_blobs, threading.Event()
+
+    def blobs(lake, symbol, *rest):
+        if symbol == "BTCUSDT":
+            assert slow.wait(20)
+        return original(lake, symbol, *rest)
+
+    monkeypatch.setattr(workshop, "feature_blobs", blobs)
+
+    async def asked():
+        async with Evaluator(settings, worker="a") as one:
+            low = {"priority": DataPriority.LOW}
+            first = asyncio.create_task(ask(one, ["BTCUSDT"], **low))
+            queued = asyncio.create_task(ask(one, ["ETHUSDT"], **low))
+            while not one._finder.workshop.threads._waiting:
+                await asyncio.sleep(0.001)
+            urgent = await asyncio.wait_for(ask(one, ["ETHUSDT"], priority=DataPriority.CRITICAL), 10)
+            was_blocked = not first.done()
+            slow.set()
+            await asyncio.gather(first, queued)
+            return urgent, was_blocked, one.computations
+
+    urgent, was_blocked, computations = asyncio.run(asked())
+    assert urgent.body.status == Status.OK
+    assert was_blocked
+    assert computations == 2
+
+
+def test_a_flood_of_questions_about_nothing_is_computed_once_and_ends_when_there_is_something(
+    settings, processes, market
+):
+    market.walk("BTCUSDT", 1200)
+
+    async def asked():
+        async with Evaluator(settings, worker="a") as one:
+            flood = [await ask(one, ["NEWUSDT"]) for _ in range(50)]
+            computations = one.computations
+            market.walk("NEWUSDT", 1200)
+            return flood, computations, await ask(one, ["NEWUSDT"])
+
+    flood, computations, now = asyncio.run(asked())
+    assert {each.body.problem.error for each in flood} == {"UnknownSymbol"}
+    assert computations <= 3
+    assert now.body.status == Status.OK
+
+
 PROGRAM = """
     import asyncio, json, sys
     from mdplatform.settings import Settings
     from mdplatform.worker.evaluator import Evaluator
     from tests.worker.asking import ask
+    from mdplatform.messaging.priority import DataPriority
 
     async def main():
         async with Evaluator(Settings.load(), worker=sys.argv[0]) as one:
             while (line := sys.stdin.readline().strip()) != "stop":
-                outcomes = await asyncio.gather(*(ask(one, features=json.loads(line)) for _ in range(100)))
+                asked = {"features": json.loads(line), "priority": DataPriority.LOW}
+                outcomes = await asyncio.gather(*(ask(one, **asked) for _ in range(100)))
                 versions = sorted({part.version for each in outcomes for part in each.body.parts})
                 print(json.dumps([one.computations, one.answered_by_layer, versions]), flush=True)
 

@@ -35,19 +35,22 @@ def test_urgent_work_goes_first_and_one_thread_is_kept_for_it():
     async def work():
         threads, hold, order = Threads(2), threading.Event(), []
         held = threads.run(3, lambda: hold.wait(10))
-        slow = [threads.run(rank, lambda rank=rank: order.append(rank)) for rank in (3, 2)]
-        urgent = threads.run(0, lambda: order.append(0))
+        slow = [threads.run(rank, lambda rank=rank: order.append(rank)) for rank in (3, 3, 2)]
+        urgent = threads.run(0, lambda: order.append(0)).future
         await asyncio.wait_for(urgent, 10)
-        assert not any(each.done() for each in slow)
+        assert not any(each.has_begun for each in slow)
+        hurried = threads.run(3, lambda: order.append("hurried"))
+        threads.hurry(hurried, 1)
+        await asyncio.wait_for(hurried.future, 10)
+        given_up = threads.run(3, lambda: order.append("given up"))
+        given_up.future.cancel()
         hold.set()
-        await asyncio.gather(held, *slow)
+        await asyncio.gather(held.future, *(each.future for each in slow))
         failing = threads.run(0, lambda: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            await failing
-        given_up = threads.run(3, lambda: order.append("given up"))
-        given_up.cancel()
-        await threads.run(3, lambda: None)
+            await failing.future
+        await threads.run(3, lambda: None).future
         threads.close()
         return order
 
-    assert asyncio.run(work())[:3] == [0, 2, 3]
+    assert asyncio.run(work()) == [0, "hurried", 2, 3, 3]

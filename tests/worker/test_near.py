@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from mdplatform.market.quality import Tally
+from mdplatform.market.timeframe import Timeframe
 from mdplatform.requests.answer import Part
-from mdplatform.worker.near import RACY_NS, NearCache, Witness, kept_part
+from mdplatform.serving.codec import Blob, make_batch
+from mdplatform.serving.lookup import Library
+from mdplatform.settings import Settings
+from mdplatform.worker.near import RACY_NS, NearCache, Witness, kept_blob, kept_part
 
 NOW = 10**18
 LONG_AGO = NOW - 10 * RACY_NS
@@ -84,3 +89,24 @@ def test_the_longest_unused_goes_first_and_the_bytes_stay_bounded():
     assert len(near) == 3
     near.put("too large", kept_part(part(20_000), Tally(1), SEEN))
     assert (near.size, len(near)) == (0, 0)
+
+
+def test_cuts_are_counted_too():
+    target = Library(Settings()).prepare("BTCUSDT", "RSI", "15m", 1).target
+    times = pl.Series(range(5000)).cast(pl.Datetime("us", "UTC"))
+    frame = pl.DataFrame({"open_time": times, "available_at": times, target.feature: [1.0] * 5000})
+    batch = make_batch(frame.with_columns(pl.lit("settled").alias("status")))
+    blob = Blob("BTCUSDT", Timeframe.M15, target.feature, target.blob_id, batch, "1", True, "")
+    near = NearCache(1_000_000)
+    near.put("key", kept_blob(blob, SEEN))
+    before = near.size
+    for n in range(1, 100):
+        kept = near.get("key", n * 10, seen())
+        assert kept is not None
+        cut = near.cut("key", kept, target, n * 10)
+        assert near.cut("key", kept, target, n * 10) is cut
+        assert cut.part.rows == n * 10
+    assert before < near.size == kept.size < before + 16 * 60_000
+    for n in range(4900, 5000):
+        near.cut("key", kept, target, n)
+        assert near.size <= 1_000_000
