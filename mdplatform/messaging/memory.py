@@ -5,95 +5,23 @@ All askers and answerers of one `MemoryTransport` share its state, in one event 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from mdplatform.messaging.limits import capacities, keeping, most_standing, most_tombstones
+from mdplatform.messaging.memory_state import MemoryState, RequestState, now_us
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import BadDelivery, Delivery, Envelope, Receipt, Record, Reply, Wanted
-from mdplatform.settings import Settings
 
-T = TypeVar("T")
-_REPLIES = 10_000
-_ADDRESSES = 10_000
-_DEAD = 10_000
-_REPORTED = 100_000
-_CHANGES = 50_000
+_ADDRESSES_OF_ONE = 64
 
 
-@dataclass
-class _State:
-    """What is known of a request."""
-
-    envelope: Envelope
-    addresses: list[str]
-    stage: str = "queued"
-    entry: int = 0
-    holder: str = ""
-    attempts: int = 0
-    turn: int = 0
-    alive_at: float = 0.0
-    returned: bool = False
-    note: str = ""
-    needs: tuple[str, ...] = ()
-    told: int | None = None
-    answer: bytes | None = None
-    gone_at: int = 0
-
-    def record(self) -> Record:
-        envelope = self.envelope
-        return Record(
-            id=envelope.id,
-            priority=envelope.priority,
-            strategy=envelope.strategy,
-            label=envelope.label,
-            stage=self.stage,
-            sent_at=envelope.sent_at,
-            deadline=envelope.deadline,
-            holder=self.holder or ", ".join(self.needs),
-            attempts=self.attempts,
-            answer=self.answer,
-            standing=envelope.standing,
-        )
-
-
-@dataclass
-class _Bad:
-    raw: bytes
-
-
-@dataclass
-class MemoryTransport:
+class MemoryTransport(MemoryState):
     """The shared state; `asker` and `answerer` give its sides."""
 
-    settings: Settings
-    states: dict[str, _State] = field(default_factory=dict)
-    open: dict[str, _State] = field(default_factory=dict)
-    standing: set[str] = field(default_factory=set)
-    queues: dict[DataPriority, OrderedDict[int, str | _Bad]] = field(
-        default_factory=lambda: {each: OrderedDict() for each in DataPriority}
-    )
-    replies: OrderedDict[str, deque[Reply]] = field(default_factory=OrderedDict)
-    parked: dict[str, dict[str, None]] = field(default_factory=dict)
-    released: dict[str, int] = field(default_factory=dict)
-    tombstones: OrderedDict[str, None] = field(default_factory=OrderedDict)
-    answers: OrderedDict[str, int] = field(default_factory=OrderedDict)
-    dead: deque[tuple[str, str, bytes]] = field(default_factory=lambda: deque(maxlen=_DEAD))
-    reported: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REPORTED))
-    changed: deque[str] = field(default_factory=lambda: deque(maxlen=_CHANGES))
-    beats: dict[str, dict[str, int | float | str]] = field(default_factory=dict)
-    turn: int = 0
-    answer_bytes: int = 0
-
     def __post_init__(self) -> None:
-        self._entries = itertools.count(1)
+        super().__post_init__()
         self._names = itertools.count(1)
-        self._bell = asyncio.Event()
 
     def asker(self, address: str | None = None) -> MemoryAsker:
         """Give a strategy's side, with an address of its own or that of an earlier one."""
@@ -102,122 +30,6 @@ class MemoryTransport:
     def answerer(self, worker: str = "") -> MemoryAnswerer:
         """Give a worker's side."""
         return MemoryAnswerer(self, worker or f"worker-{next(self._names)}")
-
-    def announce(self, need: str) -> None:
-        """Say that data has changed, as a publisher's `bump` does."""
-        self.changed.append(need)
-        self.ring()
-
-    def ring(self) -> None:
-        """Wake whoever waits for something."""
-        self._bell.set()
-        self._bell = asyncio.Event()
-
-    async def wait_for(self, look: Callable[[], list[T]], wait_seconds: float) -> list[T]:
-        """Give what `look` finds, once it finds something; nothing after that time."""
-        end = time.monotonic() + wait_seconds
-        while True:
-            bell = self._bell
-            found = look()
-            left = end - time.monotonic()
-            if found or left <= 0:
-                return found
-            try:
-                async with asyncio.timeout(left):
-                    await bell.wait()
-            except TimeoutError:
-                return look()
-
-    def admit(self, envelope: Envelope, address: str) -> Receipt:
-        self._sweep()
-        in_flight = len(self.open) - len(self.standing)
-        if envelope.id in self.states:
-            return Receipt(admitted=True, known=True, open=in_flight)
-        limit = capacities(self.settings)[envelope.priority.rank]
-        full = envelope.standing and len(self.standing) >= most_standing(self.settings)
-        if in_flight >= limit or full:
-            wait = envelope.priority.target_seconds
-            return Receipt(admitted=False, open=in_flight, retry_after_seconds=wait)
-        state = _State(envelope, [address])
-        self.states[envelope.id] = self.open[envelope.id] = state
-        self.queue(state)
-        return Receipt(admitted=True, open=in_flight + 1)
-
-    def queue(self, state: _State, *, returned: bool = False, note: str = "") -> None:
-        self._leave(state)
-        state.stage, state.entry, state.holder, state.attempts = "queued", next(self._entries), "", 0
-        state.returned, state.note = returned, note
-        self.queues[state.envelope.priority][state.entry] = state.envelope.id
-        self.ring()
-
-    def settle(self, id: str, body: bytes) -> bool:
-        state = self.states.get(id)
-        now = _now()
-        if state is None:
-            nothing = Envelope(id=id, priority=DataPriority.NORMAL, deadline=now, sent_at=now, body=b"")
-            state = self.states[id] = _State(nothing, [])
-        if state.stage == "settled":
-            return False
-        self._leave(state)
-        count, size, life = keeping(self.settings)
-        self.open.pop(id, None)
-        self.standing.discard(id)
-        state.stage, state.holder, state.answer = "settled", "", body
-        state.gone_at = max(now, state.envelope.deadline) + life
-        self.tombstones[id] = None
-        self.answers[id] = len(body)
-        self.answer_bytes += len(body)
-        while len(self.answers) > 1 and (len(self.answers) > count or self.answer_bytes > size):
-            self._let_go(next(iter(self.answers)))
-        self.reply(state, Reply(id=id, final=True, body=body))
-        return True
-
-    def reply(self, state: _State, reply: Reply) -> None:
-        for address in state.addresses:
-            if address not in self.replies:
-                self.replies[address] = deque(maxlen=_REPLIES)
-                while len(self.replies) > _ADDRESSES:
-                    self.replies.popitem(last=False)
-            self.replies[address].append(reply)
-        self.ring()
-
-    def done(self, state: _State) -> None:
-        """Be done with the delivery: it is neither queued nor taken any more."""
-        self._leave(state)
-        state.stage, state.entry, state.holder = "parked", 0, ""
-
-    def release(self, needs: Iterable[str], note: str) -> int:
-        self.turn += 1
-        waiting: dict[str, None] = {}
-        for need in needs:
-            self.released[need] = self.turn
-            waiting |= self.parked.get(need, {})
-        for id in waiting:
-            self.queue(self.states[id], returned=True, note=note)
-        return len(waiting)
-
-    def _leave(self, state: _State) -> None:
-        self.queues[state.envelope.priority].pop(state.entry, None)
-        for need in state.needs:
-            waiting = self.parked.get(need, {})
-            waiting.pop(state.envelope.id, None)
-            if not waiting:
-                self.parked.pop(need, None)
-        state.needs = ()
-
-    def _let_go(self, id: str) -> None:
-        self.answer_bytes -= self.answers.pop(id, 0)
-        if id in self.states:
-            self.states[id].answer = None
-
-    def _sweep(self) -> None:
-        while self.tombstones:
-            oldest = next(iter(self.tombstones))
-            if len(self.tombstones) <= most_tombstones(self.settings) and self.states[oldest].gone_at > _now():
-                return
-            del self.tombstones[oldest]
-            self._let_go(oldest)
-            del self.states[oldest]
 
 
 class MemoryAsker:
@@ -255,6 +67,7 @@ class MemoryAsker:
             state = self._transport.open.get(id)
             if state is not None and self._address not in state.addresses:
                 state.addresses.append(self._address)
+                del state.addresses[1:-_ADDRESSES_OF_ONE]
         return await self.look_up(ids)
 
     async def settle(self, id: str, body: bytes) -> bool:
@@ -285,11 +98,8 @@ class MemoryAnswerer:
             for priority in DataPriority:
                 queue = self._transport.queues[priority]
                 for _ in range(min(len(queue), max(0, shares.get(priority, 0)))):
-                    entry, held = queue.popitem(last=False)
-                    if isinstance(held, _Bad):
-                        found.append(BadDelivery(token=f"0 {entry}", raw=held.raw, reason="it has no id"))
-                    else:
-                        found.append(self._hand(self._transport.states[held]))
+                    _, id = queue.popitem(last=False)
+                    found.append(self._hand(self._transport.states[id]))
             return found
 
         return await self._transport.wait_for(look, wait_seconds)
@@ -336,7 +146,7 @@ class MemoryAnswerer:
         transport.done(state)
         if state.envelope.standing:
             transport.standing.add(state.envelope.id)
-        if any(transport.released.get(need, 0) > state.turn for need in all_needs):
+        if transport.released_since(state.turn, all_needs):
             transport.queue(state, returned=True)
             return
         state.needs = all_needs
@@ -362,7 +172,7 @@ class MemoryAnswerer:
 
     async def overdue(self, at_most: int) -> list[Record]:
         """Give open requests whose deadline has passed, oldest first."""
-        late = [each for each in self._transport.open.values() if each.envelope.deadline <= _now()]
+        late = [each for each in self._transport.open.values() if each.envelope.deadline <= now_us()]
         return [each.record() for each in sorted(late, key=lambda each: each.envelope.deadline)[:at_most]]
 
     async def changes(self, wait_seconds: float) -> list[str]:
@@ -386,7 +196,7 @@ class MemoryAnswerer:
     async def close(self) -> None:
         """Nothing is held but deliveries, which others reclaim."""
 
-    def _hand(self, state: _State) -> Delivery:
+    def _hand(self, state: RequestState) -> Delivery:
         state.stage, state.holder = "taken", self._worker
         state.attempts += 1
         state.turn, state.alive_at = self._transport.turn, time.monotonic()
@@ -395,13 +205,9 @@ class MemoryAnswerer:
             envelope=state.envelope, token=token, attempt=state.attempts, returned=state.returned, note=state.note
         )
 
-    def _mine(self, delivery: Delivery) -> _State | None:
+    def _mine(self, delivery: Delivery) -> RequestState | None:
         """Give the state if the delivery is still the valid one: nobody took it away, and it was not settled."""
         state = self._transport.open.get(delivery.envelope.id)
         if state is None or state.stage != "taken" or delivery.token != f"{state.entry} {state.attempts}":
             return None
         return state
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
