@@ -17,7 +17,9 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 
 import msgspec
 
@@ -26,14 +28,10 @@ from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.rabbitmq_link import (
-    ASKER,
     BRIDGES,
     CALL_SECONDS,
     CONNECT_SECONDS,
     DEAD,
-    DIRECT_REPLY,
-    KEPT_REPLIES,
-    LINE,
     QUESTIONS,
     QUEUES,
     Channel,
@@ -45,13 +43,15 @@ from mdplatform.messaging.rabbitmq_link import (
     check_url,
     connected,
     declare,
+    end,
     shown_url,
     speaking,
     unavailable,
 )
+from mdplatform.messaging.rabbitmq_reading import asker_of, can_be_told, line_of, request_of
 from mdplatform.messaging.rabbitmq_replies import Replies
 from mdplatform.messaging.rabbitmq_scripts import HELLO
-from mdplatform.messaging.rabbitmq_wire import Carried, Finding, Question, Told, encode, read_envelope, read_question
+from mdplatform.messaging.rabbitmq_wire import Carried, Finding, Question, Told, encode, read_question
 from mdplatform.messaging.redis_asker import RedisAsker
 from mdplatform.messaging.redis_line import Line
 from mdplatform.messaging.transport import Envelope, Receipt, Reply
@@ -59,10 +59,17 @@ from mdplatform.settings import Settings
 
 _PREFETCHED = 64
 _QUESTIONS_PREFETCHED = 16
-_LARGEST = 4_000_000
-_LONGEST_ID = 256
-_YEAR_2100 = 4_102_444_800_000_000
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """What is to be acknowledged: all up to the last, with those that are buried and those that are told later."""
+
+    last: IncomingMessage
+    bad: Sequence[tuple[IncomingMessage, str]]
+    refused: dict[str, Told]
 
 
 class Bridge:
@@ -90,8 +97,7 @@ class Bridge:
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         await self._front.close()
         await self._redis.close()
 
@@ -140,29 +146,44 @@ class Bridge:
             channel.close_callbacks.add(lambda *_: cut.set())
             await (await channel.get_underlay_channel()).tx_select()
             waiting = await _consume(channel, QUEUES[priority], _PREFETCHED)
-        while True:
-            await self._admit(channel, talk, await _batch(waiting))
+        admitted: asyncio.Queue[_Admitted] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._admit(talk, waiting, admitted))
+            tasks.create_task(self._acknowledge(channel, talk, admitted))
 
-    async def _admit(self, channel: Channel, talk: Channel, messages: Sequence[IncomingMessage]) -> None:
-        good: list[tuple[IncomingMessage, Envelope]] = []
-        for message in messages:
-            try:
-                good.append((message, _request(message)))
-            except (msgspec.MsgspecError, ValueError) as reason:
-                await self._bury(channel, message, str(reason))
-        receipts = await self._send(good)
-        admitted, refused = _receipts(good, receipts, admitted=True), _receipts(good, receipts, admitted=False)
-        await self._tell(talk, admitted)
-        async with speaking(self._settings, CALL_SECONDS):
-            await messages[-1].ack(multiple=True)
-            await (await channel.get_underlay_channel()).tx_commit()
-        await self._tell(talk, refused)
+    async def _admit(
+        self, talk: Channel, waiting: asyncio.Queue[IncomingMessage], admitted: asyncio.Queue[_Admitted]
+    ) -> None:
+        while True:
+            messages = await _batch(waiting)
+            good: list[tuple[IncomingMessage, Envelope]] = []
+            bad: list[tuple[IncomingMessage, str]] = []
+            for message in messages:
+                try:
+                    good.append((message, request_of(message)))
+                except (msgspec.MsgspecError, ValueError) as reason:
+                    bad.append((message, str(reason)))
+            receipts = await self._send(good)
+            await self._tell(talk, _receipts(good, receipts, admitted=True))
+            admitted.put_nowait(_Admitted(messages[-1], bad, _receipts(good, receipts, admitted=False)))
+
+    async def _acknowledge(self, channel: Channel, talk: Channel, admitted: asyncio.Queue[_Admitted]) -> None:
+        """Acknowledge and bury in one transaction, beside the admission of the next ones; then tell who was refused."""
+        while True:
+            batch = await _batch(admitted)
+            for message, reason in (each for some in batch for each in some.bad):
+                await self._bury(channel, message, reason)
+            async with speaking(self._settings, CALL_SECONDS):
+                await batch[-1].last.ack(multiple=True)
+                await (await channel.get_underlay_channel()).tx_commit()
+            for some in batch:
+                await self._tell(talk, some.refused)
 
     async def _send(self, good: Sequence[tuple[IncomingMessage, Envelope]]) -> list[Receipt]:
         """Admit, for as long as Redis is away too: the requests stay unacknowledged meanwhile."""
         while good:
             try:
-                await asyncio.gather(*(self._redis.run(HELLO, *line) for line in {_line(each) for each, _ in good}))
+                await asyncio.gather(*(self._redis.run(HELLO, *line) for line in {line_of(each) for each, _ in good}))
                 return await self._front.send(
                     [envelope for _, envelope in good], [message.app_id or "" for message, _ in good]
                 )
@@ -192,7 +213,7 @@ class Bridge:
             findings = await asyncio.gather(*(self._find(message) for message in messages))
             told: dict[str, Told] = {}
             for message, finding in zip(messages, findings, strict=True):
-                if finding is not None and _can_be_told(message):
+                if finding is not None and can_be_told(message):
                     asked = told.setdefault(message.reply_to or "", Told(findings={}))
                     asked.findings[message.correlation_id or ""] = finding
             await self._tell(talk, told)
@@ -202,14 +223,14 @@ class Bridge:
     async def _find(self, message: IncomingMessage) -> Finding | None:
         try:
             question = read_question(message.body)
-            asker = _asker(message)
+            asker = asker_of(message)
             if question.kind == "settle" and len(question.ids) != 1:
                 raise ValueError("one request is settled at a time")
         except (msgspec.MsgspecError, ValueError) as reason:
             _log.warning("A question that cannot be read was dropped: %s", reason)
             return None
         try:
-            missed = await self._redis.run(HELLO, *_line(message)) if question.kind in ("hello", "adopt") else []
+            missed = await self._redis.run(HELLO, *line_of(message)) if question.kind in ("hello", "adopt") else []
             return await self._answer(question, asker, missed)
         except TransportUnavailable as failure:
             return Finding(problem=str(failure))
@@ -247,43 +268,11 @@ async def _consume(channel: Channel, queue: str, prefetched: int) -> asyncio.Que
     return waiting
 
 
-async def _batch(waiting: asyncio.Queue[IncomingMessage]) -> list[IncomingMessage]:
+async def _batch(waiting: asyncio.Queue[T]) -> list[T]:
     batch = [await waiting.get()]
     while not waiting.empty():
         batch.append(waiting.get_nowait())
     return batch
-
-
-def _request(message: IncomingMessage) -> Envelope:
-    """Give the envelope of a message that the Redis side can take; `ValueError` or `MsgspecError` say why it cannot."""
-    if len(message.body) > _LARGEST:
-        raise ValueError(f"it has {len(message.body)} bytes, more than {_LARGEST}")
-    _asker(message)
-    envelope = read_envelope(message.body)
-    if not 1 <= len(envelope.id) <= _LONGEST_ID:
-        raise ValueError(f"its id has {len(envelope.id)} characters, not 1 to {_LONGEST_ID}")
-    if not (0 < envelope.deadline < _YEAR_2100 and 0 < envelope.sent_at < _YEAR_2100):
-        raise ValueError("its times are not microseconds since 1970")
-    return envelope
-
-
-def _asker(message: IncomingMessage) -> str:
-    asker = message.app_id or ""
-    if not ASKER.fullmatch(asker):
-        raise ValueError("it does not name its asker (in `app_id`)")
-    if not isinstance(message.headers.get(LINE), int):
-        raise ValueError(f"it does not number its connection (in the header `{LINE}`)")
-    if not _can_be_told(message):
-        raise ValueError("it has no address for replies (`reply_to`) or no `correlation_id`")
-    return asker
-
-
-def _line(message: IncomingMessage) -> tuple[str, str, str]:
-    return message.app_id or "", message.reply_to or "", str(message.headers.get(LINE))
-
-
-def _can_be_told(message: IncomingMessage) -> bool:
-    return (message.reply_to or "").startswith((f"{DIRECT_REPLY}.", KEPT_REPLIES)) and bool(message.correlation_id)
 
 
 def _receipts(

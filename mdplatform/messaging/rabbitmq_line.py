@@ -33,6 +33,7 @@ from mdplatform.messaging.rabbitmq_link import (
     connected,
     declare,
     declare_replies,
+    end,
     speaking,
     unavailable,
 )
@@ -105,8 +106,7 @@ class RabbitLine:
         """Let go of the connection."""
         self._closed = True
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end(self._keeper)
 
     async def _publish(self, queue: str, message: Message, word: asyncio.Future[Any]) -> None:
         channel, cut = self._channel, self._cut

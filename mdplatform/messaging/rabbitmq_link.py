@@ -156,6 +156,15 @@ async def speaking(settings: Settings, seconds: float) -> AsyncIterator[None]:
         raise unavailable(settings, cut) from None  # aiormq cancels what waits on a channel that closes
 
 
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task, again where a library swallowed it, and wait for its end, within bounds."""
+    for _ in range(3):
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=_CLOSE_SECONDS + 1.0)
+        if done:
+            return
+
+
 def backoff_seconds(attempts: int) -> float:
     """Give how long to wait before the next try."""
     return _BACKOFF_SECONDS[min(attempts, len(_BACKOFF_SECONDS) - 1)]
