@@ -188,6 +188,25 @@ def test_the_example_of_profile_and_flow_tells_both(tmp_path: Path) -> None:
     assert re.search(r"^delta 1,684\.945, CVD at the end 1,684\.945, taker ratio 0\.542$", shown, re.MULTILINE)
 
 
+def test_the_example_of_a_strategy_that_asks_is_answered_at_every_priority(tmp_path: Path) -> None:
+    shown = run_example("request_indicators.py", tmp_path)
+    assert re.search(r"^ok in [\d.]+ ms, 8 results$", shown, re.MULTILINE)
+    assert re.search(
+        r"^  BTCUSDT  5m  macd \S+  macdsignal \S+  macdhist \S+  settled, \w+, known at ", shown, re.MULTILINE
+    )
+    assert "400 requests at once, 400 of them ok" in shown
+    assert re.findall(r"^  ([A-Z]+) +median", shown, re.MULTILINE) == ["CRITICAL", "HIGH", "NORMAL", "LOW"]
+
+
+def test_the_example_of_a_composite_is_answered_again_when_bars_come(tmp_path: Path) -> None:
+    shown = run_example("request_composite.py", tmp_path)
+    assert "  RSI / PRICE_STDD\n        ^" in shown
+    assert re.search(
+        r"^ok: 15m \S+ known at 2025-02-01 00:00, 1h \S+ known at 2025-02-01 00:00 in ", shown, re.MULTILINE
+    )
+    assert re.search(r"^standing, 2: ok: 15m \S+ known at 2025-03-01 00:00", shown, re.MULTILINE)
+
+
 def headings(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
