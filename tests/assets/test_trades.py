@@ -74,7 +74,7 @@ def test_what_waits_becomes_partitions_with_metadata_worth_looking_at(settings: 
     assert (told["volume"], told["buy_share"]) == (8.0, 0.75)
     assert told["range"] == "2025-01-31 00:00:00.000000 … 2025-01-31 18:00:00.000000 UTC"
     assert "image/svg" in told["plot"]
-    assert set(checks(runs, done[0].run_id)) == {"schema", "order", "duplicates", "values", "ids"}
+    assert set(checks(runs, done[0].run_id)) == {"schema", "order", "duplicates", "values", "ids", "source"}
     assert all(each.passed for each in checks(runs, done[0].run_id).values())
 
 

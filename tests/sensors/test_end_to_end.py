@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -35,67 +39,88 @@ def _request(strategy: str, first: datetime, end: datetime) -> DataRequest:
     )
 
 
-async def _ask(settings: Settings, requests: list[DataRequest]) -> dict[str, list[AnswerBody | Progress]]:
-    """Send requests; give what came back of each, up to the final answers."""
-    asker = registry.asker(settings)
-    try:
-        await asker.send(
-            [
-                Envelope(
-                    id=each.request_id,
-                    priority=each.priority,
-                    deadline=each.deadline,
-                    sent_at=each.sent_at,
-                    body=wire.encode_request(each),
-                    strategy=each.strategy_id,
-                )
-                for each in requests
-            ]
+def _kill(pid: int) -> None:
+    """Kill a process and all that it has started."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    children = {int(child) for thread in threads for child in (thread / "children").read_text().split()}
+    os.kill(pid, signal.SIGKILL)
+    for child in children:
+        _kill(child)
+
+
+class _Asking:
+    """A strategy's end of the transport."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._asker = registry.asker(settings)
+        self.replies: dict[str, list[AnswerBody | Progress]] = {}
+
+    async def send(self, request: DataRequest) -> str:
+        envelope = Envelope(
+            id=request.request_id,
+            priority=request.priority,
+            deadline=request.deadline,
+            sent_at=request.sent_at,
+            body=wire.encode_request(request),
+            strategy=request.strategy_id,
         )
-        found: dict[str, list[AnswerBody | Progress]] = {each.request_id: [] for each in requests}
-        open_ids = set(found)
-        while open_ids:
-            for reply in await asker.receive(1.0):
-                found[reply.id].append(wire.decode_reply(reply.body))
-                if reply.final:
-                    open_ids.discard(reply.id)
-        return found
+        assert (await self._asker.send([envelope]))[0].admitted
+        self.replies[request.request_id] = []
+        return request.request_id
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Receive until the condition holds."""
+        while not reached():
+            for reply in await self._asker.receive(1.0):
+                self.replies[reply.id].append(wire.decode_reply(reply.body))
+
+    def stages(self, id: str) -> list[str]:
+        return [each.stage for each in self.replies[id] if isinstance(each, Progress)]
+
+    def finals(self, id: str) -> list[AnswerBody]:
+        return [each for each in self.replies[id] if isinstance(each, AnswerBody) and each.final]
+
+    async def close(self) -> None:
+        await self._asker.close()
+
+
+async def _talk(settings: Settings, first: DataRequest, second: DataRequest) -> _Asking:
+    """Ask for a month, kill the daemon before it has stored the tick, start it again, and ask for more than that."""
+    asking = _Asking(settings)
+    try:
+        with running(settings, workers=0, dagster=True) as pids:
+            one = await asking.send(first)
+            await asking.until(lambda: "run_requested" in asking.stages(one))
+            _kill(pids["dagster"])
+        with running(settings, workers=0, dagster=True):
+            other = await asking.send(second)
+            await asking.until(lambda: bool(asking.finals(one) and asking.finals(other)))
+        return asking
     finally:
-        await asker.close()
+        await asking.close()
 
 
-@pytest.mark.timeout(180)
-def test_two_strategies_with_overlapping_ranges_are_answered_by_runs_that_make_each_partition_once(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.timeout(240)
+def test_overlapping_requests_are_answered_by_runs_that_make_each_partition_once_though_the_daemon_is_killed(
+    settings: Settings,
 ) -> None:
     february, march, april = (datetime(2025, month, 1, tzinfo=UTC) for month in (2, 3, 4))
-    with running(settings, workers=1, dagster=True):
-        first = _request("momentum", february, march)
-        second = _request("mean-reversion", february, april)
-        replies = asyncio.run(asyncio.wait_for(_ask(settings, [first, second]), _SECONDS))
-        instance = open_instance(settings)
-        try:
-            runs = {
-                each.request_id: instance.get_runs(
-                    dg.RunsFilter(tags={f"mdplatform.request/{each.request_id}": each.request_id})
-                )
-                for each in (first, second)
-            }
-            made = instance.fetch_materializations(dg.AssetKey("bars"), limit=100).records
-        finally:
-            instance.dispose()
+    first, second = _request("momentum", february, march), _request("mean-reversion", february, april)
+    with running(settings, workers=1):
+        asking = asyncio.run(asyncio.wait_for(_talk(settings, first, second), 2 * _SECONDS))
     for request, rows in ((first, 28 * 24), (second, 59 * 24)):
-        *progress, answer = replies[request.request_id]
-        assert isinstance(answer, AnswerBody)
+        (answer,) = asking.finals(request.request_id)
         assert answer.status is Status.OK
         assert [part.rows for part in answer.parts] == [rows]
-        stages = [each.stage for each in progress if isinstance(each, Progress)]
-        assert "run_requested" in stages
-        assert sum(isinstance(each, AnswerBody) and each.final for each in replies[request.request_id]) == 1
-        assert runs[request.request_id]
-    partitions = [each.partition_key for each in made]
+    instance = open_instance(settings)
+    try:
+        made = instance.fetch_materializations(dg.AssetKey("bars"), limit=100).records
+        for request in (first, second):
+            tags = {f"mdplatform.request/{request.request_id}": request.request_id}
+            assert instance.get_runs(dg.RunsFilter(tags=tags))
+    finally:
+        instance.dispose()
+    partitions = [each.partition_key for each in made if each.partition_key is not None]
     assert sorted(partitions) == sorted(set(partitions))
     assert {"2025-02|BTCUSDT", "2025-03|BTCUSDT"} <= set(partitions)
-    assert Lake(settings.lake_dir).bars.months("BTCUSDT") == sorted(
-        each.partition("|")[0] for each in partitions if each
-    )
+    assert Lake(settings.lake_dir).bars.months("BTCUSDT") == sorted(each.partition("|")[0] for each in partitions)
