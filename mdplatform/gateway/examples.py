@@ -252,7 +252,8 @@ def _answered(description: str, content: dict[str, Any], *, arrow: bool = False)
     return {"description": description, "content": content}
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Tell what can go wrong, by status."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": PROBLEM}}
     return {status: {"description": _WRONG[status], "content": content} for status in statuses}
 
@@ -309,7 +310,7 @@ SEND: dict[str, Any] = {
     "responses": {
         200: _answered(f"The answer came while it was waited for. {_FORMS}", _content(("answer", ANSWER)), arrow=True),
         202: _answered("The request is on its way; `Location` leads to it.", _content(("open", OPEN))),
-        **_problems(400, 401, 403, 406, 409, 413, 415, 422, 429, 503),
+        **problems(400, 401, 403, 406, 409, 413, 415, 422, 429, 503),
     },
 }
 BATCH: dict[str, Any] = {
@@ -331,7 +332,7 @@ BATCH: dict[str, Any] = {
                 )
             ),
         ),
-        **_problems(400, 401, 403, 406, 413, 415, 422, 429, 503),
+        **problems(400, 401, 403, 406, 413, 415, 422, 429, 503),
     },
 }
 LOOK: dict[str, Any] = {
@@ -339,7 +340,7 @@ LOOK: dict[str, Any] = {
     "responses": {
         200: _answered(f"Its answer. {_FORMS}", _content(("answer", ANSWER)), arrow=True),
         202: _answered("It is open.", _content(("open", {**OPEN, "stage": "parked", "holder": "bars/BTCUSDT"}))),
-        **_problems(401, 403, 404, 406, 410, 422, 429, 503),
+        **problems(401, 403, 404, 406, 410, 422, 429, 503),
     },
 }
 CANCEL: dict[str, Any] = {
@@ -360,7 +361,7 @@ CANCEL: dict[str, Any] = {
             ),
             arrow=True,
         ),
-        **_problems(401, 403, 404, 406, 410, 429, 503),
+        **problems(401, 403, 404, 406, 410, 429, 503),
     },
 }
 FEATURE: dict[str, Any] = {
@@ -368,7 +369,7 @@ FEATURE: dict[str, Any] = {
     "openapi_extra": {"x-examples": ["/v1/features/BTCUSDT/RSI(timeperiod=14)?timeframe=15m&last=3"]},
     "responses": {
         200: _answered(f"Its rows, oldest first. {_FORMS}", _content(("rows", FEATURE_ROWS)), arrow=True),
-        **_problems(401, 403, 404, 406, 422, 429, 503),
+        **problems(401, 403, 404, 406, 422, 429, 503),
     },
 }
 CATALOG: dict[str, Any] = {
@@ -410,7 +411,7 @@ CATALOG: dict[str, Any] = {
                 )
             ),
         ),
-        **_problems(401, 403, 406, 422, 429),
+        **problems(401, 403, 406, 422, 429),
     },
 }
 SYMBOLS: dict[str, Any] = {
@@ -430,7 +431,7 @@ SYMBOLS: dict[str, Any] = {
                 )
             ),
         ),
-        **_problems(401, 403, 406, 422, 429, 503),
+        **problems(401, 403, 406, 422, 429, 503),
     },
 }
 HEALTH: dict[str, Any] = {

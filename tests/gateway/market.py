@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,3 +37,11 @@ def rsi(strategy: str = "momentum_1", **given: object) -> dict[str, object]:
         "timeframes": ["15m"],
         **given,
     }
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Look again until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to hold"
+        time.sleep(0.02)

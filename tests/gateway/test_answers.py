@@ -18,7 +18,7 @@ from mdplatform.requests.answer import AnswerBody, Part, Progress, Status
 from mdplatform.settings import Settings
 
 from .conftest import Gateway, unanswered
-from .market import rsi
+from .market import rsi, until
 
 
 class Client:
@@ -296,6 +296,7 @@ def test_a_client_that_does_not_read_is_let_go_and_comes_back_for_its_answers(ho
             ids = [f"slow-{number}" for number in range(60)]
             client.say("batch", requests=[rsi(request_id=id, latest=2_000) for id in ids])
             with running.client() as http:
+                until(lambda: http.get(f"/v1/requests/{ids[-1]}").status_code != 404)
                 for id in ids:
                     assert http.get(f"/v1/requests/{id}?wait=20s").status_code == 200
             with pytest.raises(ConnectionClosed) as closed:

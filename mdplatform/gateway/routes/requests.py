@@ -24,7 +24,7 @@ from mdplatform.gateway.asking import (
     unknown_request,
 )
 from mdplatform.gateway.parts import MayRequest, Parts, parts_of
-from mdplatform.gateway.problems import problem
+from mdplatform.gateway.problems import MEDIA_TYPE, problem
 from mdplatform.gateway.reading import BOTH, accepted, json_object, unless_gone, wait_seconds
 from mdplatform.gateway.rendering import (
     ARROW,
@@ -95,7 +95,8 @@ async def send(request: Request, query: Annotated[Waiting, Query()], caller: Cal
 async def send_many(request: Request, query: Annotated[Waiting, Query()], caller: Caller = MayRequest) -> Response:
     """Send many requests at once, at most 200. Each is accepted or refused by itself; `results` are in their order.
 
-    With `?wait=2s` each result that has an answer by then has it as `answer`.
+    With `?wait=2s` each result that has an answer by then has it as `answer`. Where all are refused, that is a problem
+    as any other, the first one's, with the `results` beside.
     """
     parts, seconds = parts_of(request), wait_seconds(query.wait, request)
     accepted(request)
@@ -119,9 +120,10 @@ async def send_many(request: Request, query: Annotated[Waiting, Query()], caller
         for each in results:
             if (answer := heard.get(each.get("request_id", ""))) is not None:
                 each.update(status=answer.status.value, answer=told_answer(answer))
-    refused = all("problem" in each for each in results)
-    status = results[0]["problem"]["status"] if refused else 202
-    return Response(encode_json({"results": results}), status, None, JSON)
+    if all("problem" in each for each in results):
+        first = results[0]["problem"]
+        return Response(encode_json({**first, "results": results}), first["status"], None, MEDIA_TYPE)
+    return Response(encode_json({"results": results}), 202, None, JSON)
 
 
 @router.get("/requests/{request_id}", **examples.LOOK)
