@@ -29,6 +29,7 @@ DEFAULT_DEADLINE_SECONDS = 120.0
 LONGEST_WINDOW = 100_000
 MOST_SERIES = 50
 _REMEMBERED = 8192
+_MOST = {"symbols": fields.MOST_SYMBOLS, "timeframes": fields.MOST_TIMEFRAMES, "features": fields.MOST_FEATURES}
 _OPTIONS = ("window", "of", "method", "half_life", "sample", "min_periods", "shrinkage", "repair")
 
 Instant = datetime | str
@@ -108,6 +109,9 @@ def check(request: DataRequest) -> DataRequest:
     now = fields.now_us()
     fields.check_deadline(request.deadline, now)
     _check_options_shape(request.options)
+    for name, most in _MOST.items():
+        if len(getattr(request, name)) > most:
+            raise refuse(name, "Too many", len(getattr(request, name)), f"Allowed: up to {most}")
     digest = _digest(request)
     if digest in _good:
         return request

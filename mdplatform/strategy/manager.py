@@ -241,6 +241,8 @@ class StrategyDataManager:
         Each is a mapping of `type` and the arguments of its method (`callback` among them, if it has one of its own),
         or a request that `requests.making` made.
         """
+        import msgspec
+
         from mdplatform.requests import fields, making
         from mdplatform.requests.request import DataRequest
 
@@ -249,7 +251,7 @@ class StrategyDataManager:
         for index, each in enumerate(requests):
             with fields.at(f"[{index}]"):
                 if isinstance(each, DataRequest):
-                    made.append((making.check(each), callback))
+                    made.append((msgspec.structs.replace(making.check(each), sent_at=fields.now_us()), callback))
                     continue
                 if not isinstance(each, Mapping):
                     raise fields.refuse("", "Not a request", each, "Give a mapping with its type and arguments")
