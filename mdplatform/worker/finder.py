@@ -113,7 +113,7 @@ class Finder:
         if not lookups:
             return {}
         began = time.perf_counter()
-        held = await self._shelf.get([each.keys[0] for each in lookups.values()]) or [None] * len(lookups)
+        held = await self._shelf.blobs([each.keys[0] for each in lookups.values()]) or [None] * len(lookups)
         stages["redis"] += (time.perf_counter() - began) * 1000
         for (question, lookup), raw in zip(lookups.items(), held, strict=True):
             found = self.workshop.taken(question, lookup, witnesses[question.needs], raw)

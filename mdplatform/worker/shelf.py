@@ -42,7 +42,8 @@ class Shelf:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._breaker = Breaker(settings.redis_retry_seconds)
-        self._coalescer = Coalescer(self._mget)
+        self._small = Coalescer(self._mget)
+        self._large = Coalescer(self._mget)  # apart, so that numbers do not wait behind blobs
         self._connecting: asyncio.Task[redis.asyncio.Redis] | None = None
         self._holder = secrets.token_hex(8)
 
@@ -53,27 +54,38 @@ class Shelf:
 
     async def sequences(self, keys: Sequence[str]) -> list[int] | None:
         """Give the numbers that are held under these keys, 0 for none."""
-        held = await self.get(keys)
+        held = await self._try(lambda: self._small.get(keys)) if keys else []
         return None if held is None else [read_sequence(each) for each in held]
 
-    async def get(self, keys: Sequence[str]) -> list[bytes | None] | None:
-        """Give what is held under these keys."""
-        return await self._try(lambda: self._coalescer.get(keys)) if keys else []
+    async def blobs(self, keys: Sequence[str]) -> list[bytes | None] | None:
+        """Give the blobs that are held under these keys."""
+        return await self._try(lambda: self._large.get(keys)) if keys else []
 
-    async def publish(self, payloads: Sequence[tuple[str, bytes]]) -> str | None:
-        """Store signed blobs where nothing newer is; give in words what went wrong, None if nothing did."""
+    async def are_leased(self, leases: Sequence[str]) -> list[bool] | None:
+        """Tell of each lease whether somebody holds it."""
+        held = await self._try(lambda: self._small.get(leases)) if leases else []
+        return None if held is None else [each is not None for each in held]
+
+    async def publish(self, payloads: Sequence[tuple[str, bytes]], leases: Sequence[str]) -> str | None:
+        """Store signed blobs where nothing newer is, then give up leases: what they were for is done.
+
+        Gives in words what went wrong, None if nothing did.
+        """
 
         async def store() -> bool:
             client = await self._client()
-            for start in range(0, len(payloads), BLOBS_AT_ONCE):
+            for start in range(0, max(1, len(payloads)), BLOBS_AT_ONCE):
                 async with client.pipeline(transaction=False) as pipe:
                     for key, payload in payloads[start : start + BLOBS_AT_ONCE]:
                         pipe.eval(PUBLISH_SCRIPT, 1, key, payload, life_ms(self._settings))
+                    for key in leases if start + BLOBS_AT_ONCE >= len(payloads) else ():
+                        pipe.eval(_HOLD_SCRIPT, 1, key, self._holder, "0")
                     await pipe.execute()
             return True
 
         failed: list[str] = []
-        await self._try(store, failed)
+        if payloads or leases:
+            await self._try(store, failed)
         return failed[0] if failed else None
 
     async def lease(self, asked: Sequence[tuple[str, str]]) -> list[tuple[bool, bytes | None]]:

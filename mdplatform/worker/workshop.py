@@ -168,12 +168,12 @@ class Workshop:
         while misses and clock() - began < WAIT_SECONDS[min(each.rank for each in misses)]:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
-            held = await self._shelf.get([each.lease for each in misses])
-            if held is None:
+            leased = await self._shelf.are_leased([each.lease for each in misses])
+            if leased is None:
                 break
-            over = [miss for miss, lease in zip(misses, held, strict=True) if lease is None]
-            misses = [miss for miss, lease in zip(misses, held, strict=True) if lease is not None]
-            made = await self._shelf.get([each.lookup.keys[0] for each in over if each.lookup]) or [None] * len(over)
+            over = [miss for miss, is_leased in zip(misses, leased, strict=True) if not is_leased]
+            misses = [miss for miss, is_leased in zip(misses, leased, strict=True) if is_leased]
+            made = await self._shelf.blobs([each.lookup.keys[0] for each in over if each.lookup]) or [None] * len(over)
             undone = [miss for miss, raw in zip(over, made, strict=True) if not self._settled(miss, raw)]
             await self._compute_all(undone)
         await self._compute_all(misses)
@@ -222,20 +222,19 @@ class Workshop:
         self.computations += len(group)
         for miss, found in zip(group, landed, strict=True):
             self._near.put(miss.question.identity, found.kept or _kept_error(found, miss))
-        notes = await self._publish(group, landed)
-        await self._shelf.let_go(leases)
+        notes = await self._publish(group, landed, leases)
         took["publish"] = (time.perf_counter() - began) * 1000 - took["compute"]
         for miss, found in zip(group, landed, strict=True):
             _settle(miss, replace(found, took_ms=took, notes=notes))
 
-    async def _publish(self, group: list[_Miss], landed: list[Found]) -> tuple[str, ...]:
+    async def _publish(self, group: list[_Miss], landed: list[Found], leases: Sequence[str]) -> tuple[str, ...]:
         payloads = [
             payload
             for miss, found in zip(group, landed, strict=True)
             if miss.lookup and found.kept and found.kept.blob
             for payload in sign([found.kept.blob], sequence=miss.lookup.sequences, made_by=self._made_by)
         ]
-        failed = await self._shelf.publish(payloads) if payloads else None
+        failed = await self._shelf.publish(payloads, leases)
         return () if failed is None else (f"The values could not be kept in Redis ({failed})",)
 
     # -- in a thread --------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 
 import pytest
@@ -254,3 +256,30 @@ def test_two_processes_on_one_home_compute_once_and_answer_the_same(settings, pr
     assert sum(count for count, _, _ in told) == 1 + len(features)
     assert told[0][2] == told[1][2]
     assert sum(sum(layers.values()) for _, layers, _ in told) == 2 * 100 * (1 + len(features))
+
+
+def test_redis_may_go_and_come_back_while_workers_answer(settings, processes, market):
+    """Killed, and started again by who asks for it: no answer is lost, and none is old."""
+    bars = raw_bars(1202)
+    market.deliver("BTCUSDT", bars.head(1200))
+
+    async def asked():
+        newest = []
+        async with Evaluator(settings, worker="a") as one:
+            newest.append((await ask(one)).watermark)
+            os.kill(processes.server(), signal.SIGKILL)
+            market.deliver("BTCUSDT", bars[1200:1201])
+            killed = await asyncio.gather(*(ask(one, features=[each]) for each in (RSI, "EMA", "ATR", RSI)))
+            newest += [each.watermark for each in killed]
+            market.deliver("BTCUSDT", bars[1201:1202])
+            while (outcome := await ask(one)).body.parts[0].notes:
+                await asyncio.sleep(0.05)
+            newest.append(outcome.watermark)
+            with connect(settings) as client:
+                is_there = bool(client.exists(Library(settings).prepare("BTCUSDT", RSI, "15m", 1).keys[0]))
+        return newest, is_there
+
+    newest, is_there = asyncio.run(asyncio.wait_for(asked(), 30))
+    closes = bars["close_time"].dt.epoch("us").to_list()
+    assert newest == [closes[1199], *[closes[1200]] * 4, closes[1201]]
+    assert is_there
