@@ -7,7 +7,7 @@
    and no value comes without them.
 3. A macro series of which there is nothing is wanted from FRED.
 4. A run helps only where a source can be asked: the symbol's own, or `data_source`; for macro series FRED, with a key.
-   More than a run should fetch for a request is told, with the remedy.
+   A warm-up is cut to what a request may have fetched; a range that is longer is told, with the remedy.
 
 What is missing of a range is told whether a run helps or not; a warm-up that is missing shows in the values' status.
 """
@@ -130,10 +130,10 @@ class _Look:
             self._tell(question, symbol, f"No bars of {symbol} of {_span_text(rows)} are in the lake", rows)
         warm = [month for month in months_between(_loaded_from(question, timeframe, begin), end) if month not in held]
         if self._source(symbol) is not None:
-            first = self._settings.first_month
-            self._wanted["bars"].setdefault(symbol, set()).update(each for each in warm if each >= first)
-            if not self._wanted["bars"][symbol]:
-                del self._wanted["bars"][symbol]
+            most = max(MOST_MONTHS, len(rows)) if question.n is None else MOST_MONTHS
+            fitting = [each for each in warm[-most:] if each >= self._settings.first_month]
+            if fitting:
+                self._wanted["bars"].setdefault(symbol, set()).update(fitting)
 
     def _held(self, symbol: str) -> list[str]:
         if symbol not in self._months:
@@ -173,7 +173,7 @@ class _Look:
         days = [each for each in _days_between(begin, end) if each not in held and each[:7] in bars]
         remote = next((each for each in (self._source(symbol), self._settings.data_source) if _has_trades(each)), None)
         if days and remote is not None:
-            self._wanted["trades"].setdefault(symbol, set()).update(days)
+            self._wanted["trades"].setdefault(symbol, set()).update(days[-MOST_DAYS:] if question.n else days)
 
     def _want_series(self, series: str) -> None:
         if self._settings.fred_api_key is not None:

@@ -116,10 +116,19 @@ def test_more_than_a_request_may_fetch_is_told_with_the_remedy(lake, settings):
     named = settings.model_copy(update={"data_source": "simulated"})
     long = look(lake, named, symbols=["NEWUSDT"], start=at("2018-01-01"), end=at("2024-01-01"))
     assert long.partitions == {}
-    assert "mdplatform ingest simulated:NEWUSDT --from 2017-12 --to 2023-12" in long.too_much[0].remedy
+    assert "mdplatform ingest simulated:NEWUSDT --from 2018-01 --to 2023-12" in long.too_much[0].remedy
     many = look(lake, named, symbols=[f"S{n}" for n in range(21)], has_values=False)
     assert many.partitions == {}
     assert "backfill" in many.too_much[0].remedy
+
+
+def test_the_newest_rows_of_an_unknown_symbol_want_no_more_than_a_request_may_fetch(lake, settings):
+    named = settings.model_copy(update={"data_source": "simulated"})
+    slow = {"symbols": ["NEWUSDT"], "features": ["EMA(timeperiod=200)"], "timeframes": ["1d"], "has_values": False}
+    for latest in (1, 100_000):
+        found = look(lake, named, latest=latest, **slow)
+        assert (len(found.partitions["bars"]), found.too_much) == (60, ())
+        assert found.partitions["bars"][-1] == "NEWUSDT/2025-06"
 
 
 def test_trades_are_wanted_of_days_that_have_none_where_somebody_has_them(lake, settings):
