@@ -1,6 +1,6 @@
 """The desk as a Dagster resource: what sensors see of strategies' requests."""
 
-from functools import cache
+import threading
 
 import dagster as dg
 from pydantic import Field
@@ -9,6 +9,9 @@ from mdplatform.messaging.redis_desk import RedisDesk
 from mdplatform.messaging.registry import desk
 from mdplatform.resources.settings import SettingsResource
 from mdplatform.settings import Settings
+
+_OPENED: dict[Settings, RedisDesk] = {}
+_LOCK = threading.Lock()
 
 
 class DeskResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -19,10 +22,16 @@ class DeskResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def desk(self) -> RedisDesk:
-        """Give the process's desk; it stays open, for ticks follow one another. Raises `TransportUnavailable`."""
-        return _of_process(self.settings.settings.model_dump_json())
+        """Give the process's desk; it stays open, for ticks follow one another. Raises `RedisUnavailable`."""
+        settings = self.settings.settings
+        with _LOCK:
+            if settings not in _OPENED:
+                _OPENED[settings] = desk(settings)
+            return _OPENED[settings]
 
-
-@cache
-def _of_process(settings: str) -> RedisDesk:
-    return desk(Settings.model_validate_json(settings))
+    def close(self) -> None:
+        """Close the process's desk; it is opened anew when it is needed."""
+        with _LOCK:
+            opened = _OPENED.pop(self.settings.settings, None)
+        if opened is not None:
+            opened.close()

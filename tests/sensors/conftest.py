@@ -165,11 +165,8 @@ class Ticks:
         self.instance = instance
         self.cursors: dict[str, str | None] = {}
         resource = SettingsResource(home=str(settings.home))
-        self._resources = {
-            "settings": resource,
-            "lake": LakeResource(settings=resource),
-            "desk": DeskResource(settings=resource, wait_seconds=0.0),
-        }
+        self._desk = DeskResource(settings=resource, wait_seconds=0.0)
+        self._resources = {"settings": resource, "lake": LakeResource(settings=resource), "desk": self._desk}
         self._repository = DEFINITIONS.get_repository_def()
 
     def evaluate(self, name: str, cursor: str | None = None) -> Any:
@@ -212,6 +209,9 @@ class Ticks:
         assert run is not None
         return run
 
+    def close(self) -> None:
+        self._desk.close()
+
 
 @pytest.fixture
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -252,7 +252,9 @@ def ticks(settings: Settings, strategies: Strategies, dagster_home: Path) -> Ite
     """The sensors on the home's own instance."""
     shutil.copytree(dagster_home, settings.dagster_dir)
     instance = open_instance(settings)
-    yield Ticks(settings, instance)
+    made = Ticks(settings, instance)
+    yield made
+    made.close()
     instance.dispose()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -17,6 +19,7 @@ from mdplatform.sensors import data_requests as sensor
 from mdplatform.sensors.request_runs import PARTITIONS_TAG
 from mdplatform.sensors.request_work import coalesce
 from mdplatform.settings import Settings
+from tests.conftest import Processes
 from tests.sensors.conftest import Strategies, Ticks
 
 
@@ -187,6 +190,16 @@ def test_what_cannot_be_read_is_left_out_and_the_others_go_on(strategies: Strate
     strategies.want_raw(b"\xff\x00no message")
     strategies.want({"bars": ["BTCUSDT/2025-01"]})
     assert partitions(ticks.tick("data_requests")) == ["BTCUSDT/2025-01"]
+
+
+def test_a_redis_that_is_killed_between_ticks_loses_nothing(
+    processes: Processes, strategies: Strategies, ticks: Ticks
+) -> None:
+    strategies.want({"bars": ["BTCUSDT/2025-01"]})
+    ticks.tick("data_requests")
+    strategies.want({"bars": ["BTCUSDT/2025-02"]})
+    os.kill(processes.server(), signal.SIGKILL)
+    assert partitions(ticks.tick("data_requests")) == ["BTCUSDT/2025-02"]
 
 
 def test_nothing_is_run_for_a_request_whose_deadline_has_passed(strategies: Strategies, ticks: Ticks) -> None:
