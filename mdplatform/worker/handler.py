@@ -28,11 +28,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from mdplatform.errors import TransportUnavailable
+from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Answerer, BadDelivery, Delivery
 from mdplatform.settings import Settings
 from mdplatform.worker.answering import Answering, now, told_of
@@ -44,7 +46,7 @@ from mdplatform.worker.outbox import encoded
 from mdplatform.worker.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
 
 _TAKE_SECONDS = 0.25
-_TAKE_SECONDS_WHEN_FULL = 0.01
+_FULL_SECONDS = 0.01
 _SUSPECT_SECONDS = 1.0  # what lives so long after a reclaim is taken to be slow, not deadly
 _SWEEP_SECONDS = 1.0
 _SWEPT_AT_ONCE = 256
@@ -97,27 +99,29 @@ class StrategyDataRequestHandler:
         )
         self._stopping = asyncio.Event()
         self._is_over = False
+        self._left_out: Collection[DataPriority] = ()
         self._work: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         """Take no more; `run` ends when what is in hand is done, or after `stop_seconds`."""
         self._stopping.set()
+        self._hands.freed.set()
 
     async def run(self) -> None:
         """Answer requests until `stop`."""
         self._events.note("started", claim_seconds=self._settings.request_claim_seconds)
-        taking = asyncio.create_task(self._repeat(self._take))
+        taking = [asyncio.create_task(self._repeat(each)) for each in (self._take, self._refill)]
         paces = [self._reclaim, self._keep, self._sweep, self._watch, self._report, self._beat]
         beside = [asyncio.create_task(each) for each in (self._answering.settler.run(), *map(self._repeat, paces))]
         try:
-            await taking  # never cancelled by `stop`: what it has taken must not slip through its fingers
+            await asyncio.wait(taking)  # not cancelled by `stop`: what they take must not slip through their fingers
             if self._work:
                 await asyncio.wait(self._work, timeout=self._stop_seconds)
             await self._last_words()
         finally:
             self._is_over = True  # `asyncio.wait_for` of Python 3.11 may swallow the cancellation
-            left = [taking, *beside, *self._work]
+            left = [*taking, *beside, *self._work]
             for each in left:
                 each.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -160,7 +164,7 @@ class StrategyDataRequestHandler:
 
     async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         pause = FIRST_PAUSE
-        while not self._is_over and not (self._stopping.is_set() and step == self._take):
+        while not self._is_over and not (self._stopping.is_set() and step in (self._take, self._refill)):
             try:
                 await step()
             except TransportUnavailable as away:
@@ -175,14 +179,27 @@ class StrategyDataRequestHandler:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _take(self) -> None:
+        """Take what there is of classes with room, or wait for it."""
         shares = self._hands.shares()
-        if not shares:
-            await self._hands.wait_for_change(_TAKE_SECONDS)
-            return
-        wait = 0.0 if not self.ready.is_set() else _TAKE_SECONDS_WHEN_FULL if self._hands.are_full else _TAKE_SECONDS
-        taken = await self._answerer.take(shares, wait)
-        self._patience.back()
-        self.ready.set()
+        self._left_out = [each for each in DataPriority if each not in shares]
+        if shares:
+            await self._take_shares(shares, _TAKE_SECONDS if self.ready.is_set() else 0.0)
+            self._patience.back()
+            self.ready.set()
+        else:
+            await asyncio.sleep(_FULL_SECONDS)
+
+    async def _refill(self) -> None:
+        """Take of classes that had no room when `_take` began to wait, as soon as they have some."""
+        await self._hands.freed.wait()
+        self._hands.freed.clear()
+        shares = self._hands.shares(self._left_out)
+        if shares and not self._stopping.is_set():
+            await self._take_shares(shares, 0.0)
+
+    async def _take_shares(self, shares: Mapping[DataPriority, int], wait_seconds: float) -> None:
+        taken = await self._answerer.take(shares, wait_seconds)
+        self._hands.took(shares, Counter(each.envelope.priority for each in taken if isinstance(each, Delivery)))
         for each in taken:
             self._begin(each)
 

@@ -1,33 +1,36 @@
 """What a worker has in hand: how many of each class it takes at once, so that none starves and nothing is hoarded.
 
-A worker takes again whenever it has room, a few of each class at a time, the most urgent first. Each class has a share
-of its own: a flood of one leaves the others theirs. What it has not taken another worker may take.
+A worker takes again whenever it has room, a few of each class at a time, the most urgent first. As long as a class has
+more waiting than was taken, those below it get a small share: enough that a flood of one starves none, little enough
+that it does not slow the flood down. What it has not taken another worker may take.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Delivery
 
-HELD = {DataPriority.CRITICAL: 64, DataPriority.HIGH: 48, DataPriority.NORMAL: 32, DataPriority.LOW: 8}
+HELD = {DataPriority.CRITICAL: 64, DataPriority.HIGH: 48, DataPriority.NORMAL: 32, DataPriority.LOW: 16}
 """The most that a worker has in hand of each class."""
-AT_ONCE = {DataPriority.CRITICAL: 16, DataPriority.HIGH: 8, DataPriority.NORMAL: 6, DataPriority.LOW: 3}
+AT_ONCE = {DataPriority.CRITICAL: 32, DataPriority.HIGH: 24, DataPriority.NORMAL: 16, DataPriority.LOW: 8}
 """The most that it takes of each class in one go."""
+RESERVED = {DataPriority.CRITICAL: 32, DataPriority.HIGH: 8, DataPriority.NORMAL: 4, DataPriority.LOW: 2}
+"""The same while more of a more urgent class is waiting."""
 
 
 class Hands:
-    """The deliveries that are being worked on."""
+    """The deliveries that are being worked on. `freed` is set when a class that had no room has some again."""
 
-    def __init__(self, held: Mapping[DataPriority, int] = HELD, at_once: Mapping[DataPriority, int] = AT_ONCE) -> None:
+    def __init__(self, held: Mapping[DataPriority, int] = HELD) -> None:
+        self.freed = asyncio.Event()
         self._limits = held
-        self._at_once = at_once
         self._held: dict[tuple[str, str], Delivery] = {}
         self._counts = dict.fromkeys(DataPriority, 0)
-        self._changed = asyncio.Event()
+        self._crowded = len(DataPriority)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -37,15 +40,16 @@ class Hands:
         """What is in hand."""
         return list(self._held.values())
 
-    @property
-    def are_full(self) -> bool:
-        """Whether there is no room for some class."""
-        return any(self._counts[each] >= self._limits[each] for each in DataPriority)
-
-    def shares(self) -> dict[DataPriority, int]:
+    def shares(self, of: Collection[DataPriority] = tuple(DataPriority)) -> dict[DataPriority, int]:
         """Give how many of each class to take now; classes without room are left out."""
-        room = {each: min(self._limits[each] - self._counts[each], self._at_once[each]) for each in DataPriority}
+        at_once = {each: (RESERVED if each.rank > self._crowded else AT_ONCE)[each] for each in of}
+        room = {each: min(self._limits[each] - self._counts[each], most) for each, most in at_once.items()}
         return {priority: count for priority, count in room.items() if count > 0}
+
+    def took(self, shares: Mapping[DataPriority, int], taken: Counter[DataPriority]) -> None:
+        """Note what came of a taking: the most urgent class that gave its whole share has more."""
+        crowded = (each.rank for each in DataPriority if each in shares and taken[each] >= shares[each])
+        self._crowded = min(crowded, default=len(DataPriority))
 
     def take(self, delivery: Delivery) -> bool:
         """Have a delivery in hand; False if it is already (it was claimed from ourselves)."""
@@ -59,12 +63,7 @@ class Hands:
     def drop(self, delivery: Delivery) -> None:
         """Be done with it."""
         if self._held.pop((delivery.envelope.id, delivery.token), None) is not None:
-            self._counts[delivery.envelope.priority] -= 1
-            self._changed.set()
-
-    async def wait_for_change(self, seconds: float) -> None:
-        """Wait until something was dropped, at most so long."""
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+            priority = delivery.envelope.priority
+            if self._counts[priority] >= self._limits[priority]:
+                self.freed.set()
+            self._counts[priority] -= 1

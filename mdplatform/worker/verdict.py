@@ -41,7 +41,7 @@ def judge(delivery: Delivery, request: DataRequest, outcome: Outcome, *, has_run
         return Verdict(update=update, wanted=None if delivery.returned else wanted)
     if wanted is not None:
         return Verdict(wanted=wanted)
-    return Verdict(final=_explained(body, delivery.note) if outcome.wanted is not None else body)
+    return Verdict(final=_explained(body, delivery.note))
 
 
 def numbered(outcome: Outcome) -> int:

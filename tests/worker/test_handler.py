@@ -296,7 +296,7 @@ def test_a_flood_of_slow_low_work_is_taken_a_few_at_a_time_and_holds_up_nobody(w
 
     urgent, most, low = asyncio.run(asked())
     assert [answer.status for (answer,) in urgent] == [Status.OK] * 3
-    assert most <= 8
+    assert most <= 16
     assert {each.status for each in low} == {Status.OK}
 
 
