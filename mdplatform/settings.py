@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     gateway_host: str = Field(default="127.0.0.1", description="Address on which the gateway listens.")
     gateway_port: int = Field(default=8080, ge=0, le=65535, description="Port of the gateway; 0 for any free one.")
     gateway_keys: bool = Field(
-        default=True, description="Whether the gateway wants an API key of everybody (`mdplatform keys create`)."
+        default=True, description="Whether the gateway wants an API key of everybody (`mdplatform keys`)."
     )
     ui_host: str = Field(default="127.0.0.1", description="Address on which Dagster's UI listens; it has no login.")
     ui_port: int = Field(default=3000, ge=1, le=65535, description="Port of Dagster's UI.")

@@ -55,7 +55,7 @@ class Guard:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(length) > self._most_bytes:
+        if not length.isdigit() or int(length) > self._most_bytes:
             raise self._too_large()
         chunks, size = [], 0
         try:

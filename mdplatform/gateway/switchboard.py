@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mdplatform.errors import InvalidRequest, RequestRejected, TransportUnavailable
-from mdplatform.messaging.transport import Asker, Envelope, Receipt, Record, Reply
+from mdplatform.messaging.transport import Asker, Receipt, Record, Reply
 from mdplatform.requests.answer import AnswerBody, Problem, Progress, Status
 from mdplatform.requests.request import DataRequest, Refresh, RequestType
-from mdplatform.requests.wire import decode_reply, encode_reply, encode_request
+from mdplatform.requests.wire import decode_reply, encode_reply
+from mdplatform.strategy.sending import envelope
 from mdplatform.worker import endings
 
 Heard: TypeAlias = "AnswerBody | Progress"
@@ -131,7 +132,7 @@ class Switchboard:
         for id, each in new.items():
             self._open(id, each.deadline, each.refresh is not Refresh.ONCE, each.strategy_id, watcher)
         try:
-            receipts = await self._asker.send([envelope_of(each) for each in requests])
+            receipts = await self._asker.send([envelope(each) for each in requests])
         except BaseException:
             for id in new:
                 self._hang_up(id)
@@ -303,20 +304,6 @@ class Switchboard:
         if self._kept_bytes + size <= _MOST_KEPT_BYTES:
             self._kept_bytes += size
             line.newest = answer
-
-
-def envelope_of(request: DataRequest) -> Envelope:
-    """Give a request as the transport takes it."""
-    return Envelope(
-        id=request.request_id,
-        priority=request.priority,
-        deadline=request.deadline,
-        sent_at=request.sent_at,
-        body=encode_request(request),
-        strategy=request.strategy_id,
-        label=request.type.value,
-        standing=request.refresh is not Refresh.ONCE,
-    )
 
 
 def cancelled(record: Record) -> AnswerBody:
