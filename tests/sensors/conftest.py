@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mdplatform.runs import open_instance
 from mdplatform.settings import Settings
 
 DEFINITIONS: dg.Definitions = defs() if callable(defs) else defs
+job_named = cache(DEFINITIONS.resolve_job_def)
 
 
 class Strategies:
@@ -191,7 +193,7 @@ class Ticks:
         """Make runs of what a tick asks for; one of the same key is there already."""
         return [
             self.instance.create_run_for_job(
-                DEFINITIONS.resolve_job_def(request.job_name),
+                job_named(request.job_name),
                 run_config=request.run_config,
                 tags={**request.tags, "dagster/run_key": request.run_key},
                 status=status,
@@ -202,7 +204,7 @@ class Ticks:
 
     def execute(self, request: dg.RunRequest) -> dg.DagsterRun:
         """Make the run that a tick asks for, from its source to its end."""
-        result = DEFINITIONS.resolve_job_def(request.job_name).execute_in_process(
+        result = job_named(request.job_name).execute_in_process(
             run_config=request.run_config, instance=self.instance, tags=dict(request.tags), raise_on_error=False
         )
         run = self.instance.get_run_by_id(result.run_id)
