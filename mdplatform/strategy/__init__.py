@@ -13,14 +13,20 @@ async with StrategyDataManager() as manager:
     print(await manager.result(request_id))
 """
 
-from mdplatform.messaging.priority import DataPriority
-from mdplatform.requests.answer import Answer, Progress, Status
-from mdplatform.requests.request import Refresh, RequestType
-from mdplatform.requests.result import Result
-from mdplatform.strategy.manager import StrategyDataManager
-from mdplatform.strategy.pending import OpenRequest
-from mdplatform.strategy.reader import AsyncFeatureReader, FeatureReader
-from mdplatform.strategy.sync_manager import SyncStrategyDataManager
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mdplatform.messaging.priority import DataPriority
+    from mdplatform.requests.answer import Answer, Progress, Status
+    from mdplatform.requests.request import Refresh, RequestType
+    from mdplatform.requests.result import Result
+    from mdplatform.strategy.manager import StrategyDataManager
+    from mdplatform.strategy.pending import OpenRequest
+    from mdplatform.strategy.reader import AsyncFeatureReader, FeatureReader
+    from mdplatform.strategy.sync_manager import SyncStrategyDataManager
 
 __all__ = [
     "Answer",
@@ -36,3 +42,28 @@ __all__ = [
     "StrategyDataManager",
     "SyncStrategyDataManager",
 ]
+
+_MODULES = {
+    "mdplatform.messaging.priority": ("DataPriority",),
+    "mdplatform.requests.answer": ("Answer", "Progress", "Status"),
+    "mdplatform.requests.request": ("Refresh", "RequestType"),
+    "mdplatform.requests.result": ("Result",),
+    "mdplatform.strategy.manager": ("StrategyDataManager",),
+    "mdplatform.strategy.pending": ("OpenRequest",),
+    "mdplatform.strategy.reader": ("AsyncFeatureReader", "FeatureReader"),
+    "mdplatform.strategy.sync_manager": ("SyncStrategyDataManager",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for, when it is asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
