@@ -25,7 +25,7 @@ from mdplatform.worker.counts import Counts
 from mdplatform.worker.evaluator import Evaluator, Outcome
 from mdplatform.worker.events import Events
 from mdplatform.worker.outbox import Outbox
-from mdplatform.worker.patience import Patience
+from mdplatform.worker.patience import Patience, is_cancelled
 from mdplatform.worker.settler import Settler
 from mdplatform.worker.verdict import Verdict, judge
 
@@ -82,7 +82,9 @@ class Answering:
             await self._settle(delivery, endings.refused(envelope, refused, request), taken_at)
         except _TooLate:
             self._counts.expired += await self._settle(delivery, endings.expired(envelope), taken_at)
-        except Exception as failure:  # noqa: BLE001  whatever it was, its asker is told
+        except (Exception, asyncio.CancelledError) as failure:  # whatever it was, its asker is told
+            if is_cancelled(failure):
+                raise
             self._counts.failures += 1
             self._events.failed("request_failed", failure, **told_of(delivery))
             await self._settle(delivery, endings.crashed(envelope, failure, request), taken_at)

@@ -43,7 +43,7 @@ from mdplatform.worker.evaluator import Evaluator
 from mdplatform.worker.events import Events
 from mdplatform.worker.hands import Hands
 from mdplatform.worker.outbox import encoded
-from mdplatform.worker.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience
+from mdplatform.worker.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience, is_cancelled
 
 _TAKE_SECONDS = 0.25
 _FULL_SECONDS = 0.01
@@ -169,7 +169,9 @@ class StrategyDataRequestHandler:
                 await step()
             except TransportUnavailable as away:
                 self._patience.away(away)
-            except Exception as failure:  # noqa: BLE001  no error ends the worker; the log has it
+            except (Exception, asyncio.CancelledError) as failure:  # no error ends the worker
+                if is_cancelled(failure):
+                    raise
                 self.counts.failures += 1
                 self._events.failed("loop_failed", failure, loop=step.__name__)
             else:
@@ -274,7 +276,9 @@ class StrategyDataRequestHandler:
     async def _safely(self, work: Coroutine[Any, Any, None], each: Delivery | BadDelivery) -> None:
         try:
             await work
-        except Exception as failure:  # noqa: BLE001  whoever claims it next tries again; the log has it
+        except (Exception, asyncio.CancelledError) as failure:  # whoever claims it next tries again
+            if is_cancelled(failure):
+                raise
             self.counts.failures += 1
             self._events.failed("delivery_failed", failure, **told_of(each))
         finally:

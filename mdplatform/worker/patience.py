@@ -17,6 +17,12 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 
 
+def is_cancelled(failure: BaseException) -> bool:
+    """Whether the present task is to end; a `CancelledError` may also come from something that it waited for."""
+    task = asyncio.current_task()
+    return isinstance(failure, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 class Patience:
     """Tries calls again with growing pauses; tells once that the server is away, and once that it is back."""
 
@@ -31,7 +37,9 @@ class Patience:
         while True:
             try:
                 result = await call()
-            except TransportUnavailable as away:
+            except (TransportUnavailable, asyncio.CancelledError) as away:
+                if is_cancelled(away):
+                    raise
                 self.away(away)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -39,12 +47,12 @@ class Patience:
                 self.back()
                 return result
 
-    def away(self, failure: TransportUnavailable) -> None:
+    def away(self, failure: BaseException) -> None:
         """Note that the server does not answer."""
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._counts.outages += 1
-            self._events.warn("transport_away", cause=str(failure))
+            self._events.warn("transport_away", cause=str(failure) or type(failure).__name__)
 
     def back(self) -> None:
         """Note that it answers."""

@@ -535,3 +535,31 @@ def test_an_unknown_symbol_is_answered_at_once_where_no_run_can_fetch_it(without
     assert answer.status is Status.FAILED
     assert answer.problem.remedy
     assert FIRST_OPEN  # the lake has other symbols
+
+
+def test_what_was_cancelled_elsewhere_ends_no_loop_and_is_answered(without_redis: Settings) -> None:
+    given_up = rsi_of()
+
+    async def give_up(request: DataRequest) -> None:
+        if request.request_id == given_up.request_id:
+            raise asyncio.CancelledError
+
+    class Nervous(MemoryAnswerer):
+        times = 0
+
+        async def take(self, shares, wait_seconds):
+            self.times += 1
+            if self.times == 2:
+                raise asyncio.CancelledError
+            return await super().take(shares, wait_seconds)
+
+    async def asked():
+        async with working(
+            without_redis,
+            lambda: Beside(without_redis, give_up),
+            lambda transport: Nervous(transport, "nervous"),
+        ) as stage:
+            return await stage.inbox.ask(given_up, rsi_of())
+
+    failed, fine = asyncio.run(asked())
+    assert (failed.status, fine.status) == (Status.FAILED, Status.OK)
