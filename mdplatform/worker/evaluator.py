@@ -12,6 +12,7 @@ A call for each request is as quick as one call for many: what is asked in one t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -38,6 +39,7 @@ from mdplatform.worker.questions import AnyQuestion, questions
 from mdplatform.worker.shortfall import Shortfall, shortfall
 
 _HITS = ("near", "redis")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,11 @@ class Evaluator:
         asked = [(each, _has_values(answered[each])) for each in plan]
         now = time.time_ns() // 1000
         look = partial(shortfall, self._lake, self._settings, asked, now, run_is_over=over)
-        return await self._finder.workshop.threads.run(request.priority.rank, look).future
+        try:
+            return await self._finder.workshop.threads.run(request.priority.rank, look).future
+        except Exception:  # noqa: BLE001 (it is logged, and what there is makes the answer)
+            _log.exception("What the lake lacks for %s cannot be told", request.request_id)
+            return Shortfall({})
 
     def _outcome(
         self,
@@ -221,6 +227,9 @@ def _planned(request: DataRequest) -> tuple[AnyQuestion, ...] | PlatformError:
         return questions(request)
     except PlatformError as refused:
         return refused
+    except Exception as failure:  # noqa: BLE001 (it is told, and logged)
+        _log.exception("A request cannot be read")
+        return RequestFailed(f"The request cannot be read ({type(failure).__name__}: {failure})")
 
 
 def _may_lack(question: AnyQuestion, answer: Answered) -> bool:

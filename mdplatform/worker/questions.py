@@ -6,8 +6,10 @@ A request becomes one question for each of its results, in the order of the requ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
@@ -17,15 +19,18 @@ from mdplatform.errors import InvalidRequest
 from mdplatform.features import parse_feature
 from mdplatform.features.kinds import Need
 from mdplatform.market.symbol import parse_symbol
+from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.requests.request import DataRequest, RequestType
 from mdplatform.serving.freshness import needs
 from mdplatform.serving.keys import need_key
-from mdplatform.serving.lookup import Target, target_of
+from mdplatform.serving.lookup import MOST_ROWS, Target, target_of
 
 _When: TypeAlias = tuple[int | None, int | None, int | None, int | None]
 DEFAULT_WINDOW = 200
 """Bars of a correlation that names no window."""
+_LATEST_INSTANT = to_us(datetime(2999, 12, 31, tzinfo=UTC))
+_SERIES = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _options = msgspec.json.Encoder(order="deterministic")
 
 
@@ -169,9 +174,7 @@ AnyQuestion: TypeAlias = FeatureQuestion | MatrixQuestion | SeriesQuestion
 
 def questions(request: DataRequest) -> tuple[AnyQuestion, ...]:
     """Give the questions of a request, one a result. Raises a `PlatformError` for what a check would have refused."""
-    is_range = request.start is not None or request.end is not None
-    n = None if is_range else request.latest or 1
-    when = (n, request.start, request.end, request.as_of)
+    when = _when(request)
     if request.type == RequestType.CORRELATION_MATRIX:
         return tuple(_matrix(request, timeframe, when) for timeframe in request.timeframes)
     if request.type == RequestType.MACRO_INDICATORS and not request.symbols:
@@ -187,6 +190,20 @@ def questions(request: DataRequest) -> tuple[AnyQuestion, ...]:
     )
 
 
+def _when(request: DataRequest) -> _When:
+    """Give what rows are asked for: the newest, or those of a range. Raises `InvalidRequest`."""
+    for name in ("start", "end", "as_of"):
+        instant = getattr(request, name)
+        if instant is not None and not 0 <= instant <= _LATEST_INSTANT:
+            raise InvalidRequest(f"{name} is out of range", value=instant, remedy="Allowed: 1970 to 2999, in µs")
+    if request.start is not None or request.end is not None:
+        return None, request.start, request.end, request.as_of
+    n = 1 if request.latest is None else request.latest
+    if not 1 <= n <= MOST_ROWS:
+        raise InvalidRequest("latest is out of range", value=n, remedy=f"Allowed: 1 to {MOST_ROWS}")
+    return n, None, None, request.as_of
+
+
 @lru_cache(maxsize=16_384)
 def _feature(when: _When, symbol: str, target: Target) -> FeatureQuestion:
     """Give the question; kept, because what it depends on takes longer to work out than to answer it."""
@@ -196,6 +213,8 @@ def _feature(when: _When, symbol: str, target: Target) -> FeatureQuestion:
 def _matrix(request: DataRequest, timeframe: str, when: _When) -> MatrixQuestion:
     options = dict(request.options)
     window = options.pop("window", DEFAULT_WINDOW)
+    if not isinstance(window, int):
+        raise InvalidRequest("window of a correlation", value=window, remedy="Allowed: an integer from 2")
     symbols = tuple(dict.fromkeys(map(parse_symbol, request.symbols)))
     return _of_symbols(when, symbols, Timeframe.parse(timeframe), window, _options.encode(options))
 
@@ -214,7 +233,7 @@ def _known(when: _When, series: str) -> SeriesQuestion:
 
 def _series(options: Mapping[str, Any]) -> tuple[str, ...]:
     given = options.get("series", ())
-    names = (given,) if isinstance(given, str) else tuple(given)
-    if not names or not all(isinstance(each, str) for each in names):
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
+    if not names or not all(isinstance(each, str) and _SERIES.fullmatch(each) for each in names):
         raise InvalidRequest("No series", value=given, remedy="Name some in options, such as CPIAUCSL")
     return tuple(dict.fromkeys(names))

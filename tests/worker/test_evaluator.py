@@ -280,3 +280,35 @@ def test_quality_tells_what_is_wrong_with_rows(settings, lake):
     assert quality.score == quality.completeness
     assert quality.validity is quality.uniqueness is quality.consistency is None
     assert any("gaps" in each for each in quality.reasons)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"latest": 0},
+        {"latest": -5},
+        {"latest": 10**9},
+        {"start": 2**60, "end": 2**61},
+        {"start": -(2**60), "end": 2**60},
+        {"as_of": -1},
+        {"as_of": 2**62},
+        {"symbols": ["../etc"]},
+        {"timeframes": ["7m"]},
+        {"type": RequestType.CORRELATION_MATRIX, "options": {"window": [1]}},
+        {"type": RequestType.CORRELATION_MATRIX, "options": {"window": 1}},
+        {"type": RequestType.CORRELATION_MATRIX, "options": {"unknown": 1}},
+        {"type": RequestType.MACRO_INDICATORS, "symbols": (), "options": {"series": 5}},
+        {"type": RequestType.MACRO_INDICATORS, "symbols": (), "options": {"series": ["../../x"]}},
+        {"type": RequestType.MACRO_INDICATORS, "symbols": (), "options": {}},
+    ],
+)
+def test_what_no_check_has_seen_is_told_and_never_raised(settings, market, wrong):
+    async def asked():
+        async with Evaluator(settings.model_copy(update={"redis_url": NOWHERE}), worker="a") as one:
+            return await one.evaluate([request(), request(**wrong)])
+
+    neighbour, outcome = asyncio.run(asked())
+    assert neighbour.body.problem.error == "UnknownSymbol"
+    assert outcome.body.status in (Status.REJECTED, Status.FAILED)
+    assert outcome.body.problem.cause
+    assert outcome.wanted is None
