@@ -19,30 +19,31 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_desk import RedisDesk
-from mdplatform.messaging.redis_keys import queue_key
+from mdplatform.messaging.redis_keys import PREFIX, queue_key
 from mdplatform.messaging.transport import Answerer, Asker, Delivery, Envelope, Reply, Wanted
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect
 from tests.messaging.transports import EVERY, TRANSPORTS, Parts, envelope
 
 T = TypeVar("T")
-NEEDS = ("bars/BTCUSDT", "bars/ETHUSDT", "macro/CPI")
+CRITICAL, HIGH, NORMAL, LOW = DataPriority
+NEEDS = ("bars/BTCUSDT", "macro/CPI")
 CAPACITY = 6
 
 classes = st.sampled_from(list(DataPriority))
-needs = st.lists(st.sampled_from(NEEDS), max_size=2, unique=True)
+needs = st.lists(st.sampled_from(NEEDS), min_size=1, max_size=2, unique=True)
 sides = st.integers(0, 1)
+picks = st.integers(0, 1000)
 
 
 @dataclass
@@ -116,14 +117,15 @@ class World:
         return True
 
 
+requests = precondition(lambda self: self.world.requests)
+deliveries = precondition(lambda self: self.handed or any(self.world.queues.values()))
+
+
 class Machine(RuleBasedStateMachine):
     """The events, on two askers and two workers of one transport."""
 
     settings: ClassVar[Settings]
     transport: ClassVar[str]
-
-    known = Bundle("known")
-    held = Bundle("held")
 
     @initialize()
     def begin(self) -> None:
@@ -131,6 +133,8 @@ class Machine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.world = World()
         self.bodies = 0
+        self.handed: list[Held] = []
+        self.by_hand = False
         self.seen: list[list[Reply]] = [[], []]
         self.parts: Parts = self.do(self.stack.enter_async_context(TRANSPORTS[self.transport](self.settings)))
         self.askers: list[Asker] = [self.parts.asker(f"asker-{number}") for number in (0, 1)]
@@ -140,15 +144,29 @@ class Machine(RuleBasedStateMachine):
             self.client = connect(self.settings)
             self.client.flushall()
             self.desk = RedisDesk(self.settings)
+        for asker, priority in enumerate((NORMAL, HIGH)):
+            self.send(asker=asker, priority=priority, standing=False, late=False)
 
     def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.loop.run(asyncio.wait_for(coroutine, 20))
+
+    def id(self, pick: int) -> str:
+        """One of the requests: most times one that is open."""
+        every = [id for id, model in self.world.requests.items() if model.stage != "settled" or pick % 5 == 0]
+        return (every or list(self.world.requests))[pick // 5 % len(every or self.world.requests)]
+
+    def hold(self, pick: int) -> Held:
+        """One of the deliveries: most times one that is still valid, which is taken if there is none."""
+        if not any(map(self._valid, self.handed)):
+            self.take_all(pick % 2)
+        every = [each for each in self.handed if self._valid(each) or pick % 4 == 0] or self.handed
+        return every[pick // 4 % len(every)]
 
     def body(self) -> bytes:
         self.bodies += 1
         return f"body {self.bodies}".encode()
 
-    @rule(target=known, asker=sides, priority=classes, standing=st.booleans(), late=st.booleans())
+    @rule(asker=sides, priority=classes, standing=st.booleans(), late=st.booleans())
     def send(self, asker, priority, standing, late):
         deadline = time.time_ns() // 1000 + (-1_000_000 if late else 60_000_000)
         sent = envelope(priority, deadline=deadline, standing=standing)
@@ -158,33 +176,44 @@ class Machine(RuleBasedStateMachine):
         assert (receipt.admitted, receipt.known) == (before < limit, False)
         assert receipt.open == before + receipt.admitted
         if not receipt.admitted:
-            return multiple()
+            return
         self.world.requests[sent.id] = model = Model(sent, [asker])
         self.world.queue(model, returned=False)
-        return sent.id
 
-    @rule(asker=sides, id=known)
-    def send_again(self, asker, id):
+    @requests
+    @rule(asker=sides, pick=picks)
+    def send_again(self, asker, pick):
+        id = self.id(pick)
         [receipt] = self.do(self.askers[asker].send([self.world.requests[id].envelope]))
         assert (receipt.admitted, receipt.known, receipt.open) == (True, True, self.world.in_flight())
 
-    @rule(id=known)
-    def add_by_hand(self, id):
+    @requests
+    @rule(pick=picks)
+    def add_by_hand(self, pick):
         """A second entry for the same request: it must never be delivered."""
+        id = self.id(pick)
         if self.transport == "redis":
+            self.by_hand = True
             self.client.xadd(queue_key(self.world.requests[id].envelope.priority), {"id": id})
 
-    @rule(target=held, worker=sides, shares=st.dictionaries(classes, st.integers(0, 3)))
+    @rule(worker=sides, shares=st.dictionaries(classes, st.integers(0, 3)))
     def take(self, worker, shares):
         if self.transport == "redis":
             shares = EVERY  # an entry that was added by hand takes up a share
+        self._take(worker, shares)
+
+    def take_all(self, worker):
+        self._take(worker, EVERY)
+
+    def _take(self, worker, shares):
         found = self.do(self.workers[worker].take(shares, 0))
         queues = self.world.queues
         due = [id for priority in DataPriority for id in queues[priority][: shares.get(priority, 0)]]
         assert [each.envelope.id for each in found] == due
-        return self._handed(found)
+        self._handed(found)
 
-    @rule(target=held, worker=sides, at_most=st.integers(1, 4))
+    @requests
+    @rule(worker=sides, at_most=st.integers(1, 4))
     def reclaim(self, worker, at_most):
         if self.transport == "redis":
             at_most = 100
@@ -192,42 +221,42 @@ class Machine(RuleBasedStateMachine):
         held = {id for id, model in self.world.requests.items() if model.stage == "taken"}
         assert len(found) == min(at_most, len(held))
         assert {each.envelope.id for each in found} <= held
-        return self._handed(found)
+        self._handed(found)
 
     def _handed(self, found):
-        handed = []
         for each in found:
             model = self.world.requests[each.envelope.id]
             hold = self.world.hand(model)
             shown = (each.envelope, each.attempt, each.returned, each.note)
             assert shown == (model.envelope, model.attempts, model.returned, model.note)
-            handed.append(Held(each, hold))
-        return multiple(*handed)
+            self.handed.append(Held(each, hold))
 
     def _valid(self, held: Held) -> Model | None:
         model = self.world.requests[held.delivery.envelope.id]
         return model if model.stage == "taken" and self.world.holds[model.envelope.id] == held.hold else None
 
-    @rule(worker=sides, held=held)
-    def keep(self, worker, held):
-        self.do(self.workers[worker].keep([held.delivery]))
+    @deliveries
+    @rule(worker=sides, pick=picks)
+    def keep(self, worker, pick):
+        self.do(self.workers[worker].keep([self.hold(pick).delivery]))
 
-    @rule(worker=sides, held=held)
-    def settle_by_worker(self, worker, held):
-        id, body = held.delivery.envelope.id, self.body()
-        assert self.do(self.workers[worker].settle(id, body, held.delivery)) == self.world.settle(id, body)
-
-    @rule(worker=sides, ids=st.lists(known, min_size=1, max_size=3))
-    def settle_many(self, worker, ids):
-        answers = [(id, self.body(), None) for id in ids]
+    @requests
+    @rule(
+        by=st.sampled_from(["worker", "holder", "asker"]), side=sides, several=st.lists(picks, min_size=1, max_size=3)
+    )
+    def settle(self, by, side, several):
+        if by == "holder" and (self.handed or any(self.world.queues.values())):
+            held = self.hold(several[0])
+            answers = [(held.delivery.envelope.id, self.body(), held.delivery)]
+        else:
+            answers = [(self.id(pick), self.body(), None) for pick in several]
         expected = [self.world.settle(id, body) for id, body, _ in answers]
-        assert self.do(self.workers[worker].settle_many(answers)) == expected
+        if by == "asker":
+            assert [self.do(self.askers[side].settle(id, body)) for id, body, _ in answers] == expected
+        else:
+            assert self.do(self.workers[side].settle_many(answers)) == expected
 
-    @rule(asker=sides, id=known)
-    def settle_by_asker(self, asker, id):
-        body = self.body()
-        assert self.do(self.askers[asker].settle(id, body)) == self.world.settle(id, body)
-
+    @requests
     @rule(worker=sides)
     def answer_the_overdue(self, worker):
         now = time.time_ns() // 1000
@@ -239,8 +268,10 @@ class Machine(RuleBasedStateMachine):
             body = self.body()
             assert self.do(self.workers[worker].settle(each.id, body)) == self.world.settle(each.id, body)
 
-    @rule(worker=sides, held=held, needs=needs, wanted=st.none() | needs)
-    def park(self, worker, held, needs, wanted):
+    @deliveries
+    @rule(worker=sides, pick=picks, needs=needs, wanted=st.none() | needs)
+    def park(self, worker, pick, needs, wanted):
+        held = self.hold(pick)
         runs = None if wanted is None else Wanted(body=b"runs", needs=tuple(wanted))
         self.do(self.workers[worker].park(held.delivery, needs, runs))
         model = self._valid(held)
@@ -256,6 +287,7 @@ class Machine(RuleBasedStateMachine):
         else:
             model.stage, model.waits_for = "parked", waits_for
 
+    @requests
     @rule(worker=sides, needs=needs, note=st.sampled_from(["", "the runs are over"]))
     def release(self, worker, needs, note):
         self.world.turn += 1
@@ -279,8 +311,10 @@ class Machine(RuleBasedStateMachine):
             )
             self._handed(found)
 
-    @rule(ids=st.lists(known, max_size=2, unique=True), note=st.sampled_from(["", "the runs are over"]))
-    def release_by_id(self, ids, note):
+    @requests
+    @rule(several=st.lists(picks, min_size=1, max_size=2), note=st.sampled_from(["", "the runs are over"]))
+    def release_by_id(self, several, note):
+        ids = list(dict.fromkeys(map(self.id, several)))
         if self.desk is None:
             return
         models = [self.world.requests[id] for id in ids]
@@ -293,10 +327,12 @@ class Machine(RuleBasedStateMachine):
                 each.again = each.note = note
         self._released([each for each in open_now if each.stage == "parked"], note)
 
-    @rule(id=known)
-    def park_stranded(self, id):
+    @requests
+    @rule(pick=picks)
+    def park_stranded(self, pick):
         if self.desk is None:
             return
+        id = self.id(pick)
         model = self.world.requests[id]
         body = self.desk.park_stranded(id)
         assert body == (model.envelope.body if model.stage == "queued" else None)
@@ -304,8 +340,10 @@ class Machine(RuleBasedStateMachine):
             self.world.leave(model)
             model.stage, model.was_parked = "parked", True
 
-    @rule(worker=sides, id=known, number=st.none() | st.integers(1, 5))
-    def tell(self, worker, id, number):
+    @requests
+    @rule(worker=sides, pick=picks, number=st.none() | st.integers(1, 3))
+    def tell(self, worker, pick, number):
+        id = self.id(pick)
         model, body = self.world.requests[id], self.body()
         due = model.stage != "settled" and (number is None or number > model.told)
         assert self.do(self.workers[worker].tell(id, body, number=number)) == due
@@ -313,8 +351,10 @@ class Machine(RuleBasedStateMachine):
             model.told = model.told if number is None else number
             self.world.reply(model, body, False)
 
-    @rule(worker=sides, held=held)
-    def tell_and_be_done(self, worker, held):
+    @deliveries
+    @rule(worker=sides, pick=picks)
+    def tell_and_be_done(self, worker, pick):
+        held = self.hold(pick)
         model, body = self._valid(held), self.body()
         told = self.world.requests[held.delivery.envelope.id]
         due = told.stage != "settled"
@@ -325,8 +365,10 @@ class Machine(RuleBasedStateMachine):
             self.world.leave(model)
             model.stage = "parked"
 
-    @rule(worker=sides, held=held, answered=st.booleans())
-    def bury(self, worker, held, answered):
+    @deliveries
+    @rule(worker=sides, pick=picks, answered=st.booleans())
+    def bury(self, worker, pick, answered):
+        held = self.hold(pick)
         body = self.body() if answered else None
         model = self._valid(held)
         self.do(self.workers[worker].bury(held.delivery, "poison", body))
@@ -336,18 +378,22 @@ class Machine(RuleBasedStateMachine):
         if body is not None:
             self.world.settle(held.delivery.envelope.id, body)
 
-    @rule(asker=sides, id=known)
-    def adopt(self, asker, id):
+    @requests
+    @rule(asker=sides, pick=picks)
+    def adopt(self, asker, pick):
+        id = self.id(pick)
         [record] = self.do(self.askers[asker].adopt([id]))
         model = self.world.requests[id]
         assert record.stage == model.stage
         if model.stage != "settled" and asker not in model.askers:
             model.askers.append(asker)
 
+    @requests
     @rule(asker=sides)
     def receive(self, asker):
         self.seen[asker] += self.do(self.askers[asker].receive(0))
 
+    @requests
     @rule(asker=sides)
     def start_the_asker_again(self, asker):
         self.askers[asker] = self.parts.asker(f"asker-{asker}")
@@ -362,6 +408,18 @@ class Machine(RuleBasedStateMachine):
             assert shown == (model.stage, model.attempts if model.stage == "taken" else None, model.answer)
             if model.stage == "parked":
                 assert set(filter(None, record.holder.split(", "))) == set(model.waits_for)
+
+    @invariant()
+    def nothing_is_kept_without_need(self):
+        if self.transport != "redis" or not hasattr(self, "world"):
+            return
+        models = self.world.requests.values()
+        for need in NEEDS:
+            parked = sum(need in each.waits_for for each in models if each.stage == "parked")
+            assert self.client.zcard(f"{PREFIX}parked:{need}") == parked
+        if not self.by_hand:
+            entries = sum(self.client.xlen(queue_key(each)) for each in DataPriority)
+            assert entries == sum(each.stage in ("queued", "taken") for each in models)
 
     def teardown(self):
         if not hasattr(self, "world"):
@@ -396,9 +454,8 @@ class Machine(RuleBasedStateMachine):
             self._nothing_is_left()
 
     def _nothing_is_left(self):
-        keys = {key.decode().removeprefix("mdp:{requests}:") for key in self.client.keys("mdp:*")}
-        assert not any(key.startswith("parked:") for key in keys)
-        assert self.client.zcard("mdp:{requests}:open") == self.client.scard("mdp:{requests}:standing") == 0
+        assert self.client.keys(f"{PREFIX}parked:*") == []
+        assert self.client.zcard(f"{PREFIX}open") == self.client.scard(f"{PREFIX}standing") == 0
         self.do(self.workers[0].take(EVERY, 0))  # lets go of what was added by hand
         self.do(self.workers[0].reclaim(0, 1000))
         assert {self.client.xlen(queue_key(each)) for each in DataPriority} == {0}
@@ -418,14 +475,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield own
 
 
-@pytest.mark.parametrize(("transport", "examples"), [("memory", 60), ("redis", 25)])
+@pytest.mark.parametrize(("transport", "examples"), [("memory", 60), ("redis", 30)])
 def test_whatever_the_order_of_events_each_request_has_one_answer(server, transport, examples):
     machine = type("Events", (Machine,), {"settings": server, "transport": transport})
     run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=40,
+            stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             derandomize=True,
