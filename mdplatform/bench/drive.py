@@ -1,8 +1,10 @@
 """Driving: a crowd of strategies in one event loop, with one `StrategyDataManager`, asks what a plan says.
 
-A request is sent when it is due, or at once if the loop is late; it is never held back because others are unanswered.
-Each has a callback of its own, in which its clock stops. After the last one was sent, answers are waited for as long as
-the deadline of the requests allows and a little longer: what has no final answer then is lost.
+What is asked is made and checked before the clock runs: strategies do that on processors of their own, while the load
+generator shares those of the workers. A request is sent when it is due, or at once if the loop is late; it is never
+held back because others are unanswered. Each has a callback of its own, in which its clock stops. After the last one
+was sent, answers are waited for as long as the deadline of the requests allows and a little longer: what has no final
+answer then is lost.
 """
 
 from __future__ import annotations
@@ -12,13 +14,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mdplatform.bench.plan import Planned
+import msgspec
+
+from mdplatform.bench.plan import Planned, Question
 from mdplatform.bench.samples import Sample, Samples
 from mdplatform.errors import PlatformError
+from mdplatform.messaging.priority import DataPriority
+from mdplatform.requests import making
 from mdplatform.requests.answer import Answer
+from mdplatform.requests.ids import new_id
+from mdplatform.requests.request import DataRequest
 from mdplatform.strategy import StrategyDataManager
 
 GRACE_SECONDS = 5.0
+_CALLS_A_TICK = 8
+"""Strategies are processes of their own: the first one's request must not wait here until the last one has called."""
 
 
 async def drive(
@@ -33,15 +43,19 @@ async def drive(
 
     After all had their answer, second ones are listened for, for `listen_seconds`.
     """
+    maker = _Maker(deadline_seconds)
+    maker.ready(plan)
     cpu, worker_cpu = time.process_time(), _cpu_seconds(pids)
     began = time.perf_counter()
     samples = [Sample(each, began + each.due) for each in plan]
     open_requests = _Open(len(samples))
     tasks: set[asyncio.Task[None]] = set()
-    for sample in samples:
+    for number, sample in enumerate(samples):
         if (early := sample.due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        task = asyncio.create_task(_ask(manager, sample, open_requests, deadline_seconds))
+        elif number % _CALLS_A_TICK == 0:
+            await asyncio.sleep(0)
+        task = asyncio.create_task(_ask(manager, sample, maker.make(sample.planned), open_requests))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await open_requests.wait(deadline_seconds + GRACE_SECONDS)
@@ -75,25 +89,49 @@ class _Open:
             return
 
 
-async def _ask(manager: StrategyDataManager, sample: Sample, open_requests: _Open, deadline_seconds: float) -> None:
-    asked = sample.planned.question
+async def _ask(manager: StrategyDataManager, sample: Sample, made: DataRequest, open_requests: _Open) -> None:
     sample.called = time.perf_counter()
     try:
-        sample.request_id = await manager.request_technical_indicators(
-            strategy_id=f"bench_{sample.planned.strategy:04d}",
-            symbols=[asked.symbol],
-            indicators=[asked.feature],
-            timeframes=[asked.timeframe],
-            priority=sample.planned.priority,
-            deadline=deadline_seconds,
-            callback=_listener(sample, open_requests),
-        )
+        (sample.request_id,) = await manager.request_many([made], _listener(sample, open_requests))
     except PlatformError as refused:
         if not sample.answers:
             sample.answered = time.perf_counter()
             sample.answers += 1
             sample.status, sample.problem = "refused", str(refused)
             open_requests.done()
+
+
+class _Maker:
+    """Makes the requests: each question is made and checked once; only who asks, and until when, differs."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._deadline_us = round(deadline_seconds * 1e6)
+        self._made: dict[tuple[Question, DataPriority], DataRequest] = {}
+
+    def ready(self, plan: Sequence[Planned]) -> None:
+        """Make what a plan asks, before it begins."""
+        for each in plan:
+            self._base(each)
+
+    def make(self, planned: Planned) -> DataRequest:
+        """Give the request of one strategy, with an id of its own."""
+        now = time.time_ns() // 1000
+        return msgspec.structs.replace(
+            self._base(planned),
+            request_id=new_id(),
+            strategy_id=f"bench_{planned.strategy:04d}",
+            deadline=now + self._deadline_us,
+            sent_at=now,
+        )
+
+    def _base(self, planned: Planned) -> DataRequest:
+        key = (planned.question, planned.priority)
+        if key not in self._made:
+            asked = planned.question
+            self._made[key] = making.technical_indicators(
+                "bench", [asked.symbol], [asked.feature], [asked.timeframe], priority=planned.priority
+            )
+        return self._made[key]
 
 
 def _listener(sample: Sample, open_requests: _Open) -> Callable[[Answer], None]:
@@ -107,6 +145,7 @@ def _listener(sample: Sample, open_requests: _Open) -> Callable[[Answer], None]:
         sample.answered = now
         body = answer.body
         sample.status, sample.worker = body.status.value, body.worker
+        sample.stages = body.timings_ms
         sample.layer = body.parts[0].layer if body.parts else ""
         sample.problem = "" if body.problem is None else str(body.problem)
         open_requests.done()

@@ -25,7 +25,7 @@ from mdplatform.bench.baseline import ping_pong
 from mdplatform.bench.drive import drive
 from mdplatform.bench.place import symbols, take_in, temporary_home, what_can_be_asked
 from mdplatform.bench.plan import Question
-from mdplatform.bench.samples import Samples, by_class, layers, summary, timeline
+from mdplatform.bench.samples import Sample, Samples, by_class, layers, stages, summary, timeline
 from mdplatform.lake import Lake
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_keys import LINEAGE
@@ -145,7 +145,11 @@ async def _measure(
         "priorities": by_class(together),
         "totals": {name: summary(together.every)[name] for name in ("sent", "answered", "lost", "duplicated")},
         "baseline": baseline,
-        "alone": {**alone, "times_bare": round((alone["p50_ms"] or 0) / baseline["p50_ms"], 2)},
+        "alone": {
+            **alone,
+            "stages_p50_ms": stages(phases["alone"].every),
+            "times_bare": round((alone["p50_ms"] or 0) / baseline["p50_ms"], 2),
+        },
         "warming": _phase(sum(warming[1:], start=warming[0])),
     }
     for name, samples in phases.items():
@@ -160,13 +164,20 @@ async def _measure(
 
 
 async def _alone(manager: StrategyDataManager, asked: Sequence[Question]) -> Samples:
-    """Ask CRITICAL questions one after the other, each once the one before is answered."""
-    found = []
+    """Ask CRITICAL questions as a strategy does, one after the other, each once the one before is answered."""
+    began, found = time.perf_counter(), []
     for number in range(_ALONE_TURNS):
         question = asked[number % len(asked)]
-        planned = plan.Planned(0.0, 0, question, DataPriority.CRITICAL)
-        found.append(await drive(manager, [planned], listen_seconds=0.0))
-    return sum(found[1:], start=found[0])
+        called = time.perf_counter()
+        id = await manager.request_technical_indicators(
+            strategy_id="alone", symbols=[question.symbol], indicators=[question.feature],
+            timeframes=[question.timeframe], priority=DataPriority.CRITICAL,
+        )  # fmt: skip
+        answer = await manager.result(id)
+        sample = Sample(plan.Planned(0.0, 0, question, DataPriority.CRITICAL), called, called, time.perf_counter(), 1)
+        sample.status, sample.stages = answer.status.value, answer.body.timings_ms
+        found.append(sample)
+    return Samples(found, began, time.perf_counter())
 
 
 def _phase(samples: Samples) -> dict[str, Any]:
@@ -176,6 +187,7 @@ def _phase(samples: Samples) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "answered_a_second": round(answered / seconds, 1),
         "layers": layers(samples.every),
+        "stages_p50_ms": stages(samples.every),
         "generator_cpu_share": round(samples.cpu_seconds / seconds, 3),
         "workers_cpu_share": round(samples.worker_cpu_seconds / seconds, 3),
         "generator_late_p99_ms": _late(samples),

@@ -31,6 +31,8 @@ class Sample:
     worker: str = ""
     request_id: str = ""
     problem: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+    """How long each stage took at the worker, in milliseconds."""
 
     @property
     def was_served(self) -> bool:
@@ -114,6 +116,15 @@ def layers(samples: Iterable[Sample]) -> dict[str, Any]:
         **{name: counts.get(name, 0) for name in ("near", "redis", "memory", "lake", "run")},
         "hit_share": round(held / total, 4) if total else None,
     }
+
+
+def stages(samples: Iterable[Sample]) -> dict[str, float | None]:
+    """Give the median of each stage over the answers that have it, in milliseconds."""
+    taken: dict[str, list[float]] = {}
+    for each in samples:
+        for name, spent in each.stages.items():
+            taken.setdefault(name, []).append(spent)
+    return {name: _round(percentile(sorted(spent), 0.5)) for name, spent in taken.items()}
 
 
 def timeline(samples: Sequence[Sample], began: float, bucket_seconds: float) -> list[dict[str, Any]]:
