@@ -21,7 +21,7 @@ from mdplatform.gateway import examples, page
 from mdplatform.gateway.access import Access
 from mdplatform.gateway.guard import Guard
 from mdplatform.gateway.parts import Parts
-from mdplatform.gateway.problems import Refusal, respond, unknown_field
+from mdplatform.gateway.problems import Refusal, respond, unforeseen, unknown_field
 from mdplatform.gateway.routes import answers, catalog, features, requests
 from mdplatform.gateway.switchboard import Switchboard
 from mdplatform.lake import Lake
@@ -160,21 +160,15 @@ async def _invalid(request: Request, error: Exception) -> Response:
     place = [str(each) for each in first["loc"][1:]] or [str(each) for each in first["loc"]]
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
-        known = {each.alias for each in _query_fields(request)} or {"none"}
-        return respond(unknown_field(name, known))
+        return respond(unknown_field(name, _query_names(request)))
     return respond(Refusal(422, str(first["msg"]), kind="invalid-parameter", field=name, value=first.get("input")))
 
 
-def _query_fields(request: Request) -> list[Any]:
+def _query_names(request: Request) -> set[str]:
+    """Give the names of the query's parameters of the operation that was asked for."""
     dependant = getattr(request.scope.get("route"), "dependant", None)
-    fields = [] if dependant is None else dependant.query_params
-    models = [each.field_info.annotation for each in fields]
-    return [_Named(name) for model in models if hasattr(model, "model_fields") for name in model.model_fields]
-
-
-class _Named:
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
+    models = [each.field_info.annotation for each in getattr(dependant, "query_params", ())]
+    return {name for model in models for name in getattr(model, "model_fields", ())}
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -187,4 +181,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return respond(Refusal(500, "The gateway failed in a way that nobody foresaw", remedy="Its log has the details"))
+    return respond(unforeseen())

@@ -17,6 +17,7 @@ comes when nothing else does. An answer never comes before the `accepted` of its
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -35,12 +36,12 @@ from mdplatform.gateway.asking import (
     made,
     unknown_request,
 )
+from mdplatform.gateway.ear import Heard
 from mdplatform.gateway.outbox import Letter, Outbox
 from mdplatform.gateway.parts import Parts
-from mdplatform.gateway.problems import problem, unknown_field
+from mdplatform.gateway.problems import problem, unforeseen, unknown_field
 from mdplatform.gateway.reading import parse_object
 from mdplatform.gateway.rendering import LARGE_BYTES, encode_json, told_answer, told_progress
-from mdplatform.gateway.switchboard import Heard
 from mdplatform.market.time import iso
 from mdplatform.requests.answer import AnswerBody, Progress
 from mdplatform.requests.request import DataRequest
@@ -57,6 +58,7 @@ EVENTS = ("accepted", "refused", "resumed", "cancelled", "pong", "answer", "prog
 HEARTBEAT_SECONDS = 15.0
 TOO_SLOW, KEY_ENDED = 1013, 4401
 _AT_ONCE = 32
+_log = logging.getLogger("mdplatform.gateway")
 _MOST_FOLLOWED = 10_000
 
 
@@ -99,8 +101,9 @@ class Conversation:
     def _handled(self, task: asyncio.Task[None]) -> None:
         self._handling.discard(task)
         self._room.release()
-        if not task.cancelled():
-            task.result()
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            _log.error("A message could not be handled", exc_info=failure)
+            self._say("refused", None, problem=problem(unforeseen()))
 
     async def _write(self) -> None:
         while (letter := await self._outbox.take()) is not None:

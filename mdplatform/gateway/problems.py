@@ -79,6 +79,11 @@ def unknown_field(name: str, known: Iterable[str]) -> UnknownField:
     return error
 
 
+def unforeseen() -> Refusal:
+    """Give the error of a failure of the gateway itself, of which nothing is told to others."""
+    return Refusal(500, "The gateway failed in a way that nobody foresaw", remedy="Its log has the details")
+
+
 def status_of(error: PlatformError) -> int:
     """Give the status of HTTP that tells of an error: 422 where what was asked is wrong."""
     if isinstance(error, Refusal):

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mdplatform.errors import InvalidRequest, RequestRejected, TransportUnavailable
+from mdplatform.gateway.ear import Ear, Heard
 from mdplatform.messaging.transport import Asker, Receipt, Record, Reply
 from mdplatform.requests.answer import AnswerBody, Problem, Progress, Status
 from mdplatform.requests.request import DataRequest, Refresh, RequestType
@@ -30,7 +31,6 @@ from mdplatform.requests.wire import decode_reply, encode_reply
 from mdplatform.strategy.sending import envelope
 from mdplatform.worker import endings
 
-Heard: TypeAlias = "AnswerBody | Progress"
 Watcher: TypeAlias = Callable[[Heard], None]
 
 MOST_LINES = 20_000
@@ -56,34 +56,6 @@ class Line:
     newest: AnswerBody | None = None
     progress: Progress | None = None
     timer: asyncio.TimerHandle | None = None
-
-
-class Ear:
-    """A watcher that keeps the next answer of each request that it watches: the final one, or one above `after`."""
-
-    def __init__(self, after: int = 0) -> None:
-        self.heard: dict[str, AnswerBody] = {}
-        self._after = after
-        self._missing: set[str] = set()
-        self._done = asyncio.Event()
-
-    def __call__(self, reply: Heard) -> None:
-        if isinstance(reply, AnswerBody) and (reply.final or reply.number > self._after):
-            self.heard.setdefault(reply.request_id, reply)
-            self._missing.discard(reply.request_id)
-            if not self._missing:
-                self._done.set()
-
-    async def hear_all(self, missing: set[str]) -> None:
-        """Wait until an answer to each of these was heard."""
-        self._missing = missing - self.heard.keys()
-        if self._missing:
-            self._done.clear()
-            await self._done.wait()
-
-    def stop(self) -> None:
-        """Wait no more."""
-        self._done.set()
 
 
 class Switchboard:

@@ -23,6 +23,7 @@ from mdplatform.gateway.asking import (
     made,
     unknown_request,
 )
+from mdplatform.gateway.ear import Ear
 from mdplatform.gateway.parts import MayRequest, Parts, parts_of
 from mdplatform.gateway.problems import MEDIA_TYPE, problem
 from mdplatform.gateway.reading import BOTH, accepted, json_object, unless_gone, wait_seconds
@@ -36,7 +37,7 @@ from mdplatform.gateway.rendering import (
     told_record,
     weight,
 )
-from mdplatform.gateway.switchboard import Ear, Watcher
+from mdplatform.gateway.switchboard import Watcher
 from mdplatform.messaging.transport import Record
 from mdplatform.requests.answer import AnswerBody
 from mdplatform.requests.request import DataRequest
