@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,12 +18,19 @@ MONTH = "2026-10"
 STAGED_AT = datetime(2026, 11, 2, tzinfo=UTC)
 
 
-@pytest.fixture
-def market(settings: Settings) -> Path:
-    """A home, which the environment names, with a month of the demo's symbols."""
-    lake = Lake(settings.lake_dir)
+@pytest.fixture(scope="session")
+def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with a month of the demo's symbols, made once."""
+    lake = Lake(tmp_path_factory.mktemp("demo") / "lake")
     for symbol in ("BTCUSDT", "ETHUSDT", "ADAUSDT"):
         for each in SimulatedMarket().bars(symbol, Timeframe.M15, *month_range(MONTH)):
             batches = lake.inbox.stage(symbol, Timeframe.M15, each.source, each.content_hash, each.rows, STAGED_AT)
             assert lake.bars.merge(symbol, MONTH, batches).taken == each.rows.height
+    return lake.folder
+
+
+@pytest.fixture
+def market(settings: Settings, demo_lake: Path) -> Path:
+    """A home, which the environment names, with a copy of that lake."""
+    shutil.copytree(demo_lake, settings.lake_dir)
     return settings.home

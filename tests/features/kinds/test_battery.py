@@ -6,7 +6,9 @@ and is the same whatever else is computed, in whatever rows, order or grid.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -38,6 +40,16 @@ def whole(feature: FeatureSpec) -> Values:
     if feature not in _WHOLE:
         _WHOLE[feature] = evaluate_on(GRID, [feature], world.data())[feature]
     return _WHOLE[feature]
+
+
+@cache
+def in_company(kind: str, first: int, after: int, instant: int | None = None) -> Mapping[FeatureSpec, Values]:
+    """Give all of a kind in some rows, from what was known at an instant if one is given.
+
+    `test_the_same_bits_come_again_alone_and_in_company` is why they may be computed together.
+    """
+    known = world.data() if instant is None else Truncated(world.data(), instant)
+    return evaluate_on(rows(first, after), tried.company(kind, FEATURES if instant is None else PRESENT), known)
 
 
 def rows(first: int, after: int) -> Grid:
@@ -91,21 +103,20 @@ def test_every_row_has_a_value_or_a_reason(feature: FeatureSpec) -> None:
 
 def test_what_comes_after_a_rows_close_changes_nothing(present: FeatureSpec) -> None:
     for cut in cuts():
-        known = Truncated(world.data(), int(GRID.close_time[cut]))
-        expect_same(evaluate_on(rows(0, cut + 1), [present], known)[present], whole(present), slice(0, cut + 1))
+        got = in_company(present.definition.kind, 0, cut + 1, int(GRID.close_time[cut]))
+        expect_same(got[present], whole(present), slice(0, cut + 1))
 
 
 def test_one_row_by_itself_has_the_same_value(present: FeatureSpec) -> None:
     for cut in (*cuts()[::2], len(GRID) - 1):
-        known = Truncated(world.data(), int(GRID.close_time[cut]))
-        one = slice(cut, cut + 1)
-        expect_same(evaluate_on(rows(cut, cut + 1), [present], known)[present], whole(present), one)
+        got = in_company(present.definition.kind, cut, cut + 1, int(GRID.close_time[cut]))
+        expect_same(got[present], whole(present), slice(cut, cut + 1))
 
 
 def test_pieces_of_the_rows_give_what_all_give(feature: FeatureSpec) -> None:
     for first, after in ((0, 100), (100, 101), (101, 290), (290, len(GRID))):
-        piece = evaluate_on(rows(first, after), [feature], world.data())[feature]
-        expect_same(piece, whole(feature), slice(first, after))
+        piece = in_company(feature.definition.kind, first, after)
+        expect_same(piece[feature], whole(feature), slice(first, after))
 
 
 def test_the_same_bits_come_again_alone_and_in_company(feature: FeatureSpec) -> None:
@@ -117,8 +128,9 @@ def test_the_same_bits_come_again_alone_and_in_company(feature: FeatureSpec) -> 
             expect_same(together[each], whole(each), to_the_bit=True)
 
 
-def test_what_is_computed_from_is_not_written_to(feature: FeatureSpec) -> None:
-    evaluate_on(GRID, [feature], world.data())
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_computed_from_is_not_written_to(name: str) -> None:
+    evaluate_on(GRID, tried.company(name, FEATURES), world.data())
     untouched, held = world.untouched(), world.data()
     for name in ("bars_of", "trades_of", "depth_of", "macro_of"):
         for key, table in getattr(untouched, name).items():
@@ -128,10 +140,24 @@ def test_what_is_computed_from_is_not_written_to(feature: FeatureSpec) -> None:
     np.testing.assert_array_equal(GRID.open_time, world.grid().open_time)
 
 
+@cache
+def on_another_grid(kind: str, timeframe: str, symbol: str) -> Mapping[FeatureSpec, Values]:
+    return evaluate_on(world.grid(timeframe, symbol=symbol), tried.company(kind, FEATURES), world.data())
+
+
+@cache
+def placed_elsewhere(kind: str, timeframe: str | None, symbol: str | None) -> Mapping[FeatureSpec, Values]:
+    """Give, on the grid, all of a kind as they are in another timeframe or of another symbol."""
+    company = tried.company(kind, FEATURES)
+    placed = [parse_feature(replace(each, symbol=symbol)) if symbol else each.at(str(timeframe)) for each in company]
+    got = evaluate_on(GRID, placed, world.data())
+    return {each: got[there] for each, there in zip(company, placed, strict=True)}
+
+
 def test_rows_of_another_timeframe_have_it_as_of_their_close(feature: FeatureSpec) -> None:
     hours = world.grid("1h")
-    own = evaluate_on(hours, [feature], world.data())[feature]
-    joined = evaluate_on(GRID, [feature.at("1h")], world.data())[feature.at("1h")]
+    own = on_another_grid(feature.definition.kind, "1h", world.SYMBOL)[feature]
+    joined = placed_elsewhere(feature.definition.kind, "1h", None)[feature]
     at = np.searchsorted(hours.close_time, GRID.close_time, side="right") - 1
     from_there = at >= 0  # the first three rows have that of the hour before
     np.testing.assert_array_equal(joined.statuses[from_there], own.statuses[at[from_there]])
@@ -141,19 +167,19 @@ def test_rows_of_another_timeframe_have_it_as_of_their_close(feature: FeatureSpe
 
 
 def test_rows_of_another_symbol_have_it_as_of_their_close(feature: FeatureSpec) -> None:
-    there = world.grid(symbol="ETHUSDT")
-    own = evaluate_on(there, [feature], world.data())[feature]
-    placed = parse_feature(replace(feature, symbol="ETHUSDT"))
-    got = evaluate_on(GRID, [placed], world.data())[placed]
+    own = on_another_grid(feature.definition.kind, "15m", "ETHUSDT")[feature]
+    got = placed_elsewhere(feature.definition.kind, None, "ETHUSDT")[feature]
     expect_same(replace(got, ages=own.ages), own)
     if own.ages is not None:
         np.testing.assert_array_equal(got.ages, own.ages)
 
 
-def test_the_order_of_symbols_does_not_matter(feature: FeatureSpec) -> None:
+@pytest.mark.parametrize("name", KINDS)
+def test_the_order_of_symbols_does_not_matter(name: str) -> None:
+    company = tried.company(name, FEATURES)
     given = {"timeframe": "1h", "start": "2025-02-05", "end": "2025-02-05T08:00", "statuses": True}
-    forth = frame(world.SYMBOLS, [feature], data=world.data(), **given)
-    back = frame(world.SYMBOLS[::-1], [feature], data=world.turned(), **given)
+    forth = frame(world.SYMBOLS, company, data=world.data(), **given)
+    back = frame(world.SYMBOLS[::-1], company, data=world.turned(), **given)
     assert forth.equals(back.sort("symbol", "open_time"))
     assert forth["symbol"].unique(maintain_order=True).to_list() == list(world.SYMBOLS)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 import numpy as np
 import pytest
 
-from mdplatform.features import FeatureSpec, parse_feature
+from mdplatform.features import FeatureSpec, Values, parse_feature
 from mdplatform.features.panel import evaluate_on
 
 from . import tried, world
+from .test_battery import whole
 
 LAWS = {
     "AMIHUD": (-1, -1),
@@ -37,13 +41,24 @@ UNITS = {"row_size": (1, 0), "VOLUME_BARS.size": (0, 1), "DOLLAR_BARS.size": (1,
 """Parameters that are told in units of price or of amounts, and by which powers of both."""
 
 
+@cache
+def of_kind(kind: str, price: float, volume: float) -> Mapping[FeatureSpec, Values]:
+    return evaluate_on(world.grid(), tried.company(kind, tried.features()), world.scaled(price, volume))
+
+
+def scaled_world(feature: FeatureSpec, scaled: FeatureSpec, price: float, volume: float) -> Values:
+    """Give the values where prices and amounts are larger; with all of its kind, if no parameter changes with them."""
+    if scaled == feature:
+        return of_kind(feature.definition.kind, price, volume)[feature]
+    return evaluate_on(world.grid(), [scaled], world.scaled(price, volume))[scaled]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("feature", tried.features(), ids=str)
 
 
 def test_values_scale_with_price_and_with_amounts_as_their_units_do(feature: FeatureSpec) -> None:
-    grid = world.grid()
-    before = evaluate_on(grid, [feature], world.data())[feature]
+    before = whole(feature)
     for price, volume in ((4.0, 1.0), (1.0, 4.0)):
         units = {name: UNITS.get(f"{feature.name}.{name}", UNITS.get(name)) for name in feature.arguments}
         given = {
@@ -56,7 +71,7 @@ def test_values_scale_with_price_and_with_amounts_as_their_units_do(feature: Fea
         scaled = feature
         if given:
             scaled = parse_feature({"name": feature.name, "parameters": {**feature.arguments, **given}})
-        after = evaluate_on(grid, [scaled], world.scaled(price, volume))[scaled]
+        after = scaled_world(feature, scaled, price, volume)
         np.testing.assert_array_equal(after.statuses, before.statuses)
         names = feature.outputs
         for name, value, other in zip(names, after.outputs, before.outputs, strict=True):

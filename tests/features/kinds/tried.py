@@ -6,7 +6,7 @@ what to take; it fails loudly until it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mdplatform.features import FeatureSpec, parse_feature
@@ -59,6 +59,11 @@ def is_hindsight(feature: FeatureSpec) -> bool:
 def features() -> list[FeatureSpec]:
     """Every function that the kinds declare, with each set of parameters that it is tried with, and other choices."""
     return list(dict.fromkeys(spec for each in declared().values() for spec in _tried(each)))
+
+
+def company(kind: str, given: Sequence[FeatureSpec]) -> list[FeatureSpec]:
+    """Those of a kind, to be computed together: that takes a third of the time that they take one by one."""
+    return [each for each in given if each.definition.kind == kind]
 
 
 def _tried(definition: Definition) -> Iterator[FeatureSpec]:
