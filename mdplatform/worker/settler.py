@@ -16,6 +16,7 @@ from mdplatform.worker.events import Events
 from mdplatform.worker.patience import Patience
 
 AT_ONCE = 64
+BYTES_AT_ONCE = 16_000_000
 
 
 @dataclass(order=True)
@@ -50,7 +51,10 @@ class Settler:
         """Send what comes, until cancelled."""
         while True:
             await self._filled.wait()
-            batch = [heapq.heappop(self._waiting) for _ in range(min(AT_ONCE, len(self._waiting)))]
+            batch, size = [], 0
+            while self._waiting and len(batch) < AT_ONCE and size < BYTES_AT_ONCE:
+                batch.append(heapq.heappop(self._waiting))
+                size += len(batch[-1].body)
             if not self._waiting:
                 self._filled.clear()
             await self._send(batch)

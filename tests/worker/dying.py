@@ -51,10 +51,10 @@ class DyingEvaluator(Evaluator):
         shelf = self._finder._shelf
         publish = shelf.publish
 
-        async def publish_and_die(payloads):
+        async def publish_and_die(payloads, leases):
             if self.instant == "after compute":
                 die()
-            failed = await publish(payloads)
+            failed = await publish(payloads, leases)
             if self.instant == "after publish":
                 die()
             return failed
