@@ -10,7 +10,7 @@ from mdplatform.errors import PlatformError
 from mdplatform.messaging.transport import Envelope, Record
 from mdplatform.requests.answer import AnswerBody, Problem, Status
 from mdplatform.requests.request import DataRequest, RequestType
-from mdplatform.worker.evaluator import problem_of
+from mdplatform.worker.telling import problem_of
 
 _LONGEST_VALUE = 200
 _PLACE = re.compile(r"at `\$\.([^`]+)`")

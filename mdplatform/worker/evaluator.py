@@ -14,31 +14,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
 from mdplatform.errors import PlatformError, RequestFailed
 from mdplatform.lake import Lake
-from mdplatform.market.quality import assess, bars_behind
-from mdplatform.market.timeframe import Timeframe
-from mdplatform.requests.answer import AnswerBody, Missing, Part, PartKind, Problem, Quality, Status
+from mdplatform.requests.answer import AnswerBody, Missing, Part, PartKind, Problem, Status
 from mdplatform.requests.request import DataRequest
 from mdplatform.requests.wanted import Made, RunWanted, need
 from mdplatform.settings import Settings
 from mdplatform.worker.finder import Answered, Finder
 from mdplatform.worker.lineage import made
 from mdplatform.worker.memory import MEMORY_BYTES, HeldLake
-from mdplatform.worker.near import NEAR_BYTES, Cut
-from mdplatform.worker.parts import RUN
+from mdplatform.worker.near import NEAR_BYTES
 from mdplatform.worker.questions import AnyQuestion, questions
 from mdplatform.worker.shortfall import Shortfall, shortfall
+from mdplatform.worker.telling import HITS, finished, missing_of, problem_of
 
-_HITS = ("near", "redis")
+_REMEMBERED = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +76,7 @@ class Evaluator:
         self._lake = held
         self._settings = settings
         self._worker = worker
+        self._sent_to_runs: OrderedDict[str, None] = OrderedDict()
         self._layers: Counter[str] = Counter(dict.fromkeys(("near", "redis", "memory", "lake", "run"), 0))
 
     async def evaluate(self, requests: Sequence[DataRequest], runs_over: Collection[str] = ()) -> list[Outcome]:
@@ -108,7 +107,8 @@ class Evaluator:
     def answered_by_layer(self) -> dict[str, int]:
         """How many results came from where: `near`, `redis`, `memory`, `lake`, `run`.
 
-        A hit on what a run had published counts as `near` or `redis`, where it was found.
+        A hit on what a run had published counts as `near` or `redis`, where it was found; `run` is what was computed
+        for requests that this worker had sent to the run path, once that had brought what was missing.
         """
         return dict(self._layers)
 
@@ -156,6 +156,7 @@ class Evaluator:
         began = time.perf_counter()
         now = time.time_ns() // 1000
         timings = dict(stages)
+        came_from_run = request.request_id in self._sent_to_runs
         parts: list[Part] = []
         missing: list[Missing] = []
         computed: list[Made] = []
@@ -170,9 +171,10 @@ class Evaluator:
                 errors.append(error)
                 missing.append(missing_of(question, error))
                 continue
-            part = _finished(question, answer.cut, answer, now)
+            layer = "run" if came_from_run and found.layer not in HITS else found.layer
+            part = finished(question, answer.cut, found, layer, now)
             parts.append(part)
-            self._layers[found.layer] += 1
+            self._layers[layer] += 1
             if answer.computed_here and question not in told:
                 told.add(question)
                 computed.append(made(question, part, request, self._worker, found.took_ms.get("compute", 0.0)))
@@ -193,11 +195,17 @@ class Evaluator:
                     partitions=lacking.partitions,
                     deadline=request.deadline,
                 )
+                self._remember(request.request_id)
         status = Status.OK if not missing else Status.PARTIAL if parts else Status.FAILED
         timings["encode"] = (time.perf_counter() - began) * 1000
         body = self._body(request, status, parts, missing, problem, timings)
         watermark = max((each.available_at for each in parts), default=0)
         return Outcome(body, _needs(plan), wanted, tuple(computed), watermark)
+
+    def _remember(self, id: str) -> None:
+        self._sent_to_runs[id] = None
+        if len(self._sent_to_runs) > _REMEMBERED:
+            self._sent_to_runs.popitem(last=False)
 
     def _body(
         self,
@@ -249,55 +257,3 @@ def _has_values(answer: Answered) -> bool:
 
 def _needs(plan: Sequence[AnyQuestion]) -> tuple[str, ...]:
     return tuple({need(*each): None for question in plan for each in question.needs})
-
-
-def _finished(question: AnyQuestion, cut: Cut, answer: Answered, now: int) -> Part:
-    """Give the part as it is told now: where it came from, how old it is, how good."""
-    part, found = cut.part, answer.found
-    changes: dict[str, Any] = {"layer": found.layer, "quality": _quality(question, cut, now)}
-    if found.layer in _HITS:
-        changes["source"] = "cache"
-    if part.made_by.startswith(RUN):
-        changes["source"], changes["run_id"] = "run", part.made_by.removeprefix(RUN)
-    if found.notes:
-        changes["notes"] = (*part.notes, *found.notes)
-    if part.kind == PartKind.SERIES:
-        known = now if question.as_of is None else question.as_of
-        changes["about"] = {**part.about, "age_seconds": (known - part.available_at) / 1_000_000}
-    return msgspec.structs.replace(part, **changes)
-
-
-def _quality(question: AnyQuestion, cut: Cut, now: int) -> Quality:
-    behind = None
-    if question.timeframe_name:
-        timeframe = Timeframe(question.timeframe_name)
-        known = now if question.as_of is None else question.as_of
-        due = known if question.end is None else min(known, question.end)
-        behind = bars_behind(cut.part.available_at, timeframe.floor(due), timeframe.microseconds)
-    found = assess(cut.tally, behind)
-    return Quality(
-        completeness=found.completeness, timeliness=found.timeliness, warmth=found.warmth, reasons=found.reasons
-    )
-
-
-def problem_of(error: PlatformError) -> Problem:
-    """Say an error in the words of an answer."""
-    return Problem(
-        error=type(error).__name__,
-        cause=error.cause,
-        remedy=error.remedy,
-        field=error.field,
-        value="" if error.value is None else str(error.value),
-    )
-
-
-def missing_of(question: AnyQuestion, error: PlatformError) -> Missing:
-    """Say what is not in an answer, and why."""
-    cause = error.cause if error.value is None else f"{error.cause}: {error.value}"
-    return Missing(
-        symbol=question.symbol,
-        timeframe=question.timeframe_name,
-        feature=question.feature,
-        cause=cause,
-        remedy=error.remedy,
-    )

@@ -190,3 +190,20 @@ def test_the_evaluator_waits_where_a_run_helps_and_answers_what_there_is_where_n
         assert (outcome.body.status, outcome.wanted, outcome.body.missing) == (Status.OK, None, ())
     assert unknown.body.status == Status.FAILED
     assert unknown.body.problem.error == "UnknownSymbol"
+
+
+def test_what_runs_brought_is_said_to_come_from_there(lake, settings, processes, market):
+    waiting = request(start=at("2025-01-31"), end=month_range("2025-03")[1], features=[SMA])
+
+    async def asked():
+        async with Evaluator(settings, worker="a") as one:
+            (before,) = await one.evaluate([waiting])
+            market.deliver("BTCUSDT", raw_bars(28 * 96, first=datetime(2025, 2, 1, tzinfo=UTC)))
+            (after,) = await one.evaluate([waiting])
+            return before, after, one.answered_by_layer
+
+    before, after, counted = asyncio.run(asked())
+    assert before.wanted is not None
+    assert (after.wanted, after.body.status) == (None, Status.OK)
+    assert after.body.parts[0].layer == "run"
+    assert counted["run"] == 1
