@@ -18,6 +18,7 @@ import pytest
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_answerer import RedisAnswerer
 from mdplatform.messaging.redis_asker import RedisAsker
+from mdplatform.messaging.redis_desk import RedisDesk
 from mdplatform.messaging.redis_keys import DEAD, PREFIX, queue_key
 from mdplatform.requests import wire
 from mdplatform.requests.answer import AnswerBody, Result, Status
@@ -91,7 +92,7 @@ def test_a_worker_killed_at_any_instant_leaves_one_right_answer(quick: Settings,
         async with inbox_of(quick) as inbox:
             await inbox.send(first)
             killed = python(f"from tests.worker.dying import work; work({instant!r})")
-            assert await asyncio.to_thread(killed.wait, 8) == -signal.SIGKILL
+            assert await asyncio.to_thread(killed.wait, 30) == -signal.SIGKILL
             if instant == "after reply":
                 await inbox.answers(first)
             else:
@@ -118,7 +119,7 @@ def test_a_request_that_kills_its_workers_is_buried_and_takes_no_other_along(qui
             await inbox.send(deadly, *others)
             for _ in range(3):
                 killed = python("from tests.worker.dying import work; work(deadly_period=13)")
-                assert await asyncio.to_thread(killed.wait, 8) == -signal.SIGKILL
+                assert await asyncio.to_thread(killed.wait, 30) == -signal.SIGKILL
             async with worker_on(quick):
                 return await inbox.answers(deadly, *others)
 
@@ -237,3 +238,29 @@ def test_a_worker_process_says_when_it_is_ready_and_ends_cleanly_by_sigterm(quic
     assert json.loads(told)["answered_ok"] == 1
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert (events[0], events[-1]) == ("started", "stopped")
+
+
+def test_what_a_run_could_bring_waits_and_is_answered_when_its_runs_are_over(
+    quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDPLATFORM_DATA_SOURCE", "simulated")
+    settings = Settings.load()
+    request = rsi_of("NEWUSDT")
+
+    async def asked() -> tuple[AnswerBody, list[str]]:
+        async with inbox_of(settings) as inbox, worker_on(settings):
+            await inbox.send(request)
+            await inbox.until(lambda: inbox.progress.get(request.request_id))
+            with RedisDesk(settings) as desk, connect(settings) as connection:
+                await eventually(lambda: len(desk.wanted("0", 9)) == 1)
+                Publisher(connection, settings).bump_bars("NEWUSDT")  # a change that brought nothing
+                await eventually(lambda: len(desk.wanted("0", 9)) == 2)
+                assert request.request_id not in inbox.finals
+                assert await asyncio.to_thread(desk.release, [request.request_id], "run 4711 failed: no such month")
+            return *await inbox.answers(request), [each.stage for each in inbox.progress[request.request_id]]
+
+    answer, stages = asyncio.run(asked())
+    assert answer.status is Status.FAILED
+    assert "run 4711 failed: no such month" in answer.problem.cause
+    assert {"run"} <= answer.timings_ms.keys()
+    assert set(stages) == {"waiting_for_run"}
