@@ -51,7 +51,8 @@ class Settler:
         """Send what comes, until cancelled."""
         while True:
             await self._filled.wait()
-            batch, size = [], 0
+            batch: list[_Answer] = []
+            size = 0
             while self._waiting and len(batch) < AT_ONCE and size < BYTES_AT_ONCE:
                 batch.append(heapq.heappop(self._waiting))
                 size += len(batch[-1].body)
