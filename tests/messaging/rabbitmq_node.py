@@ -4,7 +4,8 @@
 2. Who finds no node takes `start.lock`, starts this file as a program (the minder) and waits for its `port` file.
 3. The minder starts `epmd` and the server as its children, on loopback, with their own folders, cookie and ports, and
    starts the server again when it ends. It ends everything when nobody holds a share of `users.lock` any more.
-4. A test holds a share of `calm.lock` while it needs the node undisturbed; who kills the server holds all of it.
+4. A test holds a share of `calm.lock` while it needs the node undisturbed; who kills the server holds all of it, and
+   is not overtaken while it waits for that (`turn.lock`).
 
 Each user has a virtual host of its own, so that tests at the same time do not see each other's queues.
 """
@@ -74,13 +75,19 @@ class Node:
         log = (self.folder / "minder.log").read_text()[-2000:]
         raise TimeoutError(f"RabbitMQ did not start in {START_SECONDS:.0f} s:\n{log}")
 
-    def calm(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def calm(self) -> Iterator[None]:
         """Keep others from disturbing the node meanwhile."""
-        return _locked(self.folder / "calm.lock", fcntl.LOCK_SH)
+        with contextlib.ExitStack() as held:
+            with _locked(self.folder / "turn.lock", fcntl.LOCK_EX):  # who waits to be alone has it
+                held.enter_context(_locked(self.folder / "calm.lock", fcntl.LOCK_SH))
+            yield
 
-    def alone(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
         """Wait until nobody else uses the node, and keep it so meanwhile."""
-        return _locked(self.folder / "calm.lock", fcntl.LOCK_EX)
+        with _locked(self.folder / "turn.lock", fcntl.LOCK_EX), _locked(self.folder / "calm.lock", fcntl.LOCK_EX):
+            yield
 
     async def clear(self) -> None:
         """Delete this process's queues."""

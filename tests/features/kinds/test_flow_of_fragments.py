@@ -127,8 +127,9 @@ def test_no_status_knows_what_came_later(first: int, hours: int, bars: bool, see
             np.testing.assert_allclose(found[0], wanted[at], rtol=1e-9, atol=1e-9, err_msg=str(spec))
 
 
-@pytest.mark.parametrize("with_bars", [False, True])
-def test_the_rest_of_the_days_of_a_real_recording_is_not_known(shared_data: Path, with_bars: bool) -> None:
+@pytest.fixture(scope="module")
+def recorded(shared_data: Path) -> pl.DataFrame:
+    """The trades of a real recording of two days, in order."""
     folder = shared_data / "live" / "nkaz001__hftbacktest" / "examples" / "spot"
     trades = pl.concat(
         each.rows
@@ -139,7 +140,12 @@ def test_the_rest_of_the_days_of_a_real_recording_is_not_known(shared_data: Path
     trades = trades.with_columns(
         pl.lit("test").alias("source"), pl.lit(0).alias("revision"), pl.col("available_at").alias("ingested_at")
     ).select(pl.col(name).cast(kind) for name, kind in TRADES.schema.items())
-    trades = trades.sort("time")
+    return trades.sort("time")
+
+
+@pytest.mark.parametrize("with_bars", [False, True])
+def test_the_rest_of_the_days_of_a_real_recording_is_not_known(recorded: pl.DataFrame, with_bars: bool) -> None:
+    trades = recorded
     begin = to_us(trades["time"][0]) // DAY_US * DAY_US
     rows = grid(first=begin, days=2)
     data = TableData(trades_of={SYMBOL: trades})
