@@ -57,7 +57,8 @@ def check_arguments(arguments: list[str]) -> None:
         name, *arguments = arguments
         assert name in group.commands, f"{name} is neither a command nor an option"
         command = group.commands[name]
-        if not hasattr(command, "commands"):
+        alone = getattr(command, "invoke_without_command", False) and arguments[:1] and arguments[0].startswith("-")
+        if not hasattr(command, "commands") or alone:
             command.make_context(name, arguments)
             return
         group = command
