@@ -33,6 +33,7 @@ class GatewayServer(uvicorn.Server):
                 app,
                 log_config=None,
                 access_log=False,
+                http="h11",  # which bounds the headers, unlike httptools
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=30,
@@ -60,6 +61,8 @@ def run(settings: Settings) -> None:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    # uvicorn takes a WebSocket that was refused with a response for a failure
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "completing handshake" not in record.getMessage())
     app = create_app(settings)
     listening = listen(settings)
     server = GatewayServer(app)

@@ -18,6 +18,9 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from mdplatform.errors import InvalidSetting
 from mdplatform.gateway.keys import KeyStore
@@ -95,6 +98,15 @@ def test_it_answers_through_a_worker_a_thousand_at_once_too_and_ends_without_los
                 refused = client.post("/v1/requests", json={}, headers=headers)
                 assert (refused.status_code, secret in refused.text) == (401, False)
             assert client.get("/v1/symbols", params={"key": key}).status_code == 422
+            with (
+                pytest.raises(InvalidStatus),
+                connect(
+                    f"ws{gateway.url[4:]}/v1/answers?key={key}",
+                    proxy=None,
+                    subprotocols=[Subprotocol(f"mdplatform.key.{key}x")],
+                ),
+            ):
+                pass
         assert gateway.end() == (0, "")  # nor did it write a key, or anything, to its log
     with gateway_process(home) as again, client_of(again, key) as client:
         assert client.get("/v1/requests/of-a-process").json() == answer
