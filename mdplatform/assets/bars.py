@@ -77,7 +77,7 @@ def bars(
             metadata = _metadata(lake.lake, cell, report) | ({SOURCE_PROBLEM: str(problem)} if problem else {})
             context.add_asset_metadata(metadata, partition_key=cell.key)
             context.log.info(f"{symbol} {cell.month}: {report}")
-        redis.announce_bars(symbol, context.log)
+        redis.announce_bars(symbol, context.log, context.run_id)
     yield dg.MaterializeResult(data_version=data_version(versions))
     yield from check_bars(lake.lake, every, datetime.now(UTC))
     yield dg.AssetCheckResult(

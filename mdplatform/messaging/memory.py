@@ -153,8 +153,8 @@ class MemoryAnswerer:
         for need in all_needs:
             transport.parked.setdefault(need, {})[state.envelope.id] = None
 
-    async def release(self, needs: Sequence[str], note: str = "") -> int:
-        """Give what waits for any of `needs` back to the workers; give how many there were."""
+    async def release(self, needs: Sequence[str], note: str = "", runs: Mapping[str, str] | None = None) -> int:
+        """Give what waits for any of `needs` back to the workers; give how many there were. There are no `runs`."""
         return self._transport.release(needs, note)
 
     async def bury(self, delivery: Delivery | BadDelivery, reason: str, body: bytes | None = None) -> None:
@@ -175,7 +175,7 @@ class MemoryAnswerer:
         late = [each for each in self._transport.open.values() if each.envelope.deadline <= now_us()]
         return [each.record() for each in sorted(late, key=lambda each: each.envelope.deadline)[:at_most]]
 
-    async def changes(self, wait_seconds: float) -> list[str]:
+    async def changes(self, wait_seconds: float) -> dict[str, str]:
         """Give the needs that were announced as changed; each goes to one worker of the group."""
 
         def look() -> list[str]:
@@ -183,7 +183,7 @@ class MemoryAnswerer:
             self._transport.changed.clear()
             return found
 
-        return await self._transport.wait_for(look, wait_seconds)
+        return dict.fromkeys(await self._transport.wait_for(look, wait_seconds), "")
 
     async def report(self, entries: Sequence[bytes]) -> None:
         """Append to the outbox of lineage; the oldest go first."""

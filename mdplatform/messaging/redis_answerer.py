@@ -108,18 +108,19 @@ class RedisAnswerer:
     async def park(self, delivery: Delivery, needs: Sequence[str], wanted: Wanted | None = None) -> None:
         """Let a request wait until one of `needs` is released, and be done with the delivery, atomically."""
         priority, entry, attempt, id = token_parts(delivery)
-        all_needs = dict.fromkeys([*needs, *(wanted.needs if wanted else ())])
-        body = wanted.body if wanted else b""
-        told = ("1" if wanted else "0", body, _WANTED_KEPT)
+        from_runs = dict.fromkeys(wanted.needs if wanted else ())
+        all_needs = from_runs | dict.fromkeys(needs)
+        told = (len(from_runs) if wanted else "", wanted.body if wanted else b"", _WANTED_KEPT)
         await self._line.run(scripts.PARK, id, priority, entry, attempt, *told, *all_needs)
 
-    async def release(self, needs: Sequence[str], note: str = "") -> int:
+    async def release(self, needs: Sequence[str], note: str = "", runs: Mapping[str, str] | None = None) -> int:
         """Give what waits for any of `needs` back to the workers; give how many there were."""
         turn: int | str = ""
         total, more = 0, bool(needs)
+        told = [part for need in dict.fromkeys(needs) for part in (need, (runs or {}).get(need, ""))]
         while more:
             turn, count, more = await self._line.run(
-                scripts.RELEASE, turn, note, _RELEASED_AT_ONCE, _RELEASES_KEPT, *dict.fromkeys(needs)
+                scripts.RELEASE, turn, note, _RELEASED_AT_ONCE, _RELEASES_KEPT, *told
             )
             total += count
         return total
@@ -135,8 +136,8 @@ class RedisAnswerer:
         """Give open requests whose deadline has passed, oldest first."""
         return records(await self._line.run(scripts.IN_FLIGHT, "1", at_most))
 
-    async def changes(self, wait_seconds: float) -> list[str]:
-        """Give the needs that were announced as changed; each goes to one worker of the group."""
+    async def changes(self, wait_seconds: float) -> dict[str, str]:
+        """Give the needs that were announced as changed, and by which run; each goes to one worker of the group."""
         end = time.monotonic() + wait_seconds
         idle = round(self._settings.request_claim_seconds * 1000)
         while True:
@@ -160,9 +161,11 @@ class RedisAnswerer:
                     )
                     self._given = [place for _, place, _ in found]
                 if found:
-                    return list(dict.fromkeys(fields.get(b"need", b"").decode() for _, _, fields in found))
+                    return {
+                        fields.get(b"need", b"").decode(): fields.get(b"run", b"").decode() for _, _, fields in found
+                    }
             if time.monotonic() >= end:
-                return []
+                return {}
 
     async def report(self, entries: Sequence[bytes]) -> None:
         """Append to the outbox of lineage; bounded, the oldest go first."""

@@ -62,7 +62,7 @@ def _delivery(taken: Sequence[Any]) -> Delivery | BadDelivery:
     token = f"{priority} {entry} {attempt} {id}"
     if attempt == 0:
         return BadDelivery(token=token, raw=taken[4], reason=_text(taken[5]))
-    deadline, sent_at, body, strategy, label, standing, returned, note = taken[4:]
+    deadline, sent_at, body, strategy, label, standing, returned, note, runs = taken[4:]
     envelope = Envelope(
         id=id,
         priority=DataPriority(priority),
@@ -73,7 +73,14 @@ def _delivery(taken: Sequence[Any]) -> Delivery | BadDelivery:
         label=_text(label),
         standing=standing == b"1",
     )
-    return Delivery(envelope=envelope, token=token, attempt=attempt, returned=returned == b"1", note=_text(note))
+    return Delivery(
+        envelope=envelope,
+        token=token,
+        attempt=attempt,
+        returned=returned == b"1",
+        note=_text(note),
+        runs=dict(line.rsplit(" ", 1) for line in _text(runs).splitlines()),
+    )
 
 
 def token_parts(delivery: Delivery | BadDelivery) -> tuple[str, str, str, str]:

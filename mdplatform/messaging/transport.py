@@ -87,7 +87,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     request comes back for ever); from 2 on, an earlier worker did not end its work. `token` is the transport's own.
 
     `returned` is true for what was parked and released: `note` is what the releaser said, empty if data has changed,
-    else that the runs it waited for are over, and how they ended.
+    else that the runs it waited for are over, and how they ended. `runs` are those that brought what it had wanted from
+    the run path: the id of the run by need.
     """
 
     envelope: Envelope
@@ -95,6 +96,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     returned: bool = False
     note: str = ""
+    runs: dict[str, str] = {}
 
 
 class BadDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +118,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a parked request wants from the run path: opaque bytes for the sensor, and the needs it waits for."""
+    """What a parked request wants from the run path: opaque bytes for the sensor, and the needs by which it comes."""
 
     body: bytes
     needs: tuple[str, ...]
@@ -203,8 +205,11 @@ class Answerer(Protocol):
         """
         ...
 
-    async def release(self, needs: Sequence[str], note: str = "") -> int:
-        """Give what waits for any of `needs` back to the workers; give how many there were."""
+    async def release(self, needs: Sequence[str], note: str = "", runs: Mapping[str, str] | None = None) -> int:
+        """Give what waits for any of `needs` back to the workers; give how many there were.
+
+        `runs` says which run brought a need; what had wanted it from the run path comes back with that.
+        """
         ...
 
     async def bury(self, delivery: Delivery | BadDelivery, reason: str, body: bytes | None = None) -> None:
@@ -215,9 +220,10 @@ class Answerer(Protocol):
         """Give open requests whose deadline has passed, oldest first."""
         ...
 
-    async def changes(self, wait_seconds: float) -> list[str]:
-        """Give the needs that were announced as changed; each goes to one worker of the group.
+    async def changes(self, wait_seconds: float) -> dict[str, str]:
+        """Give the needs that were announced as changed, each with the id of the run that did (empty if none did).
 
+        Each goes to one worker of the group.
         What the call before gave counts as handled by now; what a worker that died had not handled goes to another.
         """
         ...

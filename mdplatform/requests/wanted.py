@@ -48,6 +48,18 @@ def need(dataset: str, key: str) -> str:
     return f"{dataset}/{key}"
 
 
+def needs(wanted: RunWanted) -> tuple[str, ...]:
+    """Give the needs by which what is wanted comes.
+
+    >>> bars = {"bars": ("BTCUSDT/2025-03", "BTCUSDT/2025-04"), "macro_series": ("CPIAUCSL",)}
+    >>> needs(RunWanted(request_id="a", strategy_id="b", priority=DataPriority.LOW, partitions=bars, deadline=0))
+    ('bars/BTCUSDT', 'macro/CPIAUCSL')
+    """
+    datasets = {"macro_series": "macro"}
+    told = ((datasets.get(asset, asset), key) for asset, keys in wanted.partitions.items() for key in keys)
+    return tuple(dict.fromkeys(need(dataset, key.partition("/")[0]) for dataset, key in told))
+
+
 _encoder = msgspec.msgpack.Encoder()
 _wanted = msgspec.msgpack.Decoder(RunWanted)
 _made = msgspec.msgpack.Decoder(Made)

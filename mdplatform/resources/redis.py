@@ -34,18 +34,19 @@ class RedisResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Give a publisher. Raises `RedisUnavailable`."""
         return Publisher(self._connection, self.settings.settings)
 
-    def announce_bars(self, symbol: str, log: Logger) -> str | None:
+    def announce_bars(self, symbol: str, log: Logger, run_id: str = "") -> str | None:
         """Tell readers that the bars of `symbol` have changed; see `announce`."""
-        return self.announce("bars", symbol, log)
+        return self.announce("bars", symbol, log, run_id)
 
-    def announce(self, dataset: str, key: str, log: Logger) -> str | None:
+    def announce(self, dataset: str, key: str, log: Logger, run_id: str = "") -> str | None:
         """Tell readers that a dataset has changed for a symbol or series, so that they take no older value for fresh.
 
         The dataset is `bars`, `trades`, `depth`, `macro` or `sentiment`; the key is empty for that. Call it when the
-        lake has the change. Gives in words what went wrong, None if nothing did.
+        lake has the change. `run_id` is the run that made it: requests that waited for it say so in their answers.
+        Gives in words what went wrong, None if nothing did.
         """
         try:
-            self.publisher().bump(dataset, key)
+            self.publisher().bump(dataset, key, run_id=run_id)
         except RedisUnavailable as away:
             log.warning(f"Readers were not told of new {' of '.join(filter(None, (dataset, key)))}. {away}")
             return str(away)

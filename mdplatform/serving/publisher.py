@@ -105,19 +105,21 @@ class Publisher:
         """Say that the symbol's bars have changed; see `bump`."""
         return self.bump("bars", symbol, sequence)
 
-    def bump(self, dataset: str, key: str, sequence: int | None = None) -> int:
+    def bump(self, dataset: str, key: str, sequence: int | None = None, *, run_id: str = "") -> int:
         """Say that a dataset (`trades`, `macro`, …) has changed for a symbol or series, after the lake has the change.
 
         The key is empty where the dataset is not told apart by one. Gives the sequence now held. A given `sequence`
         lower than the one held changes nothing. Without one it is the clock, and always higher.
 
-        The change is also announced to the request workers, whose requests may be waiting for it.
+        The change is also announced to the request workers, whose requests may be waiting for it, with the id of the
+        Dagster run that made it, if one did.
         """
         number = time.time_ns() // 1000 if sequence is None else checked_sequence(sequence)
         try:
             with self._connection.pipeline(transaction=False) as pipe:
                 pipe.eval(BUMP_SCRIPT, 1, need_key(dataset, key), str(number), str(int(sequence is None)))
-                pipe.xadd(CHANGES, {"need": f"{dataset}/{key}"}, maxlen=CHANGES_KEPT, approximate=True)
+                change = {"need": f"{dataset}/{key}"} | ({"run": run_id} if run_id else {})
+                pipe.xadd(CHANGES, change, maxlen=CHANGES_KEPT, approximate=True)  # type: ignore[arg-type]
                 held = pipe.execute()[0]
         except REDIS_FAILURES as failure:
             raise unavailable(self._settings, failure) from None

@@ -98,7 +98,7 @@ class Answering:
         timer = asyncio.timeout((delivery.envelope.deadline - now()) / 1e6)
         try:
             async with timer:
-                return (await self._evaluator.evaluate([request], runs_over))[0]
+                return (await self._evaluator.evaluate([request], runs_over, {request.request_id: delivery.runs}))[0]
         except TimeoutError:
             if timer.expired():
                 raise _TooLate from None
@@ -117,7 +117,7 @@ class Answering:
             )
         wants = None
         if verdict.wanted is not None:
-            wants = Wanted(body=wanted.encode(verdict.wanted), needs=outcome.needs)
+            wants = Wanted(body=wanted.encode(verdict.wanted), needs=wanted.needs(verdict.wanted))
             waiting = wire.encode_reply(Progress(request_id=id, stage="waiting_for_run", at=now()))
             await self._patience.insist(lambda: self._answerer.tell(id, waiting))
         await self._patience.insist(lambda: self._answerer.park(delivery, outcome.needs, wants))

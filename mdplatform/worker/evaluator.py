@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -34,9 +34,8 @@ from mdplatform.worker.memory import MEMORY_BYTES, HeldLake
 from mdplatform.worker.near import NEAR_BYTES
 from mdplatform.worker.questions import AnyQuestion, questions
 from mdplatform.worker.shortfall import Shortfall, shortfall
-from mdplatform.worker.telling import HITS, finished, missing_of, problem_of
+from mdplatform.worker.telling import finished, missing_of, problem_of
 
-_REMEMBERED = 10_000
 _log = logging.getLogger(__name__)
 
 
@@ -76,13 +75,18 @@ class Evaluator:
         self._lake = held
         self._settings = settings
         self._worker = worker
-        self._sent_to_runs: OrderedDict[str, None] = OrderedDict()
         self._layers: Counter[str] = Counter(dict.fromkeys(("near", "redis", "memory", "lake", "run"), 0))
 
-    async def evaluate(self, requests: Sequence[DataRequest], runs_over: Collection[str] = ()) -> list[Outcome]:
+    async def evaluate(
+        self,
+        requests: Sequence[DataRequest],
+        runs_over: Collection[str] = (),
+        runs: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> list[Outcome]:
         """Give the outcome of each; never raises for what is asked: a problem is in the body.
 
-        `runs_over` are the ids of requests whose runs are over: what is still missing is not wanted again.
+        `runs_over` are the ids of requests whose runs are over: what is still missing is not wanted again. `runs` says
+        which run brought a need (`wanted.need`) that a request had waited for: run ids by need, by request id.
         """
         plans = [_planned(request) for request in requests]
         ranked: dict[AnyQuestion, int] = {}
@@ -100,15 +104,16 @@ class Evaluator:
             lacking = None
             if any(_may_lack(each, answered[each]) for each in plan):
                 lacking = await self._lacking(request, plan, answered, request.request_id in runs_over)
-            outcomes.append(self._outcome(request, plan, answered, stages, lacking, told))
+            brought = (runs or {}).get(request.request_id, {})
+            outcomes.append(self._outcome(request, plan, answered, stages, lacking, told, brought))
         return outcomes
 
     @property
     def answered_by_layer(self) -> dict[str, int]:
         """How many results came from where: `near`, `redis`, `memory`, `lake`, `run`.
 
-        A hit on what a run had published counts as `near` or `redis`, where it was found; `run` is what was computed
-        for requests that this worker had sent to the run path, once that had brought what was missing.
+        A hit on what a run had published counts as `near` or `redis`, where it was found; `run` is what requests had
+        waited for until a run brought it.
         """
         return dict(self._layers)
 
@@ -152,11 +157,11 @@ class Evaluator:
         stages: dict[str, float],
         lacking: Shortfall | None,
         told: set[AnyQuestion],
+        brought: Mapping[str, str],
     ) -> Outcome:
         began = time.perf_counter()
         now = time.time_ns() // 1000
         timings = dict(stages)
-        came_from_run = request.request_id in self._sent_to_runs
         parts: list[Part] = []
         missing: list[Missing] = []
         computed: list[Made] = []
@@ -171,10 +176,10 @@ class Evaluator:
                 errors.append(error)
                 missing.append(missing_of(question, error))
                 continue
-            layer = "run" if came_from_run and found.layer not in HITS else found.layer
-            part = finished(question, answer.cut, found, layer, now)
+            run_id = next((brought[name] for each in question.needs if (name := need(*each)) in brought), "")
+            part = finished(question, answer.cut, found, now, run_id)
             parts.append(part)
-            self._layers[layer] += 1
+            self._layers[part.layer] += 1
             if answer.computed_here and question not in told:
                 told.add(question)
                 computed.append(made(question, part, request, self._worker, found.took_ms.get("compute", 0.0)))
@@ -195,17 +200,11 @@ class Evaluator:
                     partitions=lacking.partitions,
                     deadline=request.deadline,
                 )
-                self._remember(request.request_id)
         status = Status.OK if not missing else Status.PARTIAL if parts else Status.FAILED
         timings["encode"] = (time.perf_counter() - began) * 1000
         body = self._body(request, status, parts, missing, problem, timings)
         watermark = max((each.available_at for each in parts), default=0)
         return Outcome(body, _needs(plan), wanted, tuple(computed), watermark)
-
-    def _remember(self, id: str) -> None:
-        self._sent_to_runs[id] = None
-        if len(self._sent_to_runs) > _REMEMBERED:
-            self._sent_to_runs.popitem(last=False)
 
     def _body(
         self,

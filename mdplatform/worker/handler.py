@@ -230,9 +230,9 @@ class StrategyDataRequestHandler:
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _watch(self) -> None:
-        needs = await self._answerer.changes(_TAKE_SECONDS)
-        if needs:
-            self.counts.released += await self._answerer.release(needs)
+        changes = await self._answerer.changes(_TAKE_SECONDS)
+        if changes:
+            self.counts.released += await self._answerer.release(list(changes), runs=changes)
 
     async def _report(self) -> None:
         await asyncio.sleep(_REPORT_SECONDS)

@@ -19,14 +19,19 @@ HITS = ("near", "redis")
 """The layers in which nothing is computed."""
 
 
-def finished(question: AnyQuestion, cut: Cut, found: Found, layer: str, now: int) -> Part:
-    """Give the part as it is told now: where it came from, how old it is, how good."""
+def finished(question: AnyQuestion, cut: Cut, found: Found, now: int, run_id: str = "") -> Part:
+    """Give the part as it is told now: where it came from, how old it is, how good.
+
+    `run_id` is the run that brought what the request had waited for, wherever the part was found then.
+    """
     part = cut.part
-    changes: dict[str, Any] = {"layer": layer, "quality": _quality(question, cut, now)}
-    if layer in HITS:
+    changes: dict[str, Any] = {"layer": found.layer, "quality": _quality(question, cut, now)}
+    if found.layer in HITS:
         changes["source"] = "cache"
     if part.made_by.startswith(RUN):
         changes["source"], changes["run_id"] = "run", part.made_by.removeprefix(RUN)
+    if run_id:
+        changes |= {"source": "run", "layer": "run", "run_id": run_id}
     if found.notes:
         changes["notes"] = (*part.notes, *found.notes)
     if part.kind == PartKind.SERIES:

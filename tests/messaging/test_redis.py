@@ -91,7 +91,7 @@ def test_nothing_is_lost_or_answered_twice_when_redis_is_killed(run, settings, p
         assert {each.id for each in found if each.body == b"before"} == set(first)
         with connect(settings) as publishing:
             Publisher(publishing, settings).bump("bars", "BTCUSDT")
-        assert await waiting == ["bars/BTCUSDT"]
+        assert await waiting == {"bars/BTCUSDT": ""}
         taking.cancel()
 
     run(test)
@@ -153,7 +153,7 @@ def test_everything_works_again_after_redis_was_emptied(run, client, settings):
             assert (await asker.send([sent]))[0].admitted
             Publisher(client, settings).bump("macro", "CPI")
             [delivery] = await waiting[0]
-            assert await waiting[1] == ["macro/CPI"]
+            assert await waiting[1] == {"macro/CPI": ""}
             await worker.settle(sent.id, b"answer", delivery)
             assert [each.id for each in await asker.receive(5)] == [sent.id]
 
@@ -206,17 +206,45 @@ def test_a_change_of_data_reaches_one_worker_and_another_if_that_one_dies(run, c
     async def test(parts: Parts) -> None:
         first, second = parts.answerer(), parts.answerer()
         publisher = Publisher(client, settings)
-        for symbol in ("BTCUSDT", "ETHUSDT", "BTCUSDT"):
-            publisher.bump("bars", symbol)
-        assert await first.changes(5) == ["bars/BTCUSDT", "bars/ETHUSDT"]
-        assert await second.changes(0) == []
+        for symbol, run_id in (("BTCUSDT", "r1"), ("ETHUSDT", ""), ("BTCUSDT", "r2")):
+            publisher.bump("bars", symbol, run_id=run_id)
+        announced = {"bars/BTCUSDT": "r2", "bars/ETHUSDT": ""}
+        assert await first.changes(5) == announced
+        assert await second.changes(0) == {}
         await first.close()
-        assert await until(lambda: second.changes(0.05)) == ["bars/BTCUSDT", "bars/ETHUSDT"]
-        assert await second.changes(0.3) == []
+        assert await until(lambda: second.changes(0.05)) == announced
+        assert await second.changes(0.3) == {}
         publisher.bump("sentiment", "")
-        assert await second.changes(5) == ["sentiment/"]
+        assert await second.changes(5) == {"sentiment/": ""}
 
     run(test, request_claim_seconds=0.2)
+
+
+def test_what_waited_for_runs_is_told_which_brought_what_whoever_takes_it(run):
+    wanted = Wanted(body=b"w", needs=("bars/BTC", "bars/ETH"))
+    needs = ("bars/BTC", "bars/ETH", "bars/SOL")
+
+    async def test(parts: Parts) -> None:
+        first, second = parts.answerer(), parts.answerer()
+        await parts.asker().send([envelope(), envelope(standing=True)])
+        for each in await first.take(EVERY, 5):
+            assert each.runs == {}
+            await first.park(each, needs, wanted)
+        assert await first.release(["bars/SOL", "bars/BTC"], runs={"bars/SOL": "r0", "bars/BTC": "r1"}) == 2
+        for each in await second.take(EVERY, 5):
+            assert (each.runs, each.note) == ({"bars/BTC": "r1"}, "")
+            await first.release(["bars/ETH"], runs={"bars/ETH": "r2"})  # before it parks
+            await second.park(each, needs, None if each.envelope.standing else wanted)
+        plain, standing = sorted(await first.take(EVERY, 5), key=lambda each: each.envelope.standing)
+        assert plain.runs == {"bars/BTC": "r1", "bars/ETH": "r2"}
+        assert standing.runs == {}
+        await first.park(standing, needs)
+        assert await first.release(["bars/BTC"], runs={"bars/BTC": "r3"}) == 1
+        assert (await one(second)).runs == {}
+        await first.park(plain, needs, wanted)
+        assert (await one(second)).runs == {"bars/BTC": "r3", "bars/ETH": "r2"}
+
+    run(test)
 
 
 def test_bumps_are_bounded(client, settings, monkeypatch):
@@ -317,7 +345,7 @@ def test_calls_say_that_redis_is_gone_and_waiting_goes_on(settings, tmp_path, mo
             assert time.monotonic() - begun < 3
         assert await asker.receive(0.3) == []
         assert await asker.receive(0) == []
-        assert await worker.changes(0.3) == []
+        assert await worker.changes(0.3) == {}
         await asker.close()
         await worker.close()
         for call in (asker.send([envelope()]), asker.receive(1), worker.take(EVERY, 1), worker.changes(1)):

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from mdplatform.messaging.redis_keys import CHANGES
 from mdplatform.resources import RedisResource
 from mdplatform.resources.settings import SettingsResource
 from mdplatform.serving.keys import need_key
@@ -13,14 +14,14 @@ from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect
 
 LOG = logging.getLogger(__name__)
-CHANGES = [("bars", "BTCUSDT"), ("trades", "BTCUSDT"), ("depth", "BTCUSDT"), ("macro", "CPIAUCSL"), ("sentiment", "")]
+DATASETS = [("bars", "BTCUSDT"), ("trades", "BTCUSDT"), ("depth", "BTCUSDT"), ("macro", "CPIAUCSL"), ("sentiment", "")]
 
 
 def resource(settings: Settings) -> RedisResource:
     return RedisResource(settings=SettingsResource(home=str(settings.home)))
 
 
-@pytest.mark.parametrize(("dataset", "key"), CHANGES)
+@pytest.mark.parametrize(("dataset", "key"), DATASETS)
 def test_what_is_announced_grows_a_sequence_of_its_own(settings: Settings, dataset: str, key: str) -> None:
     redis = resource(settings)
     with connect(settings) as client:
@@ -28,7 +29,7 @@ def test_what_is_announced_grows_a_sequence_of_its_own(settings: Settings, datas
         first = int(client.get(need_key(dataset, key)) or 0)
         assert redis.announce(dataset, key, LOG) is None
         assert int(client.get(need_key(dataset, key)) or 0) > first > 0
-        assert len(client.keys("mdp:*")) == 1
+        assert set(client.keys("mdp:*")) == {need_key(dataset, key).encode(), CHANGES.encode()}
         redis._connection.close()
 
 

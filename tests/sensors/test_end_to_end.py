@@ -117,7 +117,10 @@ def test_overlapping_requests_are_answered_by_runs_that_make_each_partition_once
         made = instance.fetch_materializations(dg.AssetKey("bars"), limit=100).records
         for request in (first, second):
             tags = {f"mdplatform.request/{request.request_id}": request.request_id}
-            assert instance.get_runs(dg.RunsFilter(tags=tags))
+            runs = {each.run_id for each in instance.get_runs(dg.RunsFilter(tags=tags))}
+            (part,) = asking.finals(request.request_id)[0].parts
+            assert (part.source, part.layer) == ("run", "run")
+            assert part.run_id in runs
     finally:
         instance.dispose()
     partitions = [each.partition_key for each in made if each.partition_key is not None]

@@ -61,10 +61,10 @@ class DyingEvaluator(Evaluator):
 
         shelf.publish = publish_and_die
 
-    async def evaluate(self, requests, runs_over=()):
+    async def evaluate(self, requests, *runs):
         if any(f"RSI(timeperiod={self.deadly_period})" in each.features for each in requests):
             die()
-        return await super().evaluate(requests, runs_over)
+        return await super().evaluate(requests, *runs)
 
 
 def work(instant: str = "", deadly_period: int | None = None) -> None:

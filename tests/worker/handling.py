@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mdplatform.messaging.priority import DataPriority
@@ -90,11 +90,11 @@ class Beside(Evaluator):
         self._before = before
         self.began: list[str] = []
 
-    async def evaluate(self, requests: Sequence[DataRequest], runs_over: Collection[str] = ()) -> list[Outcome]:
+    async def evaluate(self, requests: Sequence[DataRequest], *runs: Any) -> list[Outcome]:
         for each in requests:
             self.began.append(each.request_id)
             await self._before(each)
-        return await super().evaluate(requests, runs_over)
+        return await super().evaluate(requests, *runs)
 
 
 async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:

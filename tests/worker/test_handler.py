@@ -378,8 +378,8 @@ def test_a_bar_that_comes_while_the_one_before_is_evaluated_is_not_missed(
             super().__init__(settings, worker="test")
             self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
 
-        async def evaluate(self, requests, runs_over=()):
-            outcomes = await super().evaluate(requests, runs_over)
+        async def evaluate(self, requests, *runs):
+            outcomes = await super().evaluate(requests, *runs)
             meanwhile, self._meanwhile = self._meanwhile, None
             if meanwhile is not None:
                 await meanwhile()

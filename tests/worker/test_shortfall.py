@@ -12,6 +12,7 @@ from mdplatform.market.time import month_range, to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.requests.answer import Status
 from mdplatform.requests.request import RequestType
+from mdplatform.requests.wanted import needs
 from mdplatform.settings import Settings
 from mdplatform.worker.evaluator import Evaluator
 from mdplatform.worker.questions import questions
@@ -199,11 +200,18 @@ def test_what_runs_brought_is_said_to_come_from_there(lake, settings, processes,
         async with Evaluator(settings, worker="a") as one:
             (before,) = await one.evaluate([waiting])
             market.deliver("BTCUSDT", raw_bars(28 * 96, first=datetime(2025, 2, 1, tzinfo=UTC)))
-            (after,) = await one.evaluate([waiting])
-            return before, after, one.answered_by_layer
+            brought = {waiting.request_id: dict.fromkeys(needs(before.wanted), "r1")}
+        async with Evaluator(settings, worker="b") as other:
+            (after,) = await other.evaluate([waiting], (), brought)
+            (hit,) = await other.evaluate([waiting], (), brought)
+            (later,) = await other.evaluate([waiting])
+            return before, (after, hit), later, other.answered_by_layer
 
-    before, after, counted = asyncio.run(asked())
+    before, waited, later, counted = asyncio.run(asked())
     assert before.wanted is not None
-    assert (after.wanted, after.body.status) == (None, Status.OK)
-    assert after.body.parts[0].layer == "run"
-    assert counted["run"] == 1
+    for after in waited:
+        assert (after.wanted, after.body.status) == (None, Status.OK)
+        (part,) = after.body.parts
+        assert (part.source, part.layer, part.run_id) == ("run", "run", "r1")
+    assert [(each.source, each.run_id) for each in later.body.parts] == [("cache", "")]
+    assert counted["run"] == 2

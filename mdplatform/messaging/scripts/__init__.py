@@ -6,8 +6,9 @@ by its attempt, so that a worker from which it was taken away cannot park, keep 
 
 A record's fields: `priority deadline sent_at body strategy label standing` (the envelope), `nonce` (of the admission),
 `to` (addresses), `stage`, `entry` (its one valid entry in the queue), `attempts`, `holder`, `turn` (when it was taken),
-`returned` and `note`, `again` (release at once when it parks), `needs`, `told` (the last number), `settler` (nonce of
-the settlement) and `answer`.
+`returned` and `note`, `again` (release at once when it parks), `needs`, `wanted` (those needs that a run is to bring),
+`runs` (which run brought them: lines of need and run id), `told` (the last number), `settler` (nonce of the
+settlement) and `answer`.
 """
 
 from mdplatform.messaging.scripts.asking import ADMIT, LOOK_UP, SETTLE

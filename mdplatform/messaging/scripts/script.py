@@ -82,7 +82,8 @@ local function settle(id, body, nonce, kept, kept_bytes, kept_for)
   leave(id, held[5])
   redis.call('ZREM', P .. 'open', id)
   if held[8] == '1' then redis.call('SREM', P .. 'standing', id) end
-  redis.call('HDEL', record, 'body', 'to', 'entry', 'needs', 'turn', 'returned', 'note', 'again', 'told', 'nonce')
+  redis.call('HDEL', record, 'body', 'to', 'entry', 'needs', 'turn', 'returned', 'note', 'again', 'told', 'nonce',
+    'wanted', 'runs')
   redis.call('HSET', record, 'stage', 'settled', 'holder', '', 'settler', nonce, 'answer', body)
   redis.call('ZADD', P .. 'settled', math.max(now, tonumber(held[7] or 0)) + kept_for, id)
   local bytes = redis.call('INCRBY', P .. 'answer_bytes', #body)

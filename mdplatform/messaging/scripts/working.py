@@ -16,7 +16,7 @@ local function open(priority, entry, fields)
   if id and #id > 256 then id = nil end
   local record = P .. 'record:' .. (id or '')
   local held = redis.call('HMGET', record, 'stage', 'entry', 'deadline', 'sent_at', 'body', 'strategy', 'label',
-    'standing', 'returned', 'note')
+    'standing', 'returned', 'note', 'runs')
   if not id or not held[1] then
     taken[#taken + 1] = {priority, entry, id or '', 0, table.concat(raw, '\\n'),
       id and 'no request is open under its id' or 'it has no id, or one that is too long'}
@@ -31,7 +31,7 @@ end
 """
 
 # ARGV: worker, shares of the four classes; then class, entry and id of what was read already (id empty: none). Gives of
-# each delivery class, entry, id, attempt and eight fields of the record; an attempt of 0 is a bad entry.
+# each delivery class, entry, id, attempt and nine fields of the record; an attempt of 0 is a bad entry.
 TAKE = script(
     _OPEN
     + """
@@ -100,9 +100,30 @@ reply(held[2], ARGV[1], '0', ARGV[2])
 return 1
 """)
 
-# ARGV: id, class, entry, attempt, 1 if something is wanted, what is wanted, its bound; then the needs.
+_BROUGHT = """
+-- Notes which runs brought what a request wants from runs; `run_of` gives the run of a need, or nothing.
+local function brought(id, run_of)
+  local held = redis.call('HMGET', P .. 'record:' .. id, 'wanted', 'runs')
+  if not held[1] then return end
+  local runs, told = {}, {}
+  for _, each in ipairs(lines(held[2])) do
+    local need, run = string.match(each, '^(.*) (.*)$')
+    runs[need] = run
+  end
+  for _, need in ipairs(lines(held[1])) do
+    local run = run_of(need)
+    if run and run ~= '' then runs[need] = run end
+  end
+  for need, run in pairs(runs) do told[#told + 1] = need .. ' ' .. run end
+  if #told > 0 then redis.call('HSET', P .. 'record:' .. id, 'runs', table.concat(told, '\\n')) end
+end
+"""
+
+# ARGV: id, class, entry, attempt, how many of the needs are wanted from runs (empty: nothing is), what is wanted, its
+# bound; then the needs, those first.
 PARK = script(
-    """
+    _BROUGHT
+    + """
 local id, class, entry = ARGV[1], ARGV[2], ARGV[3]
 local record = P .. 'record:' .. id
 if not mine(id, entry, ARGV[4]) then return 0 end
@@ -116,7 +137,18 @@ for at = 8, #ARGV do
 end
 done(class, entry)
 if held[4] == '1' then redis.call('SADD', P .. 'standing', id) end
+if ARGV[5] ~= '' then
+  local wanted = {}
+  for at = 8, 7 + ARGV[5] do wanted[#wanted + 1] = ARGV[at] end
+  redis.call('HSET', record, 'wanted', table.concat(wanted, '\\n'))
+else
+  redis.call('HDEL', record, 'wanted', 'runs')
+end
 if again then
+  brought(id, function(need)
+    local released = redis.call('ZSCORE', P .. 'released', need)
+    return released and taken_at < tonumber(released) and redis.call('HGET', P .. 'released_by', need)
+  end)
   queue(id, class, '1', note)
   return 2
 end
@@ -126,7 +158,7 @@ for at = 8, #ARGV do
   redis.call('ZADD', P .. 'parked:' .. ARGV[at], turn, id)
 end
 redis.call('HSET', record, 'stage', 'parked', 'entry', '', 'holder', '', 'needs', table.concat(needs, '\\n'))
-if ARGV[5] == '1' then
+if ARGV[5] ~= '' then
   redis.call('XADD', P .. 'wanted', 'MAXLEN', '~', ARGV[7], '*',
     'id', id, 'priority', class, 'strategy', held[5], 'body', ARGV[6])
 end
@@ -135,24 +167,36 @@ return 1
     frees=True,
 )
 
-# ARGV: turn (empty to begin), note, at most, bound of `released`; then the needs. Gives the turn, how many were given
-# back, and 1 if there are more that were parked before this turn.
+# ARGV: turn (empty to begin), note, at most, bound of `released`; then need and run (or empty) of each. Gives the turn,
+# how many were given back, and 1 if there are more that were parked before this turn.
 RELEASE = script(
-    """
-local turn, note, left, count = ARGV[1], ARGV[2], tonumber(ARGV[3]), 0
+    _BROUGHT
+    + """
+local turn, note, left, count, runs = ARGV[1], ARGV[2], tonumber(ARGV[3]), 0, {}
+for at = 5, #ARGV, 2 do runs[ARGV[at]] = ARGV[at + 1] end
+local function run_of(need) return runs[need] end
 if turn == '' then
   turn = redis.call('INCR', P .. 'turn')
-  for at = 5, #ARGV do redis.call('ZADD', P .. 'released', turn, ARGV[at]) end
+  for need, run in pairs(runs) do
+    redis.call('ZADD', P .. 'released', turn, need)
+    if run ~= '' then redis.call('HSET', P .. 'released_by', need, run)
+    else redis.call('HDEL', P .. 'released_by', need) end
+  end
   local over = redis.call('ZCARD', P .. 'released') - tonumber(ARGV[4])
-  if over > 0 then redis.call('SET', P .. 'forgotten', redis.call('ZPOPMIN', P .. 'released', over)[2 * over]) end
+  if over > 0 then
+    local gone = redis.call('ZPOPMIN', P .. 'released', over)
+    redis.call('SET', P .. 'forgotten', gone[2 * over])
+    for at = 1, #gone, 2 do redis.call('HDEL', P .. 'released_by', gone[at]) end
+  end
 end
-for at = 5, #ARGV do
+for at = 5, #ARGV, 2 do
   local parked = P .. 'parked:' .. ARGV[at]
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', parked, '-inf', '(' .. turn, 'LIMIT', 0, left)) do
     local held = redis.call('HMGET', P .. 'record:' .. id, 'stage', 'needs', 'priority')
     redis.call('ZREM', parked, id)
     leave(id, held[2])
     if held[1] == 'parked' then
+      brought(id, run_of)
       queue(id, held[3], '1', note)
       count = count + 1
     end
