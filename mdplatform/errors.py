@@ -235,6 +235,10 @@ class TransportUnavailable(PlatformError):
     """The server that carries requests does not answer."""
 
 
+class TransportRefused(TransportUnavailable):
+    """The server that carries requests answers, but refuses a step: trying the same again is of no use to a worker."""
+
+
 class InvalidRequest(PlatformError):
     """A request that is refused before any work."""
 

@@ -21,9 +21,9 @@ from typing import Any
 import redis
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import MasterDownError, NoScriptError, TryAgainError
+from redis.exceptions import ClusterDownError, MasterDownError, NoScriptError, TryAgainError
 
-from mdplatform.errors import TransportUnavailable
+from mdplatform.errors import TransportRefused, TransportUnavailable
 from mdplatform.messaging.redis_keys import PREFIX
 from mdplatform.messaging.scripts import Script
 from mdplatform.settings import Settings
@@ -37,7 +37,8 @@ SLOWEST = 2.0
 """How long one answer is waited for at least, whatever readers of features are content with, in seconds."""
 AT_ONCE = 512
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-_NOT_NOW = (redis.BusyLoadingError, redis.ReadOnlyError, TryAgainError, MasterDownError)
+_NOT_NOW = (redis.BusyLoadingError, redis.ReadOnlyError, TryAgainError, MasterDownError, ClusterDownError)
+_FOR_NOW = ("BUSY", "MISCONF", "NOREPLICAS")
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +54,10 @@ def pause(failures: int) -> float:
 
 
 def gone(settings: Settings, failure: BaseException) -> TransportUnavailable:
-    """Say in the platform's words that the requests' server failed."""
-    return TransportUnavailable(
+    """Say in the platform's words that the requests' server failed: it is away, or it refused this very step."""
+    is_refusal = isinstance(failure, redis.ResponseError) and not isinstance(failure, _NOT_NOW)
+    refused = is_refusal and not str(failure).startswith(_FOR_NOW)
+    return (TransportRefused if refused else TransportUnavailable)(
         f"Redis does not take requests ({describe(failure, settings)})",
         value=shown_url(settings),
         remedy="Check that the server runs and has memory left; `mdplatform doctor` shows it",

@@ -5,7 +5,8 @@
 3. The evaluator gives an outcome until the deadline; `verdict` says what becomes of it.
 4. What was computed goes into the outbox of lineage, after the answer.
 
-Whatever goes wrong, the asker is told; nothing is raised but what the transport refuses.
+Whatever goes wrong, the asker is told: also if its answer is too large, or the transport refuses it. Nothing is raised
+but a refusal of that, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 
 import msgspec
 
-from mdplatform.errors import InvalidRequest, PlatformError
+from mdplatform.errors import InvalidRequest, PlatformError, TransportRefused
 from mdplatform.messaging.transport import Answerer, BadDelivery, Delivery, Envelope, Record, Wanted
 from mdplatform.requests import making, wanted, wire
 from mdplatform.requests.answer import AnswerBody, Progress
@@ -31,10 +32,18 @@ from mdplatform.worker.verdict import Verdict, judge
 
 MOST_ATTEMPTS = 3
 LARGEST_ANSWER_BYTES = 64_000_000
+"""What one answer may have, encoded; a larger one is replaced by one that says so."""
 
 
 class _TooLate(Exception):
     """The deadline passed while a request was evaluated."""
+
+
+class _Unsendable(Exception):
+    """An answer that cannot be sent, and the one to be sent instead."""
+
+    def __init__(self, instead: AnswerBody) -> None:
+        self.instead = instead
 
 
 class Answering:
@@ -89,7 +98,10 @@ class Answering:
             self._events.failed("request_failed", failure, **told_of(delivery))
             await self._settle(delivery, endings.crashed(envelope, failure, request), taken_at)
         else:
-            await self._act(delivery, verdict, outcome, taken_at)
+            try:
+                await self._act(delivery, checked, verdict, outcome, taken_at)
+            except _Unsendable as refused:
+                await self._settle(delivery, refused.instead, taken_at, checked)
             self.outbox.add(outcome.made)
 
     async def _evaluate(self, delivery: Delivery, request: DataRequest) -> Outcome:
@@ -104,22 +116,30 @@ class Answering:
                 raise _TooLate from None
             raise
 
-    async def _act(self, delivery: Delivery, verdict: Verdict, outcome: Outcome, taken_at: int) -> None:
+    async def _act(
+        self, delivery: Delivery, request: DataRequest, verdict: Verdict, outcome: Outcome, taken_at: int
+    ) -> None:
         id = delivery.envelope.id
         if verdict.final is not None:
-            await self._settle(delivery, verdict.final, taken_at)
+            await self._settle(delivery, verdict.final, taken_at, request)
             return
         if verdict.update is not None:
             update = self._finished(delivery, verdict.update, taken_at)
-            body = wire.encode_reply(update)
-            self._counts.told += await self._patience.insist(
-                lambda: self._answerer.tell(id, body, number=update.number)
-            )
+            body = _encoded(delivery.envelope, update, request)
+            try:
+                self._counts.told += await self._patience.insist(
+                    lambda: self._answerer.tell(id, body, number=update.number)
+                )
+            except TransportRefused as refused:
+                raise _Unsendable(endings.unsendable(delivery.envelope, len(body), refused, request)) from None
         wants = None
         if verdict.wanted is not None:
             wants = Wanted(body=wanted.encode(verdict.wanted), needs=wanted.needs(verdict.wanted))
             waiting = wire.encode_reply(Progress(request_id=id, stage="waiting_for_run", at=now()))
-            await self._patience.insist(lambda: self._answerer.tell(id, waiting))
+            try:
+                await self._patience.insist(lambda: self._answerer.tell(id, waiting))
+            except TransportRefused as refused:  # it was only news
+                self._events.warn("progress_lost", cause=str(refused), **told_of(delivery))
         await self._patience.insist(lambda: self._answerer.park(delivery, outcome.needs, wants))
         self._counts.parked += 1
 
@@ -130,14 +150,23 @@ class Answering:
             self._counts.expired += 1
             self._counts.answered[body.status] += 1
 
-    async def _settle(self, delivery: Delivery, body: AnswerBody, taken_at: int) -> bool:
-        """Give the final answer. False if there was one already."""
-        body = self._finished(delivery, body, taken_at)
-        raw = wire.encode_reply(body)
-        if len(raw) > LARGEST_ANSWER_BYTES:
-            body = endings.oversized(delivery.envelope, len(raw), LARGEST_ANSWER_BYTES)
+    async def _settle(
+        self, delivery: Delivery, body: AnswerBody, taken_at: int, request: DataRequest | None = None
+    ) -> bool:
+        """Give the final answer, or say why it cannot be sent. False if there was one already."""
+        envelope = delivery.envelope
+        try:
+            body = self._finished(delivery, body, taken_at)
+            raw = _encoded(envelope, body, request)
+            try:
+                was_first = await self.settler.settle(envelope.priority.rank, envelope.id, raw, delivery)
+            except TransportRefused as refused:
+                self._events.failed("answer_refused", refused, **told_of(delivery))
+                raise _Unsendable(endings.unsendable(envelope, len(raw), refused, request)) from None
+        except _Unsendable as unsendable:
+            body = self._finished(delivery, unsendable.instead, taken_at)
             raw = wire.encode_reply(body)
-        was_first = await self.settler.settle(delivery.envelope.priority.rank, delivery.envelope.id, raw, delivery)
+            was_first = await self.settler.settle(envelope.priority.rank, envelope.id, raw, delivery)
         if was_first:
             self._counts.answered[body.status] += 1
         else:
@@ -161,6 +190,14 @@ class Answering:
 
     def _signed(self, body: AnswerBody) -> AnswerBody:
         return msgspec.structs.replace(body, worker=self._worker, answered_at=now())
+
+
+def _encoded(envelope: Envelope, body: AnswerBody, request: DataRequest | None) -> bytes:
+    """Give an answer's bytes; raises `_Unsendable` if they are too many."""
+    raw = wire.encode_reply(body)
+    if len(raw) > LARGEST_ANSWER_BYTES:
+        raise _Unsendable(endings.oversized(envelope, len(raw), LARGEST_ANSWER_BYTES, request))
+    return raw
 
 
 def _checked(request: DataRequest, envelope: Envelope) -> DataRequest:

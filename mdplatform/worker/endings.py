@@ -58,6 +58,17 @@ def oversized(envelope: Envelope, size: int, limit: int, request: DataRequest | 
     return _ending(envelope, Status.FAILED, problem, request)
 
 
+def unsendable(envelope: Envelope, size: int, failure: BaseException, request: DataRequest | None = None) -> AnswerBody:
+    """Say that the transport does not take an answer."""
+    told = " ".join(f"{type(failure).__name__}: {failure}".split())[:_LONGEST_VALUE]
+    problem = Problem(
+        error="AnswerRefused",
+        cause=f"The server that carries requests refused the answer of {size:,} bytes ({told})",
+        remedy="Ask for fewer rows, symbols or features at once; `mdplatform doctor` shows the server's memory",
+    )
+    return _ending(envelope, Status.FAILED, problem, request)
+
+
 def expired(about: Envelope | Record) -> AnswerBody:
     """Say that the deadline has passed; for a standing request that is a good end."""
     if about.standing:

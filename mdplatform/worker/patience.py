@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from mdplatform.errors import TransportUnavailable
+from mdplatform.errors import TransportRefused, TransportUnavailable
 from mdplatform.worker.counts import Counts
 from mdplatform.worker.events import Events
 
@@ -32,13 +32,16 @@ class Patience:
         self._away_since: float | None = None
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Give what the call gives, however long its server is away; cancel it to give up."""
+        """Give what the call gives, however long its server is away; cancel it to give up.
+
+        What the server refuses is not tried again: it raises `TransportRefused`.
+        """
         pause = FIRST_PAUSE
         while True:
             try:
                 result = await call()
             except (TransportUnavailable, asyncio.CancelledError) as away:
-                if is_cancelled(away):
+                if is_cancelled(away) or isinstance(away, TransportRefused):
                     raise
                 self.away(away)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from mdplatform.errors import InvalidSetting, TransportUnavailable
+from mdplatform.errors import InvalidSetting, TransportRefused, TransportUnavailable
 from mdplatform.messaging import redis_answerer, redis_line, registry
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_answerer import RedisAnswerer
@@ -156,6 +156,29 @@ def test_everything_works_again_after_redis_was_emptied(run, client, settings):
             assert await waiting[1] == {"macro/CPI": ""}
             await worker.settle(sent.id, b"answer", delivery)
             assert [each.id for each in await asker.receive(5)] == [sent.id]
+
+    run(test)
+
+
+def test_what_redis_refuses_is_told_from_a_redis_that_is_away(run, client):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        await asker.send([envelope()])
+        delivery = await one(worker)
+        limit = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", 1)
+        try:
+            begun = time.monotonic()
+            with pytest.raises(TransportRefused, match="memory"):
+                await worker.tell(delivery.envelope.id, b"news")
+            assert time.monotonic() - begun < 2
+        finally:
+            client.config_set("maxmemory", limit)
+        assert await worker.tell(delivery.envelope.id, b"news")
+        client.set(f"{PREFIX}parked:wrong", "no sorted set")
+        client.hset(f"{PREFIX}record:{delivery.envelope.id}", "needs", "wrong")
+        with pytest.raises(TransportRefused, match="WRONGTYPE"):
+            await worker.settle(delivery.envelope.id, b"answer", delivery)
 
     run(test)
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
+from mdplatform.errors import TransportRefused
 from mdplatform.messaging.memory import MemoryAnswerer, MemoryTransport
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Delivery
@@ -515,6 +516,45 @@ def test_an_answer_that_the_transport_refuses_fails_alone(without_redis: Setting
     (answer,), told = asyncio.run(asked())
     assert answer.status is Status.OK
     assert told["in_hand"] == 0
+
+
+@pytest.mark.parametrize("refresh", ["once", "on_close"])
+@pytest.mark.parametrize("by", ["its size", "the transport"])
+def test_an_answer_that_cannot_be_sent_is_replaced_by_one_that_says_so_and_holds_up_nobody(
+    without_redis: Settings, monkeypatch: pytest.MonkeyPatch, by: str, refresh: str
+) -> None:
+    large, fine = rsi_of(latest=300, refresh=refresh), [rsi_of() for _ in range(5)]
+    if by == "its size":
+        monkeypatch.setattr("mdplatform.worker.answering.LARGEST_ANSWER_BYTES", 5_000)
+
+    def check(body: bytes) -> None:
+        if by == "the transport" and len(body) > 5_000:
+            raise TransportRefused("OOM command not allowed")
+
+    class Small(MemoryAnswerer):
+        async def settle_many(self, answers):
+            for _, body, _ in answers:
+                check(body)
+            return await super().settle_many(answers)
+
+        async def settle(self, id, body, delivery=None):
+            check(body)
+            return await super().settle(id, body, delivery)
+
+        async def tell(self, id, body, **more):
+            check(body)
+            return await super().tell(id, body, **more)
+
+    async def asked():
+        async with working(without_redis, answerer=lambda transport: Small(transport, "small")) as stage:
+            return await stage.inbox.ask(large, *fine), await at_rest(stage)
+
+    (refused, *others), told = asyncio.run(asked())
+    assert (refused.status, refused.parts) == (Status.FAILED, ())
+    assert refused.problem.error == {"its size": "AnswerTooLarge", "the transport": "AnswerRefused"}[by]
+    assert "fewer rows" in refused.problem.remedy
+    assert [each.status for each in others] == [Status.OK] * 5
+    assert (told["failures"], told["outages"], told["in_hand"]) == (0, 0, 0)
 
 
 def test_a_worker_says_that_it_lives_and_what_it_did(without_redis: Settings) -> None:
