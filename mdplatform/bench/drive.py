@@ -10,6 +10,7 @@ answer then is lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -83,10 +84,9 @@ class _Open:
 
     async def wait(self, seconds: float) -> None:
         """Wait until there are none, at most so long."""
-        try:
-            await asyncio.wait_for(self._none.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
 
 
 async def _ask(manager: StrategyDataManager, sample: Sample, made: DataRequest, open_requests: _Open) -> None:

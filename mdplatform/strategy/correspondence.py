@@ -275,7 +275,8 @@ class Correspondence:
             for reader in pending.readers:
                 reader.put_nowait(None)
         with contextlib.suppress(TimeoutError):  # a server that is away is no reason to wait
-            await asyncio.wait_for(self._asker.close(), _LAST_WORDS_SECONDS)
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._asker.close()
         return left
 
     def _check_open(self) -> None:

@@ -54,6 +54,7 @@ _REPORT_SECONDS = 0.25
 _REPORTED_AT_ONCE = 500
 _BEAT_SECONDS = 1.0
 _BEATS_KEPT_SECONDS = 15.0
+_LAST_WORDS_SECONDS = 1.0
 
 
 class StrategyDataRequestHandler:
@@ -120,7 +121,7 @@ class StrategyDataRequestHandler:
                 await asyncio.wait(self._work, timeout=self._stop_seconds)
             await self._last_words()
         finally:
-            self._is_over = True  # `asyncio.wait_for` of Python 3.11 may swallow the cancellation
+            self._is_over = True  # whatever a loop waits for may swallow its cancellation
             left = [*taking, *beside, *self._work]
             for each in left:
                 each.cancel()
@@ -252,7 +253,8 @@ class StrategyDataRequestHandler:
     async def _last_words(self) -> None:
         """Send what is in the outbox, if the transport takes it; it is only lineage."""
         try:
-            await asyncio.wait_for(self._answerer.report(encoded(self._answering.outbox.drain(10**9))), 1.0)
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._answerer.report(encoded(self._answering.outbox.drain(10**9)))
         except (TransportUnavailable, TimeoutError) as failure:
             self._events.warn("lineage_lost", cause=str(failure))
 
