@@ -9,11 +9,15 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy
+from alembic.script import ScriptDirectory
 
 from mdplatform.lake import Lake
 from mdplatform.market.bars import RAW_SCHEMA
@@ -21,6 +25,33 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.settings import Settings
 
 FIRST_OPEN = datetime(2025, 1, 20, tzinfo=UTC)
+
+
+def keep_engines() -> None:
+    """Let Dagster keep the engine of each of its SQLite files, and what it knows of their revisions, in this process.
+
+    It makes an engine for every statement it sends, which compiles the statement anew, and reads sixty scripts of
+    revisions for every file it opens: more than half the time of a run of a small market. Connections are opened and
+    closed as before (`NullPool`), the files are the same.
+    """
+    make = sqlalchemy.create_engine
+    kept: dict[tuple[object, ...], sqlalchemy.Engine] = {}
+
+    def create_engine(url: str, **options: Any) -> sqlalchemy.Engine:
+        if options.get("poolclass") is not sqlalchemy.NullPool or not str(url).startswith("sqlite:////"):
+            return make(url, **options)
+        key = (url, *sorted((name, str(value)) for name, value in options.items()))
+        if key not in kept:
+            while len(kept) >= 64:
+                del kept[next(iter(kept))]
+            kept[key] = make(url, **options)
+        return kept[key]
+
+    sqlalchemy.create_engine = create_engine
+    ScriptDirectory.from_config = cache(ScriptDirectory.from_config)  # type: ignore[method-assign]
+
+
+keep_engines()  # before anything imports Dagster
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ from mdplatform.errors import InvalidRequest, RequestRejected, TransportUnavaila
 from mdplatform.gateway.ear import Ear, Heard
 from mdplatform.messaging.transport import Asker, Receipt, Record, Reply
 from mdplatform.requests.answer import AnswerBody, Problem, Progress, Status
-from mdplatform.requests.request import DataRequest, Refresh, RequestType
-from mdplatform.requests.wire import decode_reply, encode_reply
+from mdplatform.requests.request import DataRequest, Refresh
+from mdplatform.requests.wire import decode_reply, encode_reply, type_of
 from mdplatform.strategy.sending import envelope
 from mdplatform.worker import endings
 
@@ -284,7 +284,7 @@ def cancelled(record: Record) -> AnswerBody:
     return AnswerBody(
         request_id=record.id,
         strategy_id=record.strategy,
-        type=RequestType(record.label) if record.label in list(RequestType) else RequestType.TECHNICAL_INDICATORS,
+        type=type_of(record.body),
         status=Status.FAILED if problem else Status.OK,
         problem=problem,
         worker="gateway",

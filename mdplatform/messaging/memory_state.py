@@ -57,6 +57,7 @@ class RequestState:
             attempts=self.attempts,
             answer=self.answer,
             standing=envelope.standing,
+            body=b"" if self.stage == "settled" else envelope.body,
         )
 
 

@@ -29,7 +29,7 @@ def envelope_fields(envelope: Envelope, route: str) -> list[str | bytes | int]:
 
 def record(id: str, told: Sequence[Any]) -> Record | None:
     """Give what is known of a request; None if nothing is."""
-    priority, strategy, label, stage, sent_at, deadline, holder, needs, attempts, answer, standing, _ = told
+    priority, strategy, label, stage, sent_at, deadline, holder, needs, attempts, answer, standing, body = told
     if stage is None:
         return None
     return Record(
@@ -44,6 +44,7 @@ def record(id: str, told: Sequence[Any]) -> Record | None:
         attempts=int(attempts or 0),
         answer=answer,
         standing=standing == b"1",
+        body=body or b"",
     )
 
 

@@ -66,7 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     `stage` is `queued`, `taken`, `parked` or `settled`; `holder` is the worker that has it, or the need it waits for.
     `answer` is None while it is open, and when the answer was let go to bound memory (`stage` is `settled` then).
-    `standing` is its envelope's.
+    `standing` is its envelope's, and so is `body`, which is empty once it is settled.
     """
 
     id: str
@@ -80,6 +80,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     answer: bytes | None = None
     standing: bool = False
+    body: bytes = b""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,10 +6,18 @@ import msgspec
 
 from mdplatform.errors import InvalidRequest
 from mdplatform.requests.answer import AnswerBody, Progress
-from mdplatform.requests.request import DataRequest
+from mdplatform.requests.request import DataRequest, RequestType
+
+
+class _Typed(msgspec.Struct):
+    """What every request says, whatever else it does."""
+
+    type: RequestType
+
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(DataRequest)
+_types = msgspec.msgpack.Decoder(_Typed)
 _answers = msgspec.msgpack.Decoder(AnswerBody)
 _progress = msgspec.msgpack.Decoder(Progress)
 _PROGRESS = b"P"
@@ -27,6 +35,17 @@ def decode_request(raw: bytes) -> DataRequest:
         return _requests.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
         raise InvalidRequest(f"These bytes are no request ({refused})") from None
+
+
+def type_of(raw: bytes) -> RequestType:
+    """Give the type that a request's bytes say: for a final answer that is made without the request itself.
+
+    `TECHNICAL_INDICATORS` if they say none.
+    """
+    try:
+        return _types.decode(raw).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return RequestType.TECHNICAL_INDICATORS
 
 
 def encode_reply(reply: AnswerBody | Progress) -> bytes:

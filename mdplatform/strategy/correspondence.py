@@ -305,5 +305,6 @@ def _of_record(record: Record) -> Pending:
         deadline=record.deadline,
         began=time.perf_counter() - max(0.0, age),
         is_standing=record.standing,
+        type=wire.type_of(record.body) if record.body else None,
         is_sent=True,
     )

@@ -49,7 +49,7 @@ def _ending(pending: Pending, status: Status, problem: Problem | None) -> Answer
     return AnswerBody(
         request_id=pending.id,
         strategy_id=pending.strategy_id,
-        type=RequestType.TECHNICAL_INDICATORS if pending.request is None else pending.request.type,
+        type=pending.shown.type or RequestType.TECHNICAL_INDICATORS,
         status=status,
         problem=problem,
         worker="strategy",

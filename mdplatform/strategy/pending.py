@@ -42,7 +42,7 @@ class OpenRequest:
 
 @dataclass(eq=False)
 class Pending:
-    """A request of this manager, or one that it adopted (then `request` is None)."""
+    """A request of this manager, or one that it adopted: then `request` is None, and `type` what the server knows."""
 
     id: str
     strategy_id: str
@@ -50,6 +50,7 @@ class Pending:
     deadline: int
     began: float
     is_standing: bool = False
+    type: RequestType | None = None
     request: DataRequest | None = None
     envelope: Envelope | None = None
     callback: Callback | None = None
@@ -72,7 +73,7 @@ class Pending:
         return OpenRequest(
             request_id=self.id,
             strategy_id=self.strategy_id,
-            type=None if self.request is None else self.request.type,
+            type=self.type if self.request is None else self.request.type,
             priority=self.priority,
             deadline=datetime.fromtimestamp(self.deadline / 1e6, UTC),
             is_standing=self.is_standing,

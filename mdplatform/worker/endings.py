@@ -9,7 +9,8 @@ import msgspec
 from mdplatform.errors import PlatformError
 from mdplatform.messaging.transport import Envelope, Record
 from mdplatform.requests.answer import AnswerBody, Problem, Status
-from mdplatform.requests.request import DataRequest, RequestType
+from mdplatform.requests.request import DataRequest
+from mdplatform.requests.wire import type_of
 from mdplatform.worker.telling import problem_of
 
 _LONGEST_VALUE = 200
@@ -84,5 +85,5 @@ def expired(about: Envelope | Record) -> AnswerBody:
 def _ending(
     about: Envelope | Record, status: Status, problem: Problem | None, request: DataRequest | None = None
 ) -> AnswerBody:
-    type = RequestType.TECHNICAL_INDICATORS if request is None else request.type
+    type = type_of(about.body) if request is None else request.type
     return AnswerBody(request_id=about.id, strategy_id=about.strategy, type=type, status=status, problem=problem)

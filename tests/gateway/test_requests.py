@@ -201,6 +201,11 @@ def test_a_cancelled_request_has_one_final_answer_that_says_so(silent: Gateway) 
         assert client.delete(place).json()["problem"]["error"] == "Cancelled"
         assert client.get(place).json() == client.delete(place).json()
         assert client.get(place).json()["status"] == "failed"
+        macro = {"type": "MACRO_INDICATORS", "strategy_id": "test", "series": ["CPIAUCSL"]}
+        place = client.post("/v1/requests", json=macro).headers["location"]
+        assert client.delete(place).json()["type"] == "MACRO_INDICATORS"
+        ended = client.post("/v1/requests?wait=10s", json={**macro, "deadline": 0.1}).json()
+        assert (ended["type"], ended["problem"]["error"]) == ("MACRO_INDICATORS", "DeadlinePassed")
 
 
 def test_a_request_that_nobody_answers_is_ended_at_its_deadline(silent: Gateway) -> None:

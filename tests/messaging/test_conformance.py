@@ -104,7 +104,8 @@ def test_the_first_to_settle_wins_whoever_it_is(run):
         assert not await other.settle(second.id, b"another")
         bodies = {each.id: each.body for each in await replies(asker, 2)}
         assert bodies == {first.id: b"cancelled", second.id: b"answer"}
-        assert [each.answer for each in await asker.look_up([first.id, second.id]) if each] == list(bodies.values())
+        found = [each for each in await asker.look_up([first.id, second.id]) if each]
+        assert [(each.answer, each.body) for each in found] == [(body, b"") for body in bodies.values()]
 
     run(test)
 
@@ -207,7 +208,7 @@ def test_another_worker_reclaims_what_a_silent_one_held(run):
         await silent.keep(held)
         [record] = await asker.look_up([sent[1].id])
         assert record is not None
-        assert (record.stage, record.attempts) == ("taken", 3)
+        assert (record.stage, record.attempts, record.body) == ("taken", 3, sent[1].body)
         assert await silent.settle(sent[1].id, b"late but first", held[0])
         assert not await other.settle(sent[1].id, b"second", urgent)
         assert [each.body for each in await replies(asker, 1)] == [b"late but first"]

@@ -19,6 +19,7 @@ from mdplatform.errors import (
 )
 from mdplatform.messaging.transport import Reply
 from mdplatform.requests import making, wire
+from mdplatform.requests.request import RequestType
 from mdplatform.strategy import Answer, DataPriority, Status, StrategyDataManager, kept
 
 from .asking import RSI, bench, body, until
@@ -252,6 +253,10 @@ def test_what_is_cancelled_has_an_end_and_one_only(settings):
             await side.taken()
             assert await other.cancel(third) is True
             assert (await side.manager.result(third, 5)).problem.error == "Cancelled"
+            macro = await side.manager.request_macro_indicators("test", series=["CPIAUCSL"])
+            await side.taken()
+            assert await other.cancel(macro) is True
+            assert (await side.manager.result(macro, 5)).body.type is RequestType.MACRO_INDICATORS
             await other.close()
 
     asyncio.run(work())

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import msgspec
 import pytest
 
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.transport import Delivery
+from mdplatform.messaging.transport import Delivery, Record
+from mdplatform.requests import making
 from mdplatform.requests.answer import AnswerBody, Missing, Part, Problem, Status
-from mdplatform.requests.request import DataRequest
+from mdplatform.requests.request import DataRequest, RequestType
 from mdplatform.requests.wanted import Made, RunWanted
+from mdplatform.worker import endings
 from mdplatform.worker.evaluator import Outcome
 from mdplatform.worker.hands import HELD, RESERVED, Hands
 from mdplatform.worker.outbox import MOST, Outbox
@@ -117,3 +120,15 @@ def test_the_outbox_keeps_the_last_entry_with_the_longest_time_and_is_bounded() 
     assert {(each.partition, each.version) for each in outbox.drain(10)} == {("b", "1"), ("a", "3")}
     outbox.add(made(str(n), "1", 1.0) for n in range(MOST + 5))
     assert len(outbox) == MOST
+
+
+def test_an_answer_that_is_made_without_the_request_is_of_its_type() -> None:
+    request = making.make("MACRO_INDICATORS", strategy_id="test", series=["CPIAUCSL"])
+    sent = envelope_of(request)
+    known = Record(
+        id=sent.id, priority=HIGH, strategy="test", label="", stage="parked", sent_at=0, deadline=0, body=sent.body
+    )
+    bodies = endings.expired(sent), endings.deadly(sent, 3), endings.expired(known)
+    assert {each.type for each in bodies} == {RequestType.MACRO_INDICATORS}
+    unreadable = endings.expired(msgspec.structs.replace(known, body=b"\xc1"))
+    assert unreadable.type is RequestType.TECHNICAL_INDICATORS
