@@ -11,6 +11,7 @@ from mdplatform.messaging import registry
 from mdplatform.settings import Settings
 from mdplatform.worker.evaluator import Evaluator
 from mdplatform.worker.handler import StrategyDataRequestHandler
+from mdplatform.worker.warming import warm_in_background
 
 _IDLE_SECONDS = 0.5
 """For how long nothing must have come, for `once`."""
@@ -18,6 +19,7 @@ _IDLE_SECONDS = 0.5
 
 def warm() -> None:
     """Import what the first request would wait for."""
+    import numba  # noqa: F401
     import polars  # noqa: F401
     import talib  # noqa: F401
 
@@ -49,6 +51,8 @@ async def serve(
         async with handler:
             if handler.ready.is_set():
                 on_ready()
+                if not once:
+                    warm_in_background()
             await handler.idle(_IDLE_SECONDS if once else None)
         if carrying is not None and carrying.done():
             carrying.result()  # a bridge that ended by itself: whoever started the worker starts it again

@@ -12,9 +12,6 @@ Rows that lack n rows before them get whatever: their codes say so.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,8 +91,10 @@ def ranks(values: Floats, length: int) -> Floats:
             below[back:] += values[:-back] < values[back:]
             equal[back:] += values[:-back] == values[back:]
     else:
+        from mdplatform.features.formula.rank_kernel import count
+
         places = np.unique(values, return_inverse=True)[1].astype(np.int64)
-        below, equal = _counter()(places, length, int(places.max(initial=0)) + 1)
+        below, equal = count(places, length, int(places.max(initial=0)) + 1)
     return (below + (equal + 1.0) / 2.0) / length
 
 
@@ -140,32 +139,3 @@ def _is_flat(values: Floats, length: int) -> NDArray[np.bool_]:
     changed[1:] = values[1:] != values[:-1]
     flat: NDArray[np.bool_] = rows - np.maximum.accumulate(np.where(changed, rows, 0)) >= length - 1
     return flat
-
-
-@cache
-def _counter() -> Any:
-    """Compile the counting of what is below and equal, by a binary indexed tree: no slower for long windows."""
-    import numba
-
-    @numba.njit(nogil=True)
-    def count(places: NDArray[np.int64], length: int, kinds: int) -> tuple[Floats, Floats]:
-        tree = np.zeros(kinds + 1, np.int64)
-        held = np.zeros(kinds, np.int64)
-        below, equal = np.empty(len(places)), np.empty(len(places))
-        for row in range(len(places)):
-            for sign, at in ((1, row), (-1, row - length)):
-                if at >= 0:
-                    held[places[at]] += sign
-                    node = places[at] + 1
-                    while node <= kinds:
-                        tree[node] += sign
-                        node += node & -node
-            found = 0
-            node = places[row]
-            while node > 0:
-                found += tree[node]
-                node -= node & -node
-            below[row], equal[row] = found, held[places[row]]
-        return below, equal
-
-    return count
