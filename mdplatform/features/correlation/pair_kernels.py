@@ -7,13 +7,14 @@ correlation, so what is left of one would be noise.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mdplatform.features.compiled import compiled
 
 CONSTANT = 8 * np.finfo(np.float64).eps
 _STRAY = 1e-14
 
 
-@njit(cache=True)
+@compiled
 def exact_pair(x, y, half_life):  # type: ignore[no-untyped-def]
     """Give the correlation of two series over their common rows, in two passes (NaN where one is constant).
 
@@ -55,7 +56,7 @@ def exact_pair(x, y, half_life):  # type: ignore[no-untyped-def]
     return min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy))))
 
 
-@njit(cache=True)
+@compiled
 def exact_pairs(columns, left, right, half_life):  # type: ignore[no-untyped-def]
     """Give `exact_pair` of the rows `left[k]`, `right[k]` of `columns` (symbols × rows)."""
     found = np.empty(len(left))
@@ -64,7 +65,7 @@ def exact_pairs(columns, left, right, half_life):  # type: ignore[no-untyped-def
     return found
 
 
-@njit(cache=True)
+@compiled
 def rank_correlations(columns, orders, present, left, right):  # type: ignore[no-untyped-def]
     """Give Spearman's correlation of pairs over each pair's common rows, ties at their average rank.
 
@@ -91,7 +92,7 @@ def rank_correlations(columns, orders, present, left, right):  # type: ignore[no
     return found
 
 
-@njit(cache=True)
+@compiled
 def _ranks_within(values, order, own, other, ranks, tied):  # type: ignore[no-untyped-def]
     count = ties = 0
     last = np.nan
@@ -111,12 +112,12 @@ def _ranks_within(values, order, own, other, ranks, tied):  # type: ignore[no-un
     return count
 
 
-@njit(cache=True)
+@compiled
 def _is_constant(low, high):  # type: ignore[no-untyped-def]
     return high - low <= CONSTANT * max(abs(low), abs(high))
 
 
-@njit(cache=True)
+@compiled
 def roll_pair(x, y, window, least, phase, step, tolerance):  # type: ignore[no-untyped-def]
     """Slide over two series; give for each `step`-th row (the last one is among them) what its window is worth.
 
@@ -206,7 +207,7 @@ def roll_pair(x, y, window, least, phase, step, tolerance):  # type: ignore[no-u
     return rho, beta, counts, constant
 
 
-@njit(cache=True)
+@compiled
 def roll_ranks(x, y, window, least, step):  # type: ignore[no-untyped-def]
     """Do what `roll_pair` does for Spearman's correlation, without beta.
 
@@ -261,7 +262,7 @@ def roll_ranks(x, y, window, least, step):  # type: ignore[no-untyped-def]
     return rho, counts, constant
 
 
-@njit(cache=True)
+@compiled
 def _place(order, n, values, value):  # type: ignore[no-untyped-def]
     """Find the first of `n` rows in ascending order whose value is not below `value`."""
     low, high = 0, n
@@ -274,7 +275,7 @@ def _place(order, n, values, value):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(cache=True)
+@compiled
 def _put_in(order, n, values, row):  # type: ignore[no-untyped-def]
     at = _place(order, n, values, values[row])
     for k in range(n, at, -1):
@@ -282,7 +283,7 @@ def _put_in(order, n, values, row):  # type: ignore[no-untyped-def]
     order[at] = row
 
 
-@njit(cache=True)
+@compiled
 def _take_out(order, n, values, row):  # type: ignore[no-untyped-def]
     at = _place(order, n, values, values[row])
     while order[at] != row:
@@ -291,7 +292,7 @@ def _take_out(order, n, values, row):  # type: ignore[no-untyped-def]
         order[k] = order[k + 1]
 
 
-@njit(cache=True)
+@compiled
 def _tie_ends(order, n, values, start):  # type: ignore[no-untyped-def]
     stop = start + 1
     while stop < n and values[order[stop]] == values[order[start]]:
