@@ -22,7 +22,7 @@ from mdplatform.requests.request import DataRequest
 from mdplatform.runs import open_instance
 from mdplatform.settings import Settings
 
-_SECONDS = 90.0
+_SECONDS = 150.0
 
 
 def _request(strategy: str, first: datetime, end: datetime) -> DataRequest:
@@ -35,7 +35,7 @@ def _request(strategy: str, first: datetime, end: datetime) -> DataRequest:
         start=first,
         end=end,
         priority="HIGH",
-        deadline=_SECONDS,
+        deadline=2 * _SECONDS,  # it is not what is tried here, and no load may make it so
     )
 
 
@@ -107,7 +107,7 @@ def test_overlapping_requests_are_answered_by_runs_that_make_each_partition_once
     february, march, april = (datetime(2025, month, 1, tzinfo=UTC) for month in (2, 3, 4))
     first, second = _request("momentum", february, march), _request("mean-reversion", february, april)
     with running(settings, workers=1):
-        asking = asyncio.run(asyncio.wait_for(_talk(settings, first, second), 2 * _SECONDS))
+        asking = asyncio.run(asyncio.wait_for(_talk(settings, first, second), _SECONDS))
     for request, rows in ((first, 28 * 24), (second, 59 * 24)):
         (answer,) = asking.finals(request.request_id)
         assert answer.status is Status.OK
