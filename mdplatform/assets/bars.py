@@ -36,6 +36,10 @@ class BarsConfig(dg.Config):
 
     fetch: bool = Field(default=False, description="Ask each symbol's source for the months before merging.")
     source: str | None = Field(default=None, description="Source to ask for symbols that have none of their own.")
+    source_for: list[str] | None = Field(
+        default=None,
+        description="Symbols of which it is asked, None for all: others may have come into the range since.",
+    )
 
 
 @dg.asset(
@@ -65,9 +69,10 @@ def bars(
     by_symbol = cells(context.partition_keys)
     every = [cell for of_symbol in by_symbol.values() for cell in of_symbol]
     for symbol, of_symbol in by_symbol.items():
+        otherwise = config.source if config.source_for is None or symbol in config.source_for else None
         for cell in of_symbol:
             now = datetime.now(UTC)
-            problem = fetch(lake.lake, settings.settings, cell, now, config.source) if config.fetch else None
+            problem = fetch(lake.lake, settings.settings, cell, now, otherwise) if config.fetch else None
             if problem is not None:
                 unanswered[cell.key] = str(problem)
                 if len(unanswered) == len(every):
@@ -77,7 +82,7 @@ def bars(
             metadata = _metadata(lake.lake, cell, report) | ({SOURCE_PROBLEM: str(problem)} if problem else {})
             context.add_asset_metadata(metadata, partition_key=cell.key)
             context.log.info(f"{symbol} {cell.month}: {report}")
-        redis.announce_bars(symbol, context.log, context.run_id)
+        redis.announce_bars(symbol, context.log, context.run.run_id)
     yield dg.MaterializeResult(data_version=data_version(versions))
     yield from check_bars(lake.lake, every, datetime.now(UTC))
     yield dg.AssetCheckResult(

@@ -85,7 +85,7 @@ def merge_days(
             rows = store.read([cell.stored])
             told[cell] = merged_metadata(merged, rows, "time") | told_of(cell, rows)
             context.log.info(f"{cell.stored}: {merged}")
-        problem = redis.announce(store.dataset.name, symbol, context.log, context.run_id) if changed else None
+        problem = redis.announce(store.dataset.name, symbol, context.log, context.run.run_id) if changed else None
         for cell, metadata in told.items():
             context.add_asset_metadata(metadata | ({REDIS_PROBLEM: problem} if problem else {}), partition_key=cell.key)
     return versions, [cell for of_symbol in by_symbol.values() for cell in of_symbol]

@@ -89,7 +89,7 @@ def macro_series(
         told = _metadata(lake.lake, series, merged)
         if problem is not None:
             told[SOURCE_PROBLEM] = str(problem)
-        if merged.changed and (away := redis.announce("macro", series, context.log, context.run_id)):
+        if merged.changed and (away := redis.announce("macro", series, context.log, context.run.run_id)):
             told[REDIS_PROBLEM] = away
         context.add_asset_metadata(told, partition_key=series)
         context.log.info(f"{series}: {merged}")

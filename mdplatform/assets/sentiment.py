@@ -61,7 +61,7 @@ def sentiment(
         changed |= merged.changed
         told[month] = _metadata(month, merged, store.read([month]))
         context.log.info(f"{month}: {merged}")
-    problem = redis.announce("sentiment", "", context.log, context.run_id) if changed else None
+    problem = redis.announce("sentiment", "", context.log, context.run.run_id) if changed else None
     for month, metadata in told.items():
         context.add_asset_metadata(metadata | ({REDIS_PROBLEM: problem} if problem else {}), partition_key=month)
     yield dg.MaterializeResult(data_version=data_version(versions))

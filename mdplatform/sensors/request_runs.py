@@ -67,7 +67,7 @@ def run_request(work: Work, bucket: int, source: str | None) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{work.asset} {work.first} … {work.last} @{bucket}",
         job_name=JOBS[work.asset].name,
-        run_config=_config(work.asset, source),
+        run_config=_config(work, source),
         tags={
             "dagster/asset_partition_range_start": work.first,
             "dagster/asset_partition_range_end": work.last,
@@ -97,13 +97,14 @@ def _tag(prefix: str, name: str) -> str:
     return f"{prefix}{_NOT_IN_A_TAG.sub('_', name)[:63]}"
 
 
-def _config(asset: str, source: str | None) -> dg.RunConfig:
+def _config(work: Work, source: str | None) -> dg.RunConfig:
+    symbols = sorted({key.partition("/")[0] for key in work.keys})
     config: dict[str, dg.Config] = {
-        "bars": BarsConfig(fetch=True, source=source),
+        "bars": BarsConfig(fetch=True, source=source, source_for=symbols),
         "trades": TradesConfig(fetch=True, source=source),
         "macro_series": MacroSeriesConfig(fetch=True, new=True),
     }
-    return dg.RunConfig(ops={asset: config[asset]}, loggers={"console": {"config": {"log_level": "WARNING"}}})
+    return dg.RunConfig(ops={work.asset: config[work.asset]}, loggers={"console": {"config": {"log_level": "WARNING"}}})
 
 
 def join(instance: dg.DagsterInstance, run: dg.DagsterRun, requests: Iterable[RunWanted]) -> None:

@@ -34,7 +34,9 @@ def test_overlapping_ranges_cause_each_partition_once(strategies: Strategies, ti
     assert partitions(data) == ["BTCUSDT/2025-01 BTCUSDT/2025-02 BTCUSDT/2025-03"]
     (request,) = data.run_requests
     assert request.job_name == "requested_bars"
-    assert request.run_config["ops"]["bars"]["config"] == {"fetch": True, "source": "simulated"}
+    assert request.run_config["ops"]["bars"]["config"] == {
+        "fetch": True, "source": "simulated", "source_for": ["BTCUSDT"],
+    }  # fmt: skip
     assert request.tags["dagster/asset_partition_range_start"] == "2025-01|BTCUSDT"
     assert request.tags["dagster/asset_partition_range_end"] == "2025-03|BTCUSDT"
     assert request.tags[f"mdplatform.request/{first}"] == first

@@ -92,3 +92,19 @@ def test_a_series_that_nobody_took_in_comes_from_fred(
         assert ticks.execute(ticks.tick("data_requests").run_requests[0]).is_success
     assert lake.table("macro").read(["CPIAUCSL"])["value"].to_list() == [100.5]
     assert made(ticks, "macro_features") == ["CPIAUCSL"]
+
+
+def test_a_symbol_that_is_registered_before_the_run_starts_is_not_asked_of_a_source_that_is_not_its_own(
+    strategies: Strategies, ticks: Ticks, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDPLATFORM_DATA_SOURCE", "simulated")
+    strategies.want({"bars": ["AAAUSDT/2025-01", "CCCUSDT/2025-01"]})
+    (request,) = ticks.tick("data_requests").run_requests
+    ticks.instance.add_dynamic_partitions("symbol", ["BBBUSDT"])
+    lake.universe.add("BBBUSDT", None, Timeframe.M15)
+    tags = {**request.tags, "dagster/asset_partition_range_start": "2025-01|AAAUSDT",
+            "dagster/asset_partition_range_end": "2025-01|BBBUSDT"}  # fmt: skip
+    assert ticks.execute(request._replace(tags=tags)).is_success
+    members = lake.universe.members()
+    assert (members["AAAUSDT"].source, members["BBBUSDT"].source) == ("simulated", None)
+    assert lake.bars.months("BBBUSDT") == []
