@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 import dagster as dg
@@ -13,6 +15,7 @@ import pytest
 from mdplatform import assets
 from mdplatform.assets.following import INPUTS
 from mdplatform.definitions import defs
+from mdplatform.home import prepare_home
 from mdplatform.lake import Lake
 from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.time import month_range
@@ -56,12 +59,24 @@ def correct(settings: Settings, symbol: str, at: datetime, **values: float) -> N
         runs.materialize(["bars"], {symbol: [f"{at:%Y-%m}"]})
 
 
+@pytest.fixture(scope="module")
+def made(taken_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which everything was materialized once, to be copied and never written."""
+    home = tmp_path_factory.mktemp("made") / "home"
+    shutil.copytree(taken_in, home, ignore=shutil.ignore_patterns("valkey"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MDPLATFORM_HOME", str(home))
+        with Runs(Settings.load()) as runs:
+            runs.materialize(DERIVED, dict.fromkeys(SYMBOLS, MONTHS))
+    return home
+
+
 @pytest.fixture
-def followed(market: Settings) -> Settings:
-    """A home in which everything was materialized once."""
-    with Runs(market) as runs:
-        runs.materialize(DERIVED, dict.fromkeys(SYMBOLS, MONTHS))
-    return market
+def followed(made: Path, settings: Settings) -> Settings:
+    """A home of the test's own in which everything was materialized once."""
+    shutil.copytree(made, settings.home, ignore=shutil.ignore_patterns("valkey"))
+    prepare_home(settings)
+    return settings
 
 
 def versions(settings: Settings) -> dict[str, str]:

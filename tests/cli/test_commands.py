@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from mdplatform.cli import frame, main
+from mdplatform.ingest import Wanted, ingest
 from mdplatform.lake import Lake
 from mdplatform.settings import Settings
 
@@ -67,6 +69,23 @@ def dump(folder: Path, rows: list[str], name: str = "BTCUSDT-15m-2025-01.csv") -
     return path
 
 
+@pytest.fixture(scope="module")
+def taken_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home into which a day of BTCUSDT was taken, to be copied and never written."""
+    folder = tmp_path_factory.mktemp("taken-in")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MDPLATFORM_HOME", str(folder / "home"))
+        ingest([str(dump(folder, [kline(number) for number in range(96)]))], Wanted(), Settings.load())
+    return folder / "home"
+
+
+@pytest.fixture
+def market(settings: Settings, taken_in: Path) -> Settings:
+    """A home of the test's own with that day."""
+    shutil.copytree(taken_in, settings.home, ignore=shutil.ignore_patterns("valkey"))
+    return settings
+
+
 def test_taking_a_file_in_materializing_and_reading_it(run: Run, tmp_path: Path) -> None:
     path = dump(tmp_path, [kline(number, close=100 + number % 5 / 10) for number in range(960)])
     assert re.search(
@@ -99,8 +118,8 @@ def test_the_same_file_twice_changes_nothing(run: Run, tmp_path: Path) -> None:
     assert {each: each.stat().st_mtime_ns for each in (Settings.load().lake_dir).rglob("*.parquet")} == files
 
 
+@pytest.mark.usefixtures("market")
 def test_a_corrected_file_makes_revisions_and_bad_rows_are_set_aside_by_rule(run: Run, tmp_path: Path) -> None:
-    run("ingest", dump(tmp_path, [kline(number) for number in range(96)]))
     again = [kline(number, close=100.5 if number == 3 else 100.0) for number in range(95)] + [kline(96, high=90.0)]
     report = json.loads(run("ingest", dump(tmp_path / "again", again), "--json").out)
     assert (report["taken"], report["unchanged"], report["corrected"]) == (0, 94, 1)
@@ -138,8 +157,8 @@ def test_an_alias_is_told_as_what_it_stands_for(run: Run) -> None:
     assert "PRICE_STD is STDDEV" in run("features").out
 
 
-def test_the_quarantine_can_be_asked_before_anything_is_in_it(run: Run, tmp_path: Path) -> None:
-    run("ingest", dump(tmp_path, [kline(number) for number in range(96)]))
+@pytest.mark.usefixtures("market")
+def test_the_quarantine_can_be_asked_before_anything_is_in_it(run: Run) -> None:
     assert json.loads(run("sql", "select rule from quarantine", "--json").out) == []
 
 
@@ -181,8 +200,8 @@ def test_an_answer_of_sql_is_shown_as_it_is_and_its_json_is_valid(run: Run) -> N
     ]
 
 
-def test_a_redis_that_is_away_is_told_of(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("ingest", dump(tmp_path, [kline(number) for number in range(96)]))
+@pytest.mark.usefixtures("market")
+def test_a_redis_that_is_away_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MDPLATFORM_REDIS_URL", "redis://127.0.0.1:9")
     ended = run("materialize", "technical_indicators")
     assert ended.status == 0
@@ -211,6 +230,7 @@ def test_a_source_takes_months_and_keeps_the_symbol_for_later(run: Run) -> None:
     assert counted[0]["n"] >= 80
 
 
+@pytest.mark.usefixtures("market")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -236,8 +256,7 @@ def test_a_source_takes_months_and_keeps_the_symbol_for_later(run: Run) -> None:
         (["features", "RSJ"], "RSI"),
     ],
 )
-def test_wrong_input_is_one_clear_line(run: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
-    run("ingest", dump(tmp_path, [kline(number) for number in range(96)]))
+def test_wrong_input_is_one_clear_line(run: Run, arguments: list[str], said: str) -> None:
     ended = run(*arguments)
     assert ended.status != 0
     assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.err).split())
