@@ -28,7 +28,7 @@ from mdplatform.requests.request import DataRequest
 from mdplatform.strategy import StrategyDataManager
 
 GRACE_SECONDS = 5.0
-_CALLS_A_TICK = 8
+_CALLS_A_TICK = 1
 """Strategies are processes of their own: the first one's request must not wait here until the last one has called."""
 
 

@@ -25,7 +25,7 @@ from mdplatform.messaging.redis_line import BlockingLine, Command, Line, entries
 from mdplatform.messaging.transport import BadDelivery, Delivery, Record, Wanted
 from mdplatform.settings import Settings
 
-_SETTLED_AT_ONCE = 64
+_SETTLED_AT_ONCE = 16
 _RELEASED_AT_ONCE = 256
 _RELEASES_KEPT = 50_000
 _WANTED_KEPT = 100_000

@@ -58,6 +58,8 @@ class RedisAsker:
         `routes` are for a bridge, which sends for others: the replies of each come with its route.
         """
         given = routes or [""] * len(envelopes)
+        if len(envelopes) <= _ADMITTED_AT_ONCE:
+            return await self._admit(envelopes, given)
         parts = [slice(start, start + _ADMITTED_AT_ONCE) for start in range(0, len(envelopes), _ADMITTED_AT_ONCE)]
         admitted = await asyncio.gather(*(self._admit(envelopes[part], given[part]) for part in parts))
         return [receipt for each in admitted for receipt in each]

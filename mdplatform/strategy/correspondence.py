@@ -108,14 +108,25 @@ class Correspondence:
             try:
                 replies = await self._asker.receive(_RECEIVE_SECONDS)
                 pause = SHORTEST_PAUSE
-                for reply in replies:
-                    self._take(reply)
+                await self._take_all(replies)
             except TransportUnavailable as away:
                 _log.warning("No replies can be received: %s", away)
                 pause = await rest(pause)
             except Exception:  # noqa: BLE001  nothing ends the loop; the log has it
                 _log.exception("Receiving replies failed; it goes on")
                 pause = await rest(pause)
+
+    async def _take_all(self, replies: Sequence[Reply]) -> None:
+        """Take what came, the most urgent first; callbacks of one class are called before the next one is read."""
+        ranked: dict[int, list[Reply]] = {}
+        for reply in replies:
+            pending = self._open.get(reply.id)
+            if pending is not None:
+                ranked.setdefault(pending.priority.rank, []).append(reply)
+        for rank in sorted(ranked):
+            for reply in ranked[rank]:
+                self._take(reply)
+            await asyncio.sleep(0)
 
     def _take(self, reply: Reply) -> None:
         pending = self._open.get(reply.id)

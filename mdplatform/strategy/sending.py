@@ -1,5 +1,6 @@
-"""Sending requests: what is put in one tick of the loop goes out in one round trip, and again while the server is away.
+"""Sending requests: a few dozen in one round trip, the most urgent first, and again while the server is away.
 
+What is put while a batch is on its way goes with the next one; so an urgent request never waits for long behind others.
 An id is admitted once, however often it is sent.
 """
 
@@ -17,7 +18,7 @@ from mdplatform.requests.request import DataRequest, Refresh
 from mdplatform.strategy.pending import Pending
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
-_SENT_AT_ONCE = 1_000
+_SENT_AT_ONCE = 64
 _LONGEST_LABEL = 120
 
 _log = logging.getLogger(__name__)

@@ -47,6 +47,8 @@ from mdplatform.worker.patience import FIRST_PAUSE, LONGEST_PAUSE, Patience, is_
 
 _TAKE_SECONDS = 0.25
 _FULL_SECONDS = 0.01
+_MANY = 8
+_PACE_SECONDS = 0.005  # how long what was taken goes before what comes next: it would only wait in the loop
 _SUSPECT_SECONDS = 1.0  # what lives so long after a reclaim is taken to be slow, not deadly
 _SWEEP_SECONDS = 1.0
 _SWEPT_AT_ONCE = 256
@@ -203,8 +205,9 @@ class StrategyDataRequestHandler:
     async def _take_shares(self, shares: Mapping[DataPriority, int], wait_seconds: float) -> None:
         taken = await self._answerer.take(shares, wait_seconds)
         self._hands.took(shares, Counter(each.envelope.priority for each in taken if isinstance(each, Delivery)))
-        for each in taken:
-            self._begin(each)
+        begun = [task for each in taken if (task := self._begin(each)) is not None]
+        if len(begun) >= _MANY:
+            await asyncio.wait(begun, timeout=_PACE_SECONDS)
 
     async def _reclaim(self) -> None:
         claim = self._settings.request_claim_seconds

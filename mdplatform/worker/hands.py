@@ -14,11 +14,11 @@ from collections.abc import Collection, Mapping
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Delivery
 
-HELD = {DataPriority.CRITICAL: 64, DataPriority.HIGH: 48, DataPriority.NORMAL: 32, DataPriority.LOW: 16}
+HELD = {DataPriority.CRITICAL: 64, DataPriority.HIGH: 24, DataPriority.NORMAL: 20, DataPriority.LOW: 16}
 """The most that a worker has in hand of each class."""
-AT_ONCE = {DataPriority.CRITICAL: 32, DataPriority.HIGH: 24, DataPriority.NORMAL: 16, DataPriority.LOW: 8}
+AT_ONCE = {DataPriority.CRITICAL: 32, DataPriority.HIGH: 12, DataPriority.NORMAL: 10, DataPriority.LOW: 8}
 """The most that it takes of each class in one go."""
-RESERVED = {DataPriority.CRITICAL: 32, DataPriority.HIGH: 8, DataPriority.NORMAL: 4, DataPriority.LOW: 2}
+RESERVED = {DataPriority.CRITICAL: 32, DataPriority.HIGH: 4, DataPriority.NORMAL: 2, DataPriority.LOW: 1}
 """The same while more of a more urgent class is waiting."""
 
 

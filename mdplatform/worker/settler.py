@@ -15,7 +15,7 @@ from mdplatform.messaging.transport import Answerer, Delivery
 from mdplatform.worker.events import Events
 from mdplatform.worker.patience import Patience
 
-AT_ONCE = 64
+AT_ONCE = 32
 BYTES_AT_ONCE = 16_000_000
 
 

@@ -16,7 +16,7 @@ from mdplatform.requests.request import DataRequest, RequestType
 from mdplatform.requests.wanted import Made, RunWanted
 from mdplatform.worker import endings
 from mdplatform.worker.evaluator import Outcome
-from mdplatform.worker.hands import HELD, RESERVED, Hands
+from mdplatform.worker.hands import AT_ONCE, HELD, RESERVED, Hands
 from mdplatform.worker.outbox import MOST, Outbox
 from mdplatform.worker.verdict import judge, numbered
 
@@ -50,7 +50,12 @@ def test_a_backlog_of_an_urgent_class_leaves_the_others_their_reserved_share() -
     hands.took(everything, Counter(everything))
     assert hands.shares() == RESERVED
     hands.took(RESERVED, Counter({CRITICAL: 3, HIGH: RESERVED[HIGH]}))
-    assert hands.shares() == {CRITICAL: 32, HIGH: 24, NORMAL: RESERVED[NORMAL], LOW: RESERVED[LOW]}
+    assert hands.shares() == {
+        CRITICAL: AT_ONCE[CRITICAL],
+        HIGH: AT_ONCE[HIGH],
+        NORMAL: RESERVED[NORMAL],
+        LOW: RESERVED[LOW],
+    }
     hands.took(hands.shares(), Counter())
     assert hands.shares() == everything
 

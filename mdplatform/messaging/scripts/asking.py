@@ -59,11 +59,7 @@ return receipts
 # ARGV: answers kept, their bytes, their life (µs), nonce; then id and body of each. Gives 1 (first) or 0 of each.
 SETTLE = script(
     """
-local firsts, kept, bytes, life = {}, tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-for at = 5, #ARGV, 2 do
-  firsts[#firsts + 1] = settle(ARGV[at], ARGV[at + 1], ARGV[4] .. at, kept, bytes, life)
-end
-return firsts
+return settle({unpack(ARGV, 5)}, ARGV[4], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]))
 """,
     frees=True,
 )

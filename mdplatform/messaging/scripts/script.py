@@ -32,10 +32,10 @@ local function grouped(stream, ...)
   return answer or {}
 end
 
-local function done(priority, entry)
+local function done(priority, ...)
   local stream = P .. 'queue:' .. priority
-  local acknowledged = redis.call('XACK', stream, GROUP, entry)
-  redis.call('XDEL', stream, entry)
+  local acknowledged = redis.call('XACK', stream, GROUP, ...)
+  redis.call('XDEL', stream, ...)
   return acknowledged
 end
 
@@ -71,29 +71,49 @@ local function let_go(id)
     redis.call('HDEL', P .. 'record:' .. id, 'answer')
     redis.call('DECRBY', P .. 'answer_bytes', size)
   end
+  return size
 end
 
-local function settle(id, body, nonce, kept, kept_bytes, kept_for)
-  local record = P .. 'record:' .. id
-  local held = redis.call('HMGET', record, 'stage', 'settler', 'priority', 'entry', 'needs', 'to', 'deadline',
-    'standing')
-  if held[1] == 'settled' then return held[2] == nonce and 1 or 0 end
-  if held[4] and held[4] ~= '' then done(held[3], held[4]) end
-  leave(id, held[5])
-  redis.call('ZREM', P .. 'open', id)
-  if held[8] == '1' then redis.call('SREM', P .. 'standing', id) end
-  redis.call('HDEL', record, 'body', 'to', 'entry', 'needs', 'turn', 'returned', 'note', 'again', 'told', 'nonce',
-    'wanted', 'runs')
-  redis.call('HSET', record, 'stage', 'settled', 'holder', '', 'settler', nonce, 'answer', body)
-  redis.call('ZADD', P .. 'settled', math.max(now, tonumber(held[7] or 0)) + kept_for, id)
-  local bytes = redis.call('INCRBY', P .. 'answer_bytes', #body)
-  local count = redis.call('RPUSH', P .. 'answers', id)
-  while count > 1 and (count > kept or bytes > kept_bytes) do
-    let_go(redis.call('LPOP', P .. 'answers'))
-    count, bytes = count - 1, tonumber(redis.call('GET', P .. 'answer_bytes'))
+-- Settles requests, given as id and body by turns; gives 1 (first) or 0 of each. What a command can do for many is done
+-- once, at the end; nothing is half done, because everything that could be refused is read or written before.
+local function settle(answers, nonce, kept, kept_bytes, kept_for)
+  local firsts, ids, gone, stamps, entries, size = {}, {}, {}, {}, {}, 0
+  for at = 1, #answers, 2 do
+    local id, body, mark = answers[at], answers[at + 1], nonce .. at
+    local record = P .. 'record:' .. id
+    local held = redis.call('HMGET', record, 'stage', 'settler', 'priority', 'entry', 'needs', 'to', 'deadline',
+      'standing')
+    if held[1] == 'settled' then
+      firsts[#firsts + 1] = held[2] == mark and 1 or 0
+    else
+      firsts[#firsts + 1] = 1
+      redis.call('HSET', record, 'stage', 'settled', 'holder', '', 'settler', mark, 'answer', body)
+      redis.call('HDEL', record, 'body', 'to', 'entry', 'needs', 'turn', 'returned', 'note', 'again', 'told', 'nonce',
+        'wanted', 'runs')
+      if held[4] and held[4] ~= '' then
+        entries[held[3]] = entries[held[3]] or {}
+        table.insert(entries[held[3]], held[4])
+      end
+      if held[5] and held[5] ~= '' then leave(id, held[5]) end
+      if held[8] == '1' then redis.call('SREM', P .. 'standing', id) end
+      ids[#ids + 1] = id
+      stamps[#stamps + 1] = math.max(now, tonumber(held[7] or 0)) + kept_for
+      stamps[#stamps + 1] = id
+      size = size + #body
+      reply(held[6], id, '1', body)
+    end
   end
-  reply(held[6], id, '1', body)
-  return 1
+  if #ids == 0 then return firsts end
+  for priority, of_class in pairs(entries) do done(priority, unpack(of_class)) end
+  redis.call('ZREM', P .. 'open', unpack(ids))
+  redis.call('ZADD', P .. 'settled', unpack(stamps))
+  local bytes = redis.call('INCRBY', P .. 'answer_bytes', size)
+  local count = redis.call('RPUSH', P .. 'answers', unpack(ids))
+  while count > 1 and (count > kept or bytes > kept_bytes) do
+    bytes = bytes - let_go(redis.call('LPOP', P .. 'answers'))
+    count = count - 1
+  end
+  return firsts
 end
 
 local function told_of(id)

@@ -222,7 +222,7 @@ if ARGV[4] == '0' or mine(id, ARGV[2], ARGV[4]) then
   end
 end
 if ARGV[8] == '1' and id ~= '' then
-  settle(id, ARGV[9], ARGV[13], tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]))
+  settle({id, ARGV[9]}, ARGV[13], tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]))
 end
 """,
     frees=True,
