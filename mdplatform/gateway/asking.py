@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,18 @@ def _make(given: Mapping[str, Any], parts: Parts) -> DataRequest | PlatformError
         return make(fields.pop("type"), **fields)
     except PlatformError as error:
         return error
+
+
+def without_twins(every: Sequence[DataRequest | PlatformError]) -> list[DataRequest | PlatformError]:
+    """Give an error in the place of each request that has one id with another of the same message."""
+    counts = Counter(each.request_id for each in every if isinstance(each, DataRequest))
+    return [_twin(each) if isinstance(each, DataRequest) and counts[each.request_id] > 1 else each for each in every]
+
+
+def _twin(request: DataRequest) -> PlatformError:
+    error = InvalidRequest("Two requests have one id", value=request.request_id, remedy="Give each its own, or none")
+    error.field = "request_id"
+    return error
 
 
 async def ask(

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +36,7 @@ from mdplatform.gateway.asking import (
     known_fields,
     made,
     unknown_request,
+    without_twins,
 )
 from mdplatform.gateway.ear import Heard
 from mdplatform.gateway.outbox import Letter, Outbox
@@ -43,6 +45,7 @@ from mdplatform.gateway.problems import problem, unforeseen, unknown_field
 from mdplatform.gateway.reading import parse_object
 from mdplatform.gateway.rendering import LARGE_BYTES, encode_json, told_answer, told_progress
 from mdplatform.market.time import iso
+from mdplatform.messaging.transport import Record
 from mdplatform.requests.answer import AnswerBody, Progress
 from mdplatform.requests.request import DataRequest
 
@@ -71,6 +74,7 @@ class Conversation:
         self._parts = parts
         self._outbox = Outbox()
         self._followed: set[str] = set()
+        self._in_hand: Counter[str] = Counter()  # by how many messages that are being handled
         self._early: dict[str, list[Heard]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._handling: set[asyncio.Task[None]] = set()
@@ -88,7 +92,7 @@ class Conversation:
             for task in (*tasks, *self._handling):
                 task.cancel()
             await asyncio.gather(*tasks, *self._handling, return_exceptions=True)
-            self._parts.switchboard.leave(list(self._followed), self._hear)
+            self._parts.switchboard.leave([*self._followed, *self._in_hand], self._hear)
 
     async def _read(self) -> None:
         while True:
@@ -154,59 +158,46 @@ class Conversation:
     async def _ask(self, wanted: list[Any], ref: object, size: int, places: Any) -> None:
         self._parts.access.spend(self._caller, len(wanted))
         self._make_room(len(wanted))
-        every = [await made(each, self._parts, size) for each in wanted]
+        every = without_twins([await made(each, self._parts, size) for each in wanted])
         sound = {each.request_id: each for each in every if isinstance(each, DataRequest)}
-        for id in sound:
-            self._early.setdefault(id, [])
-        self._followed.update(sound)
+        self._take_in_hand(sound)
         try:
-            became = dict(
-                zip(sound, await ask(list(sound.values()), self._caller, self._parts, self._hear), strict=True)
-            )
-        except BaseException:
-            self._forget(sound)
-            raise
-        for each, index in zip(every, places, strict=True):
-            place = {} if index is None else {"index": index}
-            outcome = each if isinstance(each, PlatformError) else became[each.request_id]
-            if isinstance(outcome, PlatformError):
-                if isinstance(each, DataRequest):
-                    self._forget([each.request_id])
-                self._say("refused", ref, problem=problem(outcome), **place)
-                continue
-            assert isinstance(each, DataRequest)
-            self._say("accepted", ref, request_id=each.request_id, **place)
-            self._release(each.request_id)
-            if outcome is not None:
-                self._tell_final(outcome.id, final_answer(outcome))
+            asked = await ask(list(sound.values()), self._caller, self._parts, self._hear)
+            became = dict(zip(sound, asked, strict=True))
+            for each, index in zip(every, places, strict=True):
+                place = {} if index is None else {"index": index}
+                outcome = each if isinstance(each, PlatformError) else became[each.request_id]
+                if isinstance(outcome, PlatformError):
+                    self._say("refused", ref, problem=problem(outcome), **place)
+                    continue
+                assert isinstance(each, DataRequest)
+                self._followed.add(each.request_id)
+                self._say("accepted", ref, request_id=each.request_id, **place)
+                self._release(each.request_id)
+                if outcome is not None:
+                    self._tell_kept(outcome, ref)
+        finally:
+            self._put_down(sound)
 
     async def _resume(self, message: Mapping[str, Any], ref: object, size: int) -> None:
         ids = list(dict.fromkeys(str(each) for each in _listed(message, "request_ids", _MOST_FOLLOWED)))
         self._parts.access.spend(self._caller)
         self._make_room(len(ids))
-        for id in ids:
-            self._early.setdefault(id, [])
-        self._followed.update(ids)
+        self._take_in_hand(ids)
         try:
             records = await find(ids, self._caller, self._parts, self._hear)
-        except BaseException:
-            self._forget(ids)
-            raise
-        unknown = [id for id, record in zip(ids, records, strict=True) if record is None]
-        self._forget(unknown)
-        self._say("resumed", ref, request_ids=[each for each in ids if each not in unknown], unknown=unknown)
-        for id, record in zip(ids, records, strict=True):
-            if record is None:
-                continue
-            line = self._parts.switchboard.line(id)
-            if line is not None and line.newest is not None:
-                self._hear(line.newest)
-            self._release(id)
-            try:
-                self._tell_final(id, final_answer(record))
-            except PlatformError as error:
-                self._followed.discard(id)
-                self._say("refused", ref, request_id=id, problem=problem(error))
+            known = [record for record in records if record is not None]
+            self._followed.update(each.id for each in known)
+            found = [each.id for each in known]
+            self._say("resumed", ref, request_ids=found, unknown=sorted({*ids}.difference(found)))
+            for record in known:
+                line = self._parts.switchboard.line(record.id)
+                if line is not None and line.newest is not None:
+                    self._hear(line.newest)
+                self._release(record.id)
+                self._tell_kept(record, ref)
+        finally:
+            self._put_down(ids)
 
     async def _cancel(self, message: Mapping[str, Any], ref: object, size: int) -> None:
         self._parts.access.spend(self._caller)
@@ -225,23 +216,42 @@ class Conversation:
         elif reply.request_id in self._followed:
             self._outbox.put(Letter(reply))
 
+    def _take_in_hand(self, ids: Iterable[str]) -> None:
+        """Hold back what is said of requests until the client has been told what became of its message on them."""
+        for id in ids:
+            self._in_hand[id] += 1
+            self._early.setdefault(id, [])
+
+    def _put_down(self, ids: Iterable[str]) -> None:
+        """End the work on a message, and follow no more what neither it nor an earlier one had accepted."""
+        for id in ids:
+            self._in_hand[id] -= 1
+            if self._in_hand[id]:
+                continue
+            del self._in_hand[id]
+            if id not in self._followed:
+                self._parts.switchboard.leave([id], self._hear)
+            self._release(id)
+
     def _release(self, id: str) -> None:
         for reply in self._early.pop(id, ()):
             self._hear(reply)
+
+    def _tell_kept(self, record: Record, ref: object) -> None:
+        """Tell the final answer that a record has, if any."""
+        try:
+            self._tell_final(record.id, final_answer(record))
+        except PlatformError as error:
+            self._followed.discard(record.id)
+            self._say("refused", ref, request_id=record.id, problem=problem(error))
 
     def _tell_final(self, id: str, answer: AnswerBody | None) -> None:
         if answer is not None and id in self._followed:
             self._followed.discard(id)
             self._outbox.put(Letter(answer))
 
-    def _forget(self, ids: Any) -> None:
-        self._parts.switchboard.leave(list(ids), self._hear)
-        self._followed.difference_update(ids)
-        for id in ids:
-            self._early.pop(id, None)
-
     def _make_room(self, count: int) -> None:
-        if len(self._followed) + count > _MOST_FOLLOWED:
+        if len(self._followed) + len(self._in_hand) + count > _MOST_FOLLOWED:
             remedy = f"At most {_MOST_FOLLOWED:,} open requests a connection: wait for answers, or open another"
             raise InvalidRequest("This connection follows too many requests", value=len(self._followed), remedy=remedy)
 

@@ -76,6 +76,30 @@ def test_many_requests_are_each_accepted_or_refused_and_answered(client: Client)
     assert {each["request_id"] for each in heard} == accepted
 
 
+def test_two_requests_of_a_message_with_one_id_are_both_refused(client: Client) -> None:
+    twins = [rsi(request_id="ws-twin"), rsi(request_id="ws-twin", latest=2), rsi()]
+    client.say("batch", requests=twins)
+    told = {each["index"]: each for each in (client.hear() for _ in range(3)) if each["event"] != "answer"}
+    assert {index: each["event"] for index, each in told.items()} == {0: "refused", 1: "refused", 2: "accepted"}
+    assert told[0]["problem"]["field"] == told[1]["problem"]["field"] == "request_id"
+    client.say("resume", request_ids=["ws-twin"])
+    assert client.hear("resumed")["unknown"] == ["ws-twin"]
+
+
+@pytest.mark.parametrize("repeated", [{"symbols": []}, {"strategy_id": "other_1"}, {"latest": 7}])
+def test_a_repeat_that_is_refused_takes_nothing_from_the_open_request(
+    repeated: dict[str, object], client: Client
+) -> None:
+    id = f"ws-repeat-{next(iter(repeated))}"
+    client.say("request", request=rsi(request_id=id, refresh="on_close", deadline=60))
+    assert not client.hear("answer")["final"]
+    client.say("request", ref="again", request=rsi(**{"request_id": id, "refresh": "on_close", **repeated}))
+    assert client.hear("refused")["ref"] == "again"
+    client.say("cancel", request_id=id)
+    last = client.hear("answer")
+    assert (last["request_id"], last["final"]) == (id, True)
+
+
 @pytest.mark.parametrize(
     ("message", "field"),
     [

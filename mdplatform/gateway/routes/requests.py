@@ -22,6 +22,7 @@ from mdplatform.gateway.asking import (
     known_fields,
     made,
     unknown_request,
+    without_twins,
 )
 from mdplatform.gateway.ear import Ear
 from mdplatform.gateway.parts import MayRequest, Parts, parts_of
@@ -162,16 +163,10 @@ async def asked_together(
     wanted: list[Any], caller: Caller, parts: Parts, size: int, watcher: Watcher | None
 ) -> list[dict[str, Any]]:
     """Make and send requests; give for each its id with the status `open`, or its problem."""
-    every = [await made(each, parts, size) for each in wanted]
-    ids = [each.request_id for each in every if isinstance(each, DataRequest)]
+    every = without_twins([await made(each, parts, size) for each in wanted])
     results: list[dict[str, Any]] = []
     sound: list[DataRequest] = []
     for index, each in enumerate(every):
-        if isinstance(each, DataRequest) and ids.count(each.request_id) > 1:
-            each = InvalidRequest(
-                "Two requests have one id", value=each.request_id, remedy="Give each its own, or none"
-            )
-            each.field = "request_id"
         if isinstance(each, PlatformError):
             results.append(_refused(index, each))
         else:
