@@ -236,7 +236,7 @@ class StrategyDataManager:
     async def request_many(
         self, requests: Iterable[Mapping[str, Any] | DataRequest], callback: Callback | None = None
     ) -> list[str]:
-        """Send many in few round trips, the most urgent first; give their ids, in order. If one is refused, none is sent.
+        """Send many, the most urgent first; give their ids, in order. If one is refused, none is sent.
 
         Each is a mapping of `type` and the arguments of its method (`callback` among them, if it has one of its own),
         or a request that `requests.making` made.
