@@ -125,14 +125,17 @@ class MemoryAnswerer:
         """Settle many."""
         return [self._transport.settle(id, body) for id, body, _ in answers]
 
-    async def tell(self, id: str, body: bytes, *, number: int | None = None, delivery: Delivery | None = None) -> bool:
+    async def tell(
+        self, id: str, body: bytes, *, number: int | None = None, mark: str = "", delivery: Delivery | None = None
+    ) -> bool:
         """Send an update; see the protocol."""
         if delivery is not None and (held := self._mine(delivery)):
             self._transport.done(held)
         state = self._transport.open.get(id)
         if state is None or (number is not None and state.told is not None and number <= state.told):
             return False
-        state.told = state.told if number is None else number
+        if number is not None:
+            state.told, state.mark = number, mark
         self._transport.reply(state, Reply(id=id, final=False, body=body))
         return True
 
@@ -202,8 +205,9 @@ class MemoryAnswerer:
         state.turn, state.alive_at = self._transport.turn, time.monotonic()
         token = f"{state.entry} {state.attempts}"
         return Delivery(
-            envelope=state.envelope, token=token, attempt=state.attempts, returned=state.returned, note=state.note
-        )
+            envelope=state.envelope, token=token, attempt=state.attempts, returned=state.returned, note=state.note,
+            told=state.told or 0, mark=state.mark,
+        )  # fmt: skip
 
     def _mine(self, delivery: Delivery) -> RequestState | None:
         """Give the state if the delivery is still the valid one: nobody took it away, and it was not settled."""

@@ -40,6 +40,7 @@ class RequestState:
     note: str = ""
     needs: tuple[str, ...] = ()
     told: int | None = None
+    mark: str = ""
     answer: bytes | None = None
     gone_at: int = 0
 

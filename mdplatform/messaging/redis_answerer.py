@@ -100,10 +100,12 @@ class RedisAnswerer:
             for first in await self._line.run(scripts.SETTLE, *keeping(self._settings), secrets.token_hex(8), *parts)
         ]
 
-    async def tell(self, id: str, body: bytes, *, number: int | None = None, delivery: Delivery | None = None) -> bool:
+    async def tell(
+        self, id: str, body: bytes, *, number: int | None = None, mark: str = "", delivery: Delivery | None = None
+    ) -> bool:
         """Send an update; see the protocol."""
         done = token_parts(delivery)[:3] if delivery is not None else ()
-        return bool(await self._line.run(scripts.TELL, id, body, "" if number is None else number, *done))
+        return bool(await self._line.run(scripts.TELL, id, body, "" if number is None else number, mark, *done))
 
     async def park(self, delivery: Delivery, needs: Sequence[str], wanted: Wanted | None = None) -> None:
         """Let a request wait until one of `needs` is released, and be done with the delivery, atomically."""

@@ -63,7 +63,8 @@ def _delivery(taken: Sequence[Any]) -> Delivery | BadDelivery:
     token = f"{priority} {entry} {attempt} {id}"
     if attempt == 0:
         return BadDelivery(token=token, raw=taken[4], reason=_text(taken[5]))
-    deadline, sent_at, body, strategy, label, standing, returned, note, runs = taken[4:]
+    deadline, sent_at, body, strategy, label, standing, returned, note, runs, told = taken[4:]
+    number, _, mark = _text(told).partition(" ")
     envelope = Envelope(
         id=id,
         priority=DataPriority(priority),
@@ -81,6 +82,8 @@ def _delivery(taken: Sequence[Any]) -> Delivery | BadDelivery:
         returned=returned == b"1",
         note=_text(note),
         runs=dict(line.rsplit(" ", 1) for line in _text(runs).splitlines()),
+        told=int(number or 0),
+        mark=mark,
     )
 
 

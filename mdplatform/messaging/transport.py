@@ -89,7 +89,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     `returned` is true for what was parked and released: `note` is what the releaser said, empty if data has changed,
     else that the runs it waited for are over, and how they ended. `runs` are those that brought what it had wanted from
-    the run path: the id of the run by need.
+    the run path: the id of the run by need. `told` and `mark` are those of the last numbered answer that was sent.
     """
 
     envelope: Envelope
@@ -98,6 +98,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     returned: bool = False
     note: str = ""
     runs: dict[str, str] = {}
+    told: int = 0
+    mark: str = ""
 
 
 class BadDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,9 +194,12 @@ class Answerer(Protocol):
         """Settle many in one round trip."""
         ...
 
-    async def tell(self, id: str, body: bytes, *, number: int | None = None, delivery: Delivery | None = None) -> bool:
+    async def tell(
+        self, id: str, body: bytes, *, number: int | None = None, mark: str = "", delivery: Delivery | None = None
+    ) -> bool:
         """Send an update. A `number` makes it the numbered answer of a standing request: it is sent only if it is
-        higher than the last one sent. A `delivery` is done with. False if it was not sent (settled, or not higher).
+        higher than the last one sent; it is kept, with `mark`, for the next delivery. A `delivery` is done with. False
+        if it was not sent (settled, or not higher).
         """
         ...
 

@@ -128,7 +128,7 @@ class Answering:
             body = _encoded(delivery.envelope, update, request)
             try:
                 self._counts.told += await self._patience.insist(
-                    lambda: self._answerer.tell(id, body, number=update.number)
+                    lambda: self._answerer.tell(id, body, number=update.number, mark=verdict.mark)
                 )
             except TransportRefused as refused:
                 raise _Unsendable(endings.unsendable(delivery.envelope, len(body), refused, request)) from None

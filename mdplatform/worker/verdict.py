@@ -3,13 +3,15 @@
 1. What misses partitions that a run could fetch waits for the run, unless its runs are said to be over (the note of the
    delivery) or there are no runs at all: then it is answered with what there is.
 2. A standing request with values is told them, and waits for its needs. It asks for runs once: what they cannot
-   bring is not asked for again at each bar. Without values it waits for a run like any other, or ends.
+   bring is not asked for again at each bar. Without values it waits for a run like any other, or ends. What was told
+   last is not told again; a correction of it is, under a higher number, though no bar has come.
 3. Everything else is a final answer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import msgspec
 
@@ -22,10 +24,14 @@ from mdplatform.worker.evaluator import Outcome
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do: settle with `final`; else tell the `update` if there is one, and park, wanting a run or not."""
+    """What to do: settle with `final`; else tell the `update` if there is one, and park, wanting a run or not.
+
+    `mark` tells the update's content from that of others.
+    """
 
     final: AnswerBody | None = None
     update: AnswerBody | None = None
+    mark: str = ""
     wanted: RunWanted | None = None
 
 
@@ -34,25 +40,34 @@ def judge(delivery: Delivery, request: DataRequest, outcome: Outcome, *, has_run
     body = outcome.body
     wanted = outcome.wanted if has_runs and not delivery.note else None
     if request.refresh is Refresh.ON_CLOSE and body.status in (Status.OK, Status.PARTIAL) and outcome.needs:
-        number = numbered(outcome)
-        if number == 0:
+        if outcome.watermark == 0:
             return Verdict(wanted=wanted)
-        update = msgspec.structs.replace(body, final=False, number=number)
-        return Verdict(update=update, wanted=None if delivery.returned else wanted)
+        wanted = None if delivery.returned else wanted
+        mark = marked(outcome)
+        if mark == delivery.mark or is_older(outcome, delivery.mark):
+            return Verdict(wanted=wanted)
+        update = msgspec.structs.replace(body, final=False, number=max(outcome.watermark, delivery.told + 1))
+        return Verdict(update=update, mark=mark, wanted=wanted)
     if wanted is not None:
         return Verdict(wanted=wanted)
     return Verdict(final=_explained(body, delivery.note))
 
 
-def numbered(outcome: Outcome) -> int:
-    """Give the number of a standing request's answer: it grows with each new bar of each of its parts.
+def marked(outcome: Outcome) -> str:
+    """Give the mark of an outcome: its watermark, and a digest of the values in it and of what is missing."""
+    digest = blake2b(digest_size=16)
+    for part in outcome.body.parts:
+        digest.update(repr((part.symbol, part.timeframe, part.feature, part.method, len(part.data))).encode())
+        digest.update(part.data)
+    for each in outcome.body.missing:
+        digest.update(repr((each.symbol, each.timeframe, each.feature)).encode())
+    return f"{outcome.watermark}:{digest.hexdigest()}"
 
-    It is the newest `available_at`, and one more for each part that has come so far: a second symbol whose bar of the
-    same instant arrives later is a new answer too. 0 if there are no rows.
-    """
-    if outcome.watermark == 0:
-        return 0
-    return outcome.watermark + sum(part.available_at == outcome.watermark for part in outcome.body.parts)
+
+def is_older(outcome: Outcome, mark: str) -> bool:
+    """Tell whether the outcome lacks a row that the one of that mark had: whoever made it looked too early."""
+    watermark = mark.partition(":")[0]
+    return bool(watermark) and outcome.watermark < int(watermark)
 
 
 def _explained(body: AnswerBody, note: str) -> AnswerBody:

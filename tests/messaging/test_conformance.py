@@ -263,6 +263,23 @@ def test_numbered_answers_only_go_up(run):
     run(test)
 
 
+def test_the_next_delivery_knows_the_last_number_that_was_told_and_its_mark(run):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        await asker.send([sent := envelope(standing=True)])
+        delivery = await one(worker)
+        assert (delivery.told, delivery.mark) == (0, "")
+        number = 1_700_000_000_000_000
+        assert await worker.tell(sent.id, b"3", number=number, mark="a mark")
+        assert not await worker.tell(sent.id, b"2", number=number - 1, mark="another")
+        await worker.park(delivery, ["bars/BTCUSDT"])
+        await worker.release(["bars/BTCUSDT"])
+        again = await one(worker)
+        assert (again.told, again.mark) == (number, "a mark")
+
+    run(test)
+
+
 def test_what_is_parked_comes_back_when_one_of_its_needs_is_released(run):
     async def test(parts: Parts) -> None:
         asker, worker = parts.asker(), parts.answerer()

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 import msgspec
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as with_settings
@@ -427,6 +428,31 @@ def test_a_second_symbols_bar_of_the_same_close_is_an_answer_of_its_own(
     closes = [[part.available_at for part in each.parts] for each in numbered]
     assert closes[1][0] > closes[1][1]
     assert closes[2][0] == closes[2][1] == closes[1][0]
+
+
+def test_a_correction_of_the_newest_bar_is_told_under_a_higher_number(without_redis: Settings, market: Market) -> None:
+    bars = raw_bars(300)
+    last = pl.col("open_time") == bars["open_time"][-1]
+    standing = rsi_of(refresh="on_close")
+
+    async def asked():
+        async with working(without_redis) as stage:
+            numbered = stage.inbox.numbered.setdefault(standing.request_id, [])
+            await stage.inbox.send(standing)
+            await stage.inbox.until(lambda: len(numbered) == 1)
+            for count, factor in enumerate((0.999, 0.998), 2):
+                close = pl.when(last).then(pl.max_horizontal("low", pl.col("close") * factor)).otherwise("close")
+                await asyncio.to_thread(market.deliver, "BTCUSDT", bars.with_columns(close.alias("close")))
+                stage.transport.announce("bars/BTCUSDT")
+                await stage.inbox.until(partial(has, numbered, count))
+            stage.transport.announce("bars/BTCUSDT")  # without a change
+            await eventually(lambda: stage.handler.counts.parked >= 4)
+            return list(numbered)
+
+    numbered = asyncio.run(asked())
+    assert len({each.parts[0].available_at for each in numbered}) == 1
+    assert len({Result(each.parts[0]).values[-1] for each in numbered}) == 3
+    assert [each.number for each in numbered] == sorted({each.number for each in numbered})
 
 
 def test_stop_finishes_what_is_in_hand_and_leaves_the_rest(without_redis: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 
@@ -18,7 +19,7 @@ from mdplatform.worker import endings
 from mdplatform.worker.evaluator import Outcome
 from mdplatform.worker.hands import AT_ONCE, HELD, RESERVED, Hands
 from mdplatform.worker.outbox import MOST, Outbox
-from mdplatform.worker.verdict import judge, numbered
+from mdplatform.worker.verdict import judge, marked
 
 from .handling import envelope_of, rsi_of
 
@@ -91,7 +92,7 @@ def test_a_standing_request_is_told_what_there_is_and_asks_for_a_run_once() -> N
     request = rsi_of(refresh="on_close")
     some = outcome(request, Status.PARTIAL, 900, wanted=WANTED, missing=1)
     first = judge(delivery(request), request, some, has_runs=True)
-    assert (first.final, first.update.number, first.update.final, first.wanted) == (None, 901, False, WANTED)
+    assert (first.final, first.update.number, first.update.final, first.wanted) == (None, 900, False, WANTED)
     assert judge(delivery(request, returned=True), request, some, has_runs=True).wanted is None
     nothing = outcome(request, Status.FAILED, wanted=WANTED)
     waiting = judge(delivery(request, returned=True), request, nothing, has_runs=True)
@@ -101,11 +102,22 @@ def test_a_standing_request_is_told_what_there_is_and_asks_for_a_run_once() -> N
     assert (empty.final, empty.update, empty.wanted) == (None, None, None)
 
 
-def test_the_number_of_a_standing_answer_grows_with_each_part_that_has_come() -> None:
-    request = rsi_of()
-    steps = [(300, 300), (600, 300), (600, 600), (900, 600), (900, 900)]
-    numbers = [numbered(outcome(request, Status.OK, *closes)) for closes in steps]
+def test_the_number_of_a_standing_answer_grows_with_each_part_that_has_come_and_with_each_correction() -> None:
+    request = rsi_of(refresh="on_close")
+    steps = [((300, 300), b"a"), ((600, 300), b"b"), ((600, 600), b"c"), ((600, 600), b"d"), ((900, 600), b"e")]
+    numbers, last = [], delivery(request)
+    for closes, data in steps:
+        found = outcome(request, Status.OK, *closes)
+        parts = tuple(msgspec.structs.replace(each, data=data) for each in found.body.parts)
+        found = dataclasses.replace(found, body=msgspec.structs.replace(found.body, parts=parts))
+        verdict = judge(last, request, found, has_runs=True)
+        numbers.append(verdict.update.number)
+        last = delivery(request, returned=True, told=verdict.update.number, mark=verdict.mark)
+        assert verdict.mark == marked(found)
+        assert judge(last, request, found, has_runs=True).update is None  # nothing new
     assert numbers == sorted(set(numbers))
+    earlier = outcome(request, Status.OK, 600, 600)
+    assert judge(last, request, earlier, has_runs=True).update is None
 
 
 def test_the_outbox_keeps_the_last_entry_with_the_longest_time_and_is_bounded() -> None:

@@ -16,7 +16,7 @@ local function open(priority, entry, fields)
   if id and #id > 256 then id = nil end
   local record = P .. 'record:' .. (id or '')
   local held = redis.call('HMGET', record, 'stage', 'entry', 'deadline', 'sent_at', 'body', 'strategy', 'label',
-    'standing', 'returned', 'note', 'runs')
+    'standing', 'returned', 'note', 'runs', 'told')
   if not id or not held[1] then
     taken[#taken + 1] = {priority, entry, id or '', 0, table.concat(raw, '\\n'),
       id and 'no request is open under its id' or 'it has no id, or one that is too long'}
@@ -31,7 +31,7 @@ end
 """
 
 # ARGV: worker, shares of the four classes; then class, entry and id of what was read already (id empty: none). Gives of
-# each delivery class, entry, id, attempt and nine fields of the record; an attempt of 0 is a bad entry.
+# each delivery class, entry, id, attempt and ten fields of the record; an attempt of 0 is a bad entry.
 TAKE = script(
     _OPEN
     + """
@@ -82,19 +82,19 @@ for at = 2, #ARGV, 4 do
 end
 """)
 
-# ARGV: id, body, number or empty; then class, entry and attempt of a delivery that is done with, or nothing. Gives 1 if
-# it was sent.
+# ARGV: id, body, number or empty, its mark; then class, entry and attempt of a delivery that is done with, or nothing.
+# Gives 1 if it was sent.
 TELL = script("""
 local record = P .. 'record:' .. ARGV[1]
 local held = redis.call('HMGET', record, 'stage', 'to', 'told')
-if ARGV[4] and mine(ARGV[1], ARGV[5], ARGV[6]) then
-  done(ARGV[4], ARGV[5])
+if ARGV[5] and mine(ARGV[1], ARGV[6], ARGV[7]) then
+  done(ARGV[5], ARGV[6])
   redis.call('HSET', record, 'stage', 'parked', 'entry', '', 'holder', '', 'needs', '')
 end
 if not held[1] or held[1] == 'settled' then return 0 end
 if ARGV[3] ~= '' then
-  if held[3] and tonumber(ARGV[3]) <= tonumber(held[3]) then return 0 end
-  redis.call('HSET', record, 'told', ARGV[3])
+  if held[3] and tonumber(ARGV[3]) <= tonumber(string.match(held[3], '^%S*')) then return 0 end
+  redis.call('HSET', record, 'told', ARGV[3] .. ' ' .. ARGV[4])
 end
 reply(held[2], ARGV[1], '0', ARGV[2])
 return 1
