@@ -15,8 +15,10 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from mdplatform.errors import InvalidRequest, ParameterOutOfRange, PlatformError
+from mdplatform.features import parse_feature
 from mdplatform.features.correlation.matrix import LEAST_PERIODS, check_options
 from mdplatform.features.correlation.reading import OF
+from mdplatform.features.effort import steps
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.requests import fields
 from mdplatform.requests.features import call, feature, features
@@ -28,6 +30,8 @@ DEFAULT_DEADLINE_SECONDS = 120.0
 """Where neither the caller nor the settings say another; a standing request lives a day."""
 LONGEST_WINDOW = 100_000
 MOST_SERIES = 50
+MOST_STEPS = 250_000_000
+"""Rows × window of a request's features that look at the whole window at each row: some seconds of work."""
 _REMEMBERED = 8192
 _MOST = {"symbols": fields.MOST_SYMBOLS, "timeframes": fields.MOST_TIMEFRAMES, "features": fields.MOST_FEATURES}
 _OPTIONS = ("window", "of", "method", "half_life", "sample", "min_periods", "shrinkage", "repair")
@@ -180,9 +184,22 @@ def _check_sizes(request: DataRequest, now: int) -> None:
             place = "latest" if request.start is None else "start"
             remedy = f"Allowed: rows of all results together up to {MOST_ROWS:,}; ask in several requests"
             raise refuse(place, "Too many rows in one request", f"{total:,}", remedy)
+        _check_effort(request, now)
     if request.options and len(request.symbols) * (request.options.get("window") or 0) > MOST_ROWS:
         told = f"{len(request.symbols)} × {request.options['window']:,}"
         raise refuse("window", "Too many bars in one matrix", told, f"Allowed: symbols × window up to {MOST_ROWS:,}")
+
+
+def _check_effort(request: DataRequest, now: int) -> None:
+    """Refuse what would keep a worker busy for minutes, and name the feature that would most."""
+    span = (request.latest, request.start, request.end)
+    rows = [fields.rows(*span, timeframe, now) for timeframe in request.timeframes]
+    each = {spec: sum(steps(spec, count) for count in rows) for spec in map(parse_feature, request.features)}
+    total = len(request.symbols) * sum(each.values())
+    if total > MOST_STEPS:
+        dearest = str(max(each, key=each.__getitem__))
+        remedy = f"Allowed: rows × window up to {MOST_STEPS:,} in one request; this has {total:,}"
+        raise refuse("features", "Too long a window for so many rows", dearest, remedy)
 
 
 def _check_matrix(request: DataRequest) -> None:
@@ -213,6 +230,10 @@ def _check_matrix(request: DataRequest) -> None:
         error.field = error.field or ("method" if "method" in error.cause else "shrinkage")
         error.value = fields.shown(error.value)
         raise
+    pairs = len(request.symbols) * (len(request.symbols) - 1) // 2 * len(request.timeframes)
+    if given.get("method") == "spearman" and pairs * int(window) > MOST_STEPS:
+        remedy = f"Allowed: pairs × window up to {MOST_STEPS:,} with this method; take fewer symbols or bars"
+        raise refuse("window", "Too long a window for so many pairs", f"{pairs:,} × {window:,}", remedy)
 
 
 def _check_table(request: DataRequest) -> None:

@@ -369,3 +369,35 @@ def test_a_deadline_that_has_passed_is_no_mistake_of_a_request_on_the_wire() -> 
     assert check(request) == request
     with pytest.raises(InvalidRequest, match="deadline"):
         check(msgspec.structs.replace(request, deadline=2**62))
+
+
+SPEARMAN = "CORRELATION(reference=ETHUSDT, window={}, method=spearman)"
+MATRIX = {"symbols": [f"S{number}USDT" for number in range(200)], "timeframes": "1h", "method": "spearman"}
+
+
+@pytest.mark.parametrize(
+    ("type", "asked", "field"),
+    [
+        ("TECHNICAL_INDICATORS", {"indicators": SPEARMAN.format(20_000), "latest": 50_000}, "features"),
+        ("TECHNICAL_INDICATORS", {"indicators": SPEARMAN.format(20_000)}, "features"),
+        ("TECHNICAL_INDICATORS", {"indicators": "CCI(20000)", "latest": 50_000}, "features"),
+        ("TECHNICAL_INDICATORS", {"indicators": f"{SPEARMAN.format(20_000)} * 2 + close"}, "features"),
+        ("TECHNICAL_INDICATORS", {"indicators": "CCI(20000)", "start": "2019-01-01", "end": "2024-01-01"}, "features"),
+        ("CORRELATION_MATRIX", {**MATRIX, "window": 20_000}, "window"),
+    ],
+)
+def test_windows_that_would_keep_a_worker_busy_for_minutes_are_refused(type, asked, field):
+    given = {"symbols": "BTCUSDT", "timeframes": "15m", **asked}
+    with pytest.raises(InvalidRequest, match="Too long a window") as refused:
+        make(type, strategy_id="s", **given)
+    assert refused.value.field == field
+    assert "250,000,000" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "indicators", [SPEARMAN.format(96), SPEARMAN.format(2_000), "CCI(20)", "EMA(20000)", "VHF(500)"]
+)
+def test_usual_windows_over_many_rows_are_taken(indicators):
+    given = {"symbols": "BTCUSDT", "timeframes": "15m", "indicators": indicators, "latest": 50_000}
+    asked = make("TECHNICAL_INDICATORS", strategy_id="s", **given)
+    assert check(asked) == asked

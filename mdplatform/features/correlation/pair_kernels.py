@@ -7,15 +7,19 @@ correlation, so what is left of one would be noise.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mdplatform.features.compiled import compiled
+from mdplatform.features.talib_functions import Floats
+
+Places = NDArray[np.int64]
 
 CONSTANT = 8 * np.finfo(np.float64).eps
 _STRAY = 1e-14
 
 
 @compiled
-def exact_pair(x, y, half_life):  # type: ignore[no-untyped-def]
+def exact_pair(x: Floats, y: Floats, half_life: float) -> float:
     """Give the correlation of two series over their common rows, in two passes (NaN where one is constant).
 
     With a `half_life` above 0 rows weigh half as much after so many rows, counted from the newest common one.
@@ -53,11 +57,11 @@ def exact_pair(x, y, half_life):  # type: ignore[no-untyped-def]
             xy += weight * u * v
     if not (xx > 0 and yy > 0):
         return np.nan
-    return min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy))))
+    return float(min(1.0, max(-1.0, xy / (np.sqrt(xx) * np.sqrt(yy)))))
 
 
 @compiled
-def exact_pairs(columns, left, right, half_life):  # type: ignore[no-untyped-def]
+def exact_pairs(columns: Floats, left: Places, right: Places, half_life: float) -> Floats:
     """Give `exact_pair` of the rows `left[k]`, `right[k]` of `columns` (symbols × rows)."""
     found = np.empty(len(left))
     for k in range(len(left)):
@@ -66,7 +70,9 @@ def exact_pairs(columns, left, right, half_life):  # type: ignore[no-untyped-def
 
 
 @compiled
-def rank_correlations(columns, orders, present, left, right):  # type: ignore[no-untyped-def]
+def rank_correlations(
+    columns: Floats, orders: Places, present: NDArray[np.bool_], left: Places, right: Places
+) -> Floats:
     """Give Spearman's correlation of pairs over each pair's common rows, ties at their average rank.
 
     `columns` is symbols × rows, and `orders` the rows of each symbol in ascending order of its values. A pair is
@@ -93,7 +99,9 @@ def rank_correlations(columns, orders, present, left, right):  # type: ignore[no
 
 
 @compiled
-def _ranks_within(values, order, own, other, ranks, tied):  # type: ignore[no-untyped-def]
+def _ranks_within(
+    values: Floats, order: Places, own: NDArray[np.bool_], other: NDArray[np.bool_], ranks: Floats, tied: Places
+) -> int:
     count = ties = 0
     last = np.nan
     for t in order:
@@ -113,12 +121,14 @@ def _ranks_within(values, order, own, other, ranks, tied):  # type: ignore[no-un
 
 
 @compiled
-def _is_constant(low, high):  # type: ignore[no-untyped-def]
-    return high - low <= CONSTANT * max(abs(low), abs(high))
+def _is_constant(low: float, high: float) -> bool:
+    return bool(high - low <= CONSTANT * max(abs(low), abs(high)))
 
 
 @compiled
-def roll_pair(x, y, window, least, phase, step, tolerance):  # type: ignore[no-untyped-def]
+def roll_pair(
+    x: Floats, y: Floats, window: int, least: int, phase: int, step: int, tolerance: float
+) -> tuple[Floats, Floats, Places, NDArray[np.int8]]:
     """Slide over two series; give for each `step`-th row (the last one is among them) what its window is worth.
 
     Gives correlation and beta of `x` to `y` (NaN where there is none), the number of common rows, and whether one of
@@ -208,7 +218,7 @@ def roll_pair(x, y, window, least, phase, step, tolerance):  # type: ignore[no-u
 
 
 @compiled
-def roll_ranks(x, y, window, least, step):  # type: ignore[no-untyped-def]
+def roll_ranks(x: Floats, y: Floats, window: int, least: int, step: int) -> tuple[Floats, Places, NDArray[np.int8]]:
     """Do what `roll_pair` does for Spearman's correlation, without beta.
 
     The rows of a window are kept in the order of either series: one is put in its place and one is taken out for each
@@ -263,7 +273,7 @@ def roll_ranks(x, y, window, least, step):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _place(order, n, values, value):  # type: ignore[no-untyped-def]
+def _place(order: Places, n: int, values: Floats, value: float) -> int:
     """Find the first of `n` rows in ascending order whose value is not below `value`."""
     low, high = 0, n
     while low < high:
@@ -276,7 +286,7 @@ def _place(order, n, values, value):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _put_in(order, n, values, row):  # type: ignore[no-untyped-def]
+def _put_in(order: Places, n: int, values: Floats, row: int) -> None:
     at = _place(order, n, values, values[row])
     for k in range(n, at, -1):
         order[k] = order[k - 1]
@@ -284,7 +294,7 @@ def _put_in(order, n, values, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _take_out(order, n, values, row):  # type: ignore[no-untyped-def]
+def _take_out(order: Places, n: int, values: Floats, row: int) -> None:
     at = _place(order, n, values, values[row])
     while order[at] != row:
         at += 1
@@ -293,7 +303,7 @@ def _take_out(order, n, values, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _tie_ends(order, n, values, start):  # type: ignore[no-untyped-def]
+def _tie_ends(order: Places, n: int, values: Floats, start: int) -> int:
     stop = start + 1
     while stop < n and values[order[stop]] == values[order[start]]:
         stop += 1
