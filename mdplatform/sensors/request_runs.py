@@ -5,6 +5,7 @@ any of them, one for each strategy as far as they are few, and one with the lake
 all of them: so one query finds the runs of thousands of requests.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -26,6 +27,7 @@ PRIORITY_TAG = "dagster/priority"
 MOST_RUNS = 5_000
 _MOST_STRATEGIES = 20
 _LONGEST_ERROR = 500
+_LONGEST_TAG = 63
 _NOT_IN_A_TAG = re.compile(r"[^A-Za-z0-9_.-]")
 _CLASS_NAME = re.compile(r"^[\w.]+\.\w+: ")
 _QUEUE_PRIORITY = {
@@ -88,13 +90,22 @@ def request_tags(requests: Iterable[RunWanted]) -> dict[str, str]:
     """
     each = list(requests)
     strategies = list(dict.fromkeys(one.strategy_id for one in each if one.strategy_id))[:_MOST_STRATEGIES]
-    return {_tag(REQUEST_TAG, one.request_id): one.request_id for one in each} | {
-        _tag(STRATEGY_TAG, name): name for name in strategies
+    return {request_tag(one.request_id): one.request_id for one in each} | {
+        f"{STRATEGY_TAG}{_NOT_IN_A_TAG.sub('_', name)[:_LONGEST_TAG]}": name for name in strategies
     }
 
 
-def _tag(prefix: str, name: str) -> str:
-    return f"{prefix}{_NOT_IN_A_TAG.sub('_', name)[:63]}"
+def request_tag(id: str) -> str:
+    """Give the name of the tag for a request; of an id that Dagster does not take as it is, it ends in a hash.
+
+    >>> request_tag("0a-1"), request_tag("a:b"), request_tag("a_b")
+    ('mdplatform.request/0a-1', 'mdplatform.request/a_b-6783a31eabf6', 'mdplatform.request/a_b')
+    """
+    allowed = _NOT_IN_A_TAG.sub("_", id)
+    if allowed == id and len(id) <= _LONGEST_TAG:
+        return f"{REQUEST_TAG}{id}"
+    digest = hashlib.sha256(id.encode()).hexdigest()[:12]
+    return f"{REQUEST_TAG}{allowed[: _LONGEST_TAG - 13]}-{digest}"
 
 
 def _config(work: Work, source: str | None) -> dg.RunConfig:
@@ -120,7 +131,8 @@ def join(instance: dg.DagsterInstance, run: dg.DagsterRun, requests: Iterable[Ru
 
 
 def current_runs(instance: dg.DagsterInstance, finished_after: datetime) -> list[dg.DagsterRun]:
-    """Give the runs for requests that are not over, or ended after that instant."""
+    """Give the runs for requests that are not over, or ended after that instant.
+    """
     recent = instance.get_runs(dg.RunsFilter(tags=PATH, updated_after=finished_after), limit=MOST_RUNS)
     unfinished = instance.get_runs(dg.RunsFilter(tags=PATH, statuses=UNFINISHED), limit=MOST_RUNS)
     return list({run.run_id: run for run in (*recent, *unfinished)}.values())

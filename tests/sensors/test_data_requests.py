@@ -16,7 +16,7 @@ from mdplatform.messaging.redis_desk import RedisDesk
 from mdplatform.requests.answer import Progress
 from mdplatform.requests.wanted import RunWanted
 from mdplatform.sensors import data_requests as sensor
-from mdplatform.sensors.request_runs import PARTITIONS_TAG
+from mdplatform.sensors.request_runs import PARTITIONS_TAG, request_tag
 from mdplatform.sensors.request_work import coalesce
 from mdplatform.settings import Settings
 from tests.conftest import Processes
@@ -215,6 +215,14 @@ def test_who_asked_is_told_that_a_run_was_requested(strategies: Strategies, tick
     assert told == id
     assert isinstance(progress, Progress)
     assert (progress.stage, progress.text) == ("run_requested", "bars BTCUSDT/2025-01 … BTCUSDT/2025-02")
+
+
+def test_ids_that_a_tag_cannot_hold_as_they_are_have_tags_of_their_own() -> None:
+    ids = ["a:b", "a_b", "a" * 63 + "b", "a" * 63 + "c", "a" * 63, "ä"]
+    tags = {request_tag(each) for each in ids}
+    assert len(tags) == len(ids)
+    dg.RunRequest(tags=dict.fromkeys(tags, ""))
+    assert all(len(each.partition("/")[2]) <= 63 for each in tags)
 
 
 def test_a_run_asks_the_source_merges_and_makes_what_follows_of_the_missing_months_alone(
