@@ -60,7 +60,7 @@ def data_requests(
         return dg.SkipReason("No request waits for a run.")
     now = datetime.now(UTC)
     instance = context.instance
-    runs = {run.run_id: run for run in current_runs(instance, now - timedelta(seconds=2 * FRESH_SECONDS))}
+    runs = {run.run_id: run for run in current_runs(instance, now - timedelta(seconds=FRESH_SECONDS))}
     asked = asked_partitions(runs.values())
     registered = {
         name: list(instance.get_dynamic_partitions(definition.name or "")) for name, definition in _DIMENSIONS.items()

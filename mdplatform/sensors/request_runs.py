@@ -8,7 +8,7 @@ all of them: so one query finds the runs of thousands of requests.
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -132,10 +132,19 @@ def join(instance: dg.DagsterInstance, run: dg.DagsterRun, requests: Iterable[Ru
 
 def current_runs(instance: dg.DagsterInstance, finished_after: datetime) -> list[dg.DagsterRun]:
     """Give the runs for requests that are not over, or ended after that instant.
+
+    By when they ended, not by when they were changed: who joins a run that is over changes it by a tag.
     """
-    recent = instance.get_runs(dg.RunsFilter(tags=PATH, updated_after=finished_after), limit=MOST_RUNS)
+    changed = instance.get_run_records(dg.RunsFilter(tags=PATH, updated_after=finished_after), limit=MOST_RUNS)
+    recent = [each.dagster_run for each in changed if _ended_at(each) > finished_after]
     unfinished = instance.get_runs(dg.RunsFilter(tags=PATH, statuses=UNFINISHED), limit=MOST_RUNS)
     return list({run.run_id: run for run in (*recent, *unfinished)}.values())
+
+
+def _ended_at(record: dg.RunRecord) -> datetime:
+    if record.end_time is None:
+        return record.create_timestamp
+    return datetime.fromtimestamp(record.end_time, UTC)
 
 
 def asked_partitions(runs: Iterable[dg.DagsterRun]) -> dict[tuple[str, str], str]:

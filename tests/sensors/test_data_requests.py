@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -215,6 +216,22 @@ def test_who_asked_is_told_that_a_run_was_requested(strategies: Strategies, tick
     assert told == id
     assert isinstance(progress, Progress)
     assert (progress.stage, progress.text) == ("run_requested", "bars BTCUSDT/2025-01 … BTCUSDT/2025-02")
+
+
+def test_a_run_that_failed_stands_for_its_partitions_for_a_while_though_others_go_on_asking(
+    strategies: Strategies, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor, "FRESH_SECONDS", 1)
+    strategies.want({"bars": ["BTCUSDT/2025-01"]})
+    (run,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.STARTED)
+    ticks.instance.report_run_failed(run, "The source is away.")
+    ended = time.monotonic()
+    strategies.want({"bars": ["BTCUSDT/2025-01"]})
+    assert ticks.tick("data_requests").run_requests == []
+    while not (asked := ticks.tick("data_requests").run_requests) and time.monotonic() < ended + 10:
+        strategies.want({"bars": ["BTCUSDT/2025-01"]})
+    assert len(asked) == 1
+    assert time.monotonic() - ended >= 0.9
 
 
 def test_ids_that_a_tag_cannot_hold_as_they_are_have_tags_of_their_own() -> None:
