@@ -9,6 +9,7 @@ It goes over what is open, with one query for all runs, and
 - gives back, without a word, requests of which no run is known though the sensor has read them: they are wanted anew;
 - tells who waits that a run has started.
 
+Nothing is given back whose entry is still in the stream: the tick that read it may be making runs for the rest of it.
 It depends on what is, not on what happened: a tick that is lost, or comes twice, changes nothing.
 """
 
@@ -59,9 +60,11 @@ def open_requests(context: dg.SensorEvaluationContext, desk: DeskResource) -> dg
         desk.desk.settle(each.id, wire.encode_reply(msgspec.structs.replace(body, answered_at=to_us(now))))
     ids_late = {each.id for each in late}
     parked = [each for each in every if each.stage == "parked" and each.id not in ids_late]
-    released = _release_over(instance, desk.desk, parked, of_request, before)
-    orphans = [each.id for each in parked if each.id not in of_request and not each.standing]
-    if len(unread) < MOST_OPEN and (orphans := sorted({*orphans} - {entry.id for entry in unread})):
+    ids_unread = {entry.id for entry in unread}
+    settled = [each for each in parked if each.id not in ids_unread] if len(unread) < MOST_OPEN else []
+    released = _release_over(instance, desk.desk, settled, of_request, before)
+    orphans = sorted(each.id for each in settled if each.id not in of_request and not each.standing)
+    if orphans:
         desk.desk.release(orphans, "")
     started = _tell_started(desk.desk, parked, of_request, before, now)
     waiting = {run.run_id: run for each in every for run in of_request.get(each.id, ())}

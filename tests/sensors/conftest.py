@@ -189,6 +189,11 @@ class Ticks:
         self.cursors[name] = data.cursor
         return data
 
+    def sweep(self) -> Any:
+        """Let `data_requests` drop what it has read, and `open_requests` look."""
+        self.tick("data_requests")
+        return self.tick("open_requests")
+
     def launch(self, data: Any, status: dg.DagsterRunStatus = dg.DagsterRunStatus.NOT_STARTED) -> list[dg.DagsterRun]:
         """Make runs of what a tick asks for; one of the same key is there already."""
         return [

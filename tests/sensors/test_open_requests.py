@@ -43,7 +43,7 @@ def test_a_run_that_fails_gives_its_requests_back_with_its_error(
     id = strategies.want(BARS)
     run = ticks.execute(ticks.tick("data_requests").run_requests[0])
     assert run.status is dg.DagsterRunStatus.FAILURE
-    ticks.tick("open_requests")
+    ticks.sweep()
     (back,) = strategies.take()
     assert back.envelope.id == id
     assert back.note.startswith(f"run {run.run_id} failed: ")
@@ -54,10 +54,10 @@ def test_a_run_that_fails_gives_its_requests_back_with_its_error(
 def test_a_run_that_is_cancelled_gives_its_requests_back(strategies: Strategies, ticks: Ticks) -> None:
     strategies.want(BARS)
     (run,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.STARTED)
-    ticks.tick("open_requests")
+    ticks.sweep()
     assert strategies.take() == []
     ticks.instance.report_run_canceled(run)
-    ticks.tick("open_requests")
+    ticks.sweep()
     assert [each.note for each in strategies.take()] == [f"run {run.run_id} was cancelled"]
 
 
@@ -65,10 +65,10 @@ def test_a_request_goes_back_only_when_all_its_runs_are_over(strategies: Strateg
     strategies.want({"bars": ["BTCUSDT/2025-01", "BTCUSDT/2025-03"]})
     first, second = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.STARTED)
     ticks.instance.report_run_canceled(first)
-    ticks.tick("open_requests")
+    ticks.sweep()
     assert strategies.take() == []
     ticks.instance.report_run_failed(second, "The disk is full.")
-    ticks.tick("open_requests")
+    ticks.sweep()
     (back,) = strategies.take()
     assert f"run {first.run_id} was cancelled" in back.note
     assert "The disk is full." in back.note
@@ -79,7 +79,7 @@ def test_a_run_that_ended_in_success_without_the_data_gives_its_requests_back(
 ) -> None:
     strategies.want(BARS)
     (run,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.SUCCESS)
-    ticks.tick("open_requests")
+    ticks.sweep()
     assert [each.note for each in strategies.take()] == [f"run {run.run_id} ended without it"]
 
 
@@ -88,11 +88,11 @@ def test_who_asks_again_for_what_a_run_just_could_not_bring_is_answered_without_
 ) -> None:
     strategies.want(BARS)
     (run,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.FAILURE)
-    ticks.tick("open_requests")
+    ticks.sweep()
     strategies.take()
     late = strategies.want(BARS)
     assert ticks.tick("data_requests").run_requests == []
-    ticks.tick("open_requests")
+    ticks.sweep()
     assert [(each.envelope.id, run.run_id in each.note) for each in strategies.take()] == [(late, True)]
 
 
@@ -131,9 +131,10 @@ def test_what_was_read_but_never_run_is_wanted_anew(strategies: Strategies, tick
 def test_a_tick_that_is_lost_or_comes_twice_changes_nothing(strategies: Strategies, ticks: Ticks) -> None:
     strategies.want(BARS)
     ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.SUCCESS)
+    ticks.tick("data_requests")
     ticks.evaluate("open_requests")
     ticks.evaluate("open_requests")
-    ticks.tick("open_requests")
+    ticks.sweep()
     (back,) = strategies.take()
     assert back.returned
 
@@ -141,21 +142,21 @@ def test_a_tick_that_is_lost_or_comes_twice_changes_nothing(strategies: Strategi
 def test_a_standing_request_is_given_back_once_when_its_runs_are_over(strategies: Strategies, ticks: Ticks) -> None:
     id = strategies.want(BARS, standing=True)
     (run,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.STARTED)
-    ticks.tick("open_requests")
+    ticks.sweep()
     ticks.instance.report_run_canceled(run)
-    ticks.tick("open_requests")
+    ticks.sweep()
     (back,) = strategies.take()
     assert back.envelope.id == id
     strategies.park(back, BARS)
-    ticks.tick("open_requests")
+    ticks.sweep()
     assert strategies.take() == []
 
 
 def test_who_waits_is_told_once_that_the_run_has_started(strategies: Strategies, ticks: Ticks) -> None:
     id = strategies.want(BARS)
     (run,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.STARTED)
-    ticks.tick("open_requests")
-    ticks.tick("open_requests")
+    ticks.sweep()
+    ticks.sweep()
     told = [(id, body.stage, body.run_id) for id, body in strategies.replies() if isinstance(body, Progress)]
     assert told == [(id, "run_requested", ""), (id, "run_started", run.run_id)]
 
@@ -167,7 +168,27 @@ def test_thousands_of_open_requests_cost_a_tick_a_few_queries(
     data = ticks.tick("data_requests")
     assert len(data.run_requests) == 1
     ticks.launch(data, dg.DagsterRunStatus.SUCCESS)
+    ticks.tick("data_requests")
     with queries_counted(ticks.instance, monkeypatch) as asked:
         ticks.tick("open_requests")
     assert asked == ["get_runs"]
     assert len(strategies.take()) == 2_000
+
+
+def test_nothing_goes_back_while_the_tick_that_read_it_may_be_making_runs_for_the_rest(
+    strategies: Strategies, ticks: Ticks
+) -> None:
+    strategies.want(BARS)
+    (first,) = ticks.launch(ticks.tick("data_requests"), dg.DagsterRunStatus.STARTED)
+    ticks.sweep()
+    id = strategies.want({"bars": ["BTCUSDT/2025-01", "BTCUSDT/2025-02"]})
+    data = ticks.tick("data_requests")
+    ticks.instance.report_run_failed(first, "The disk is full.")
+    ticks.tick("open_requests")  # in a thread of its own, while the daemon makes the run for the second month
+    assert id not in [each.envelope.id for each in strategies.take()]
+    (second,) = ticks.launch(data, dg.DagsterRunStatus.STARTED)
+    ticks.sweep()
+    assert strategies.take() == []
+    ticks.instance.report_run_canceled(second)
+    ticks.sweep()
+    assert [each.envelope.id for each in strategies.take()] == [id]

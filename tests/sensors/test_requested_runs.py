@@ -65,7 +65,7 @@ def test_a_symbol_that_the_source_does_not_have_fails_the_run_and_is_not_kept(
     run = ticks.execute(ticks.tick("data_requests").run_requests[0])
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert lake.universe.members() == {}
-    ticks.tick("open_requests")
+    ticks.sweep()
     (back,) = strategies.take()
     assert "NOSUCHCOIN" in back.note
 
