@@ -11,6 +11,7 @@ alone, and does not answer what a page of another site makes a browser on this m
 from __future__ import annotations
 
 import ipaddress
+import logging
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from mdplatform.gateway.problems import Refusal
 from mdplatform.settings import Settings
 
 KEY_SUBPROTOCOL = "mdplatform.key."
+_log = logging.getLogger("mdplatform.gateway")
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,17 @@ class Access:
             raise InvalidKey(
                 "An API key is missing", remedy="Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             )
-        return Caller(self.store.find(text))
+        try:
+            return Caller(self.store.find(text))
+        except InvalidSetting as broken:
+            raise _unusable(broken) from None
 
     def still(self, caller: Caller) -> bool:
-        """Tell whether a caller's key is still in force."""
-        return caller.key is None or self.store.in_force(caller.key)
+        """Tell whether a caller's key is still in force. Raises `Refusal` where that cannot be told."""
+        try:
+            return caller.key is None or self.store.in_force(caller.key)
+        except InvalidSetting as broken:
+            raise _unusable(broken) from None
 
     def spend(self, caller: Caller, count: int = 1) -> None:
         """Count what a caller asks. Raises a refusal (429) with `Retry-After` when it was too much."""
@@ -103,14 +111,22 @@ class Access:
             return
         seconds = self._limits.take(caller.key.id, caller.key.per_second, count)
         if seconds:
-            refusal = Refusal(
+            raise Refusal(
                 429,
                 f"This key may ask {caller.key.per_second:g} times a second",
                 kind="rate-limit",
-                remedy=f"Try again in {seconds:.2f} s, or ask for many at once with POST /v1/requests:batch",
+                remedy=f"Try again in {seconds:.2f} s; `mdplatform keys create --per-second …` makes a faster key",
                 headers={"Retry-After": str(int(seconds) + 1)},
             )
-            raise refusal
+
+
+def _unusable(broken: InvalidSetting) -> Refusal:
+    """Give what callers are told while the keys cannot be used; where they lie, and why, is for the log."""
+    _log.error("%s", broken)
+    return Refusal(
+        503, "The gateway cannot use its API keys now", kind="keys-unavailable",
+        remedy="Its log says why, to whoever runs it", headers={"Retry-After": "10"},
+    )  # fmt: skip
 
 
 def key_in_headers(connection: HTTPConnection) -> str | None:

@@ -93,7 +93,7 @@ def create_app(settings: Settings, open_asker: Callable[[], Asker] | None = None
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unforeseen)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, access=access)
     if access.wants_keys:  # a key is never sent by a browser on its own, so any site may ask that was given one
         app.add_middleware(
             CORSMiddleware,

@@ -17,6 +17,7 @@ comes when nothing else does. An answer never comes before the `accepted` of its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ from mdplatform.gateway.asking import (
 from mdplatform.gateway.ear import Heard
 from mdplatform.gateway.outbox import Letter, Outbox
 from mdplatform.gateway.parts import Parts
-from mdplatform.gateway.problems import problem, unforeseen, unknown_field
+from mdplatform.gateway.problems import Refusal, problem, unforeseen, unknown_field
 from mdplatform.gateway.reading import parse_object
 from mdplatform.gateway.rendering import LARGE_BYTES, encode_json, told_answer, told_progress
 from mdplatform.market.time import iso
@@ -122,9 +123,10 @@ class Conversation:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            if not self._parts.access.still(self._caller):
-                await self._socket.close(KEY_ENDED, "The API key is no longer in force")
-                return
+            with contextlib.suppress(Refusal):  # while it cannot be told, nothing is taken from the client either
+                if not self._parts.access.still(self._caller):
+                    await self._socket.close(KEY_ENDED, "The API key is no longer in force")
+                    return
             self._say("heartbeat", None, at=iso(datetime.now(UTC)))
 
     async def _handle(self, text: str | bytes) -> None:

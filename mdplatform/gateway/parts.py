@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,6 +12,7 @@ from starlette.requests import HTTPConnection, Request
 
 from mdplatform.gateway.access import Access, Caller
 from mdplatform.gateway.keys import Scope
+from mdplatform.gateway.places import Places
 from mdplatform.gateway.switchboard import Switchboard
 from mdplatform.lake import Lake
 from mdplatform.serving.async_reader import AsyncReader
@@ -25,7 +25,7 @@ _HEAVY_AT_ONCE = 4
 class Parts:
     """What the routes share. `heavy` bounds how many computations of history run at once.
 
-    `conversations` counts the open WebSockets of each caller.
+    `places` counts the open WebSockets.
     """
 
     settings: Settings
@@ -34,7 +34,7 @@ class Parts:
     reader: AsyncReader
     lake: Lake
     heavy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HEAVY_AT_ONCE))
-    conversations: Counter[str] = field(default_factory=Counter)
+    places: Places = field(default_factory=Places)
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

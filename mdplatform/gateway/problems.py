@@ -74,8 +74,11 @@ class UnknownField(UnknownName):
 
 def unknown_field(name: str, known: Iterable[str]) -> UnknownField:
     """Give the error of a field that is not one of those known, which names the nearest."""
-    error = UnknownField(name[:_MOST_SHOWN], known)
+    names = list(known)
+    error = UnknownField(name[:_MOST_SHOWN], names)
     error.field, error.value = name[:_MOST_SHOWN], None
+    if not names:
+        error.remedy = "This operation takes no parameters"
     return error
 
 

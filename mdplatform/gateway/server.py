@@ -22,6 +22,7 @@ from mdplatform.settings import Settings
 
 _BACKLOG = 2048
 _STOP_SECONDS = 5
+_MOST_UNREAD = 4  # messages of a WebSocket
 
 
 class GatewayServer(uvicorn.Server):
@@ -39,6 +40,7 @@ class GatewayServer(uvicorn.Server):
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=_STOP_SECONDS,
                 ws_max_size=MOST_BODY_BYTES,
+                ws_max_queue=_MOST_UNREAD,
                 ws_ping_interval=20,
                 ws_ping_timeout=20,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from mdplatform.gateway import places
 from mdplatform.gateway.outbox import Letter, Outbox
+from mdplatform.gateway.places import MOST_STRANGERS
 from mdplatform.requests.answer import AnswerBody, Part, Progress, Status
 from mdplatform.settings import Settings
 
@@ -205,6 +208,37 @@ def test_who_shows_no_key_first_is_shut_out(first: object, gateway: Gateway) -> 
         assert closed.value.rcvd.code == 4401
 
 
+def test_only_some_may_be_connected_who_have_not_shown_their_key(gateway: Gateway, key: str) -> None:
+    with ExitStack() as strangers:
+        for _ in range(MOST_STRANGERS):
+            strangers.enter_context(connected(gateway, None))
+        with pytest.raises(InvalidStatus) as refused, connected(gateway, None):
+            pass
+        assert refused.value.response.status_code == 429
+        with connected(gateway, key) as socket:
+            Client(socket).say("ping")
+            assert Client(socket).hear()["event"] == "pong"
+    until(lambda: not gateway.app.state.parts.places._strangers)
+    with connected(gateway, None) as socket:
+        Client(socket).say("auth", key=key)
+        assert Client(socket).hear()["event"] == "ready"
+        assert not gateway.app.state.parts.places._strangers
+
+
+def test_a_key_may_have_so_many_connections_however_it_is_shown(gateway: Gateway) -> None:
+    shown = gateway.key("socket-many")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as open_ones:
+        patch.setattr(places, "MOST_OF_A_KEY", 3)
+        for _ in range(3):
+            open_ones.enter_context(connected(gateway, shown))
+        with pytest.raises(InvalidStatus) as refused, connected(gateway, shown):
+            pass
+        assert refused.value.response.status_code == 429
+        with connected(gateway, None) as socket:
+            Client(socket).say("auth", key=shown)
+            assert Client(socket).hear()["problem"]["type"] == "urn:mdplatform:too-many-connections"
+
+
 @pytest.mark.parametrize(("scopes", "status"), [(None, 401), (["read"], 403)])
 def test_a_key_that_may_not_ask_is_refused_before_the_connection_is_made(
     scopes: list[str] | None, status: int, gateway: Gateway
@@ -224,7 +258,9 @@ def test_a_key_that_asks_too_often_is_refused_and_stays_connected(gateway: Gatew
         for _ in range(6):
             client.say("ping")
         told = [client.hear() for _ in range(6)]
-        assert {each["problem"]["status"] for each in told if each["event"] == "refused"} == {429}
+        refused = [each["problem"] for each in told if each["event"] == "refused"]
+        assert {each["status"] for each in refused} == {429}
+        assert not any("/v1/" in each["remedy"] for each in refused)
         assert [each["event"] for each in told].count("pong") >= 3
 
 

@@ -230,6 +230,31 @@ def test_a_key_made_or_revoked_counts_from_the_next_call_on(gateway: Gateway) ->
         assert client.get("/v1/symbols").status_code == 401
 
 
+def test_keys_that_cannot_be_used_are_the_servers_failure_which_tells_no_path(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = Gateway(Settings.load(home=home, gateway_port=0), in_process)
+    kept = running.keys.path
+    try:
+        key = running.key("unreadable")
+        content = kept.read_bytes()
+        with running.client(key) as client:
+            assert client.get("/v1/symbols").status_code == 200
+            for broken in (content, b"{"):
+                kept.unlink()
+                kept.write_bytes(broken)
+                kept.chmod(0o644 if broken == content else 0o600)
+                refused = client.get("/v1/symbols")
+                assert refused.status_code == 503
+                assert int(refused.headers["retry-after"]) >= 1
+                assert kept.name not in refused.text
+            assert str(kept) in caplog.text
+            kept.write_bytes(content)
+            assert client.get("/v1/symbols").status_code == 200
+    finally:
+        running.stop()
+
+
 def test_a_key_also_comes_in_a_header_of_its_own_and_never_in_the_address(gateway: Gateway) -> None:
     text = gateway.key("header")
     with gateway.client() as client:

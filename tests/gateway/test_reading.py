@@ -141,6 +141,12 @@ def test_the_symbols_are_listed_with_their_timeframes(client: httpx.Client) -> N
     assert all({"15m", "1h", "1d"} <= set(each["timeframes"]) for each in listed)
 
 
+def test_an_operation_without_parameters_says_so(client: httpx.Client) -> None:
+    refused = client.get("/v1/symbols?x=1")
+    assert (refused.status_code, refused.json()["field"]) == (422, "x")
+    assert refused.json()["remedy"] == "This operation takes no parameters"
+
+
 def test_whether_it_is_well_is_told_without_a_key(client: httpx.Client) -> None:
     response = httpx.get(f"{client.base_url}/healthz", trust_env=False)
     assert (response.status_code, response.json()["status"]) == (200, "ok")

@@ -31,7 +31,7 @@ def silent(home: Path) -> Iterator[Gateway]:
 def test_a_request_is_taken_at_once_and_its_location_gives_the_answer(client: httpx.Client) -> None:
     sent = client.post("/v1/requests", json=rsi())
     assert sent.status_code == 202
-    assert sent.json()["status"] == "open"
+    assert (sent.json()["status"], sent.json()["label"]) == ("open", "BTCUSDT RSI(timeperiod=14) 15m")
     assert sent.headers["location"] == f"/v1/requests/{sent.json()['request_id']}"
     answered = client.get(sent.headers["location"], params={"wait": "20s"})
     assert answered.status_code == 200

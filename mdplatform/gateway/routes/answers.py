@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -12,14 +13,12 @@ from mdplatform.gateway.access import KEY_SUBPROTOCOL, Caller, key_in_headers
 from mdplatform.gateway.conversation import KEY_ENDED, Conversation, received
 from mdplatform.gateway.keys import Scope
 from mdplatform.gateway.parts import Parts, parts_of
-from mdplatform.gateway.problems import Refusal, problem, respond
+from mdplatform.gateway.problems import problem, respond
 from mdplatform.gateway.reading import parse_object
 from mdplatform.gateway.rendering import encode_json
 
 PATH = "/v1/answers"
 SUBPROTOCOL = "mdplatform.v1"
-MOST_OF_A_KEY = 100
-MOST_IN_ALL = 1_000
 FIRST_MESSAGE_SECONDS = 10.0
 
 router = APIRouter()
@@ -33,24 +32,21 @@ async def answers(socket: WebSocket) -> None:
     shown = next((each.removeprefix(KEY_SUBPROTOCOL) for each in offered if each.startswith(KEY_SUBPROTOCOL)), None)
     chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
     in_first_message = parts.access.wants_keys and shown is None and _has_no_key(socket)
-    try:
-        caller = None if in_first_message else _admitted(socket, parts, shown)
-    except PlatformError as error:
-        await socket.send_denial_response(respond(error))
-        return
-    await socket.accept(chosen)
-    if caller is None:
-        caller = await _introduced(socket, parts)
-        if caller is None:
+    with ExitStack() as place:
+        try:
+            if in_first_message:
+                place.enter_context(parts.places.of_stranger())
+                caller = None
+            else:
+                caller = _admitted(socket, parts, shown, place)
+        except PlatformError as error:
+            await socket.send_denial_response(respond(error))
             return
-    name, conversations = caller.name, parts.conversations
-    conversations[name] += 1
-    try:
-        await Conversation(socket, caller, parts).run()
-    finally:
-        conversations[name] -= 1
-        if not conversations[name]:
-            del conversations[name]
+        await socket.accept(chosen)
+        if caller is None:
+            caller = await _introduced(socket, parts, place)
+        if caller is not None:
+            await Conversation(socket, caller, parts).run()
 
 
 def _has_no_key(socket: WebSocket) -> bool:
@@ -60,27 +56,28 @@ def _has_no_key(socket: WebSocket) -> bool:
         return False
 
 
-def _admitted(socket: WebSocket, parts: Parts, shown: str | None) -> Caller:
+def _admitted(socket: WebSocket, parts: Parts, shown: str | None, place: ExitStack) -> Caller:
+    """Give who asks, and take its place. Raises `InvalidKey`, `Refusal`."""
     caller = parts.access.caller(socket, shown)
     caller.require(Scope.REQUEST)
     parts.access.spend(caller)
-    if parts.conversations[caller.name] >= MOST_OF_A_KEY or parts.conversations.total() >= MOST_IN_ALL:
-        raise Refusal(
-            429, "Too many connections are open", kind="too-many-connections",
-            remedy=f"At most {MOST_OF_A_KEY} a key; one carries many requests", headers={"Retry-After": "5"},
-        )  # fmt: skip
+    place.enter_context(parts.places.of_key(caller.name))
     return caller
 
 
-async def _introduced(socket: WebSocket, parts: Parts) -> Caller | None:
-    """Take the key from the first message, and say `ready`; close the socket where there is none in time."""
+async def _introduced(socket: WebSocket, parts: Parts, place: ExitStack) -> Caller | None:
+    """Take the key from the first message, and say `ready`; close the socket where there is none in time.
+
+    The place of a stranger is changed for one of its key.
+    """
     try:
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
             message = parse_object(await received(socket))
         key = message.get("key")
         if message.get("op") != "auth" or not isinstance(key, str):
             raise InvalidKey("The first message is to show the key", remedy='Such as {"op": "auth", "key": "mdp_…"}')
-        caller = _admitted(socket, parts, key)
+        admitted = ExitStack()
+        caller = _admitted(socket, parts, key, admitted)
     except PlatformError as error:
         await socket.send_text(encode_json({"event": "refused", "problem": problem(error)}).decode())
         await socket.close(KEY_ENDED, "No valid API key")
@@ -90,5 +87,7 @@ async def _introduced(socket: WebSocket, parts: Parts) -> Caller | None:
         return None
     except WebSocketDisconnect:
         return None
+    place.close()
+    place.enter_context(admitted)
     await socket.send_text(encode_json({"event": "ready"}).decode())
     return caller

@@ -42,6 +42,7 @@ from mdplatform.gateway.switchboard import Watcher
 from mdplatform.messaging.transport import Record
 from mdplatform.requests.answer import AnswerBody
 from mdplatform.requests.request import DataRequest
+from mdplatform.strategy.sending import envelope
 
 router = APIRouter(prefix="/v1", tags=["Requests"])
 
@@ -200,7 +201,7 @@ def _accepted(request: DataRequest) -> dict[str, Any]:
         id=request.request_id,
         priority=request.priority,
         strategy=request.strategy_id,
-        label=request.type.value,
+        label=envelope(request).label,
         stage="queued",
         sent_at=request.sent_at,
         deadline=request.deadline,
