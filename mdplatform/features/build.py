@@ -21,6 +21,7 @@ from mdplatform.features import registry
 from mdplatform.features.definition import Definition, Parameter, ParameterValue
 from mdplatform.features.registry import ALIASES, INPUT_COLUMNS, PARAMETER_ALIASES, Alias
 from mdplatform.features.spec import FeatureSpec
+from mdplatform.features.ticks import checked_row_size
 from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.timeframe import Timeframe
 
@@ -91,6 +92,13 @@ def _parameters(
         for each in definition.parameters
     )
     settled = dict(stated)
+    if settled.get("row_size"):
+        try:
+            checked_row_size(settled["row_size"])  # type: ignore[arg-type]
+        except ParameterOutOfRange as error:
+            error.cause = f"Parameter row_size of {definition.name} is out of range"
+            error.remedy = "A decimal of at most 12 digits from 1e-12 to 1e12, such as 0.01, 0.5 or 25"
+            raise
     if definition.name == "MAVP" and settled["minperiod"] > settled["maxperiod"]:  # type: ignore[operator]
         raise ParameterOutOfRange(
             "Parameter minperiod of MAVP is out of range", value=settled["minperiod"], remedy="At most maxperiod"
@@ -106,7 +114,7 @@ def _checked(definition: Definition, parameter: Parameter, value: object) -> Par
     if parameter.kind == "choice":
         word = value.lower() if isinstance(value, str) else value
         for choice in parameter.choices:
-            if not isinstance(word, bool) and word == choice:
+            if isinstance(word, str | Real) and not isinstance(word, bool) and word == choice:
                 return choice
     elif parameter.kind == "text":
         if isinstance(value, str) and re.fullmatch(parameter.pattern, value):
@@ -126,6 +134,8 @@ def _checked(definition: Definition, parameter: Parameter, value: object) -> Par
 
 
 def _shown(value: object) -> object:
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"an integer of {value.bit_length()} bits"
     text = repr(value)
     return f"{text[:40]}…" if len(text) > 40 else "None" if value is None else value
 

@@ -19,6 +19,8 @@ from mdplatform.features.spec import FeatureSpec
 
 EXAMPLE = "Write it as in `RSI(timeperiod=14)`, `EMA(high, 20)` or `MACD(fast=12, slow=26, signal=9).macdhist`"
 _VALUES = (["number"], ["word"], ["quoted"])
+_LONGEST_INTEGER = 400
+"""Characters; no double is larger, and Python reads no integer of more than a few thousand."""
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<mark>[(),=.])"
     r"|\"(?P<quoted>[^\"]*)\"|'(?P<quoted_so>[^']*)')"
@@ -88,4 +90,4 @@ def _items(tokens: list[tuple[str, str]]) -> list[list[tuple[str, str]]] | None:
 
 
 def _number(text: str) -> int | float:
-    return int(text) if text.lstrip("+-").isdigit() else float(text)
+    return int(text) if text.lstrip("+-").isdigit() and len(text) <= _LONGEST_INTEGER else float(text)

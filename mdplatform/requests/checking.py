@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from hashlib import blake2b
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -77,6 +77,7 @@ def assemble(
     now = fields.now_us()
     given = {name: value for name, value in common.items() if value is not None}
     start, latest = fields.instant(given.get("start"), "start"), given.get("latest")
+    latest = int(latest) if isinstance(latest, Integral) and not isinstance(latest, bool) else latest
     refresh = fields.word(given.get("refresh", "once"), Refresh, "refresh")
     default = DEFAULT_DEADLINE_SECONDS if refresh is Refresh.ONCE else fields.LONGEST_DEADLINE_SECONDS
     request = DataRequest(
@@ -87,7 +88,7 @@ def assemble(
         symbols=() if symbols is None else fields.symbols(symbols),
         timeframes=() if timeframes is None else fields.timeframes(timeframes),
         features=features,
-        options=options or {},
+        options={name: _plain(value, name) for name, value in (options or {}).items()},
         latest=1 if latest is None and start is None else latest,
         start=start,
         end=fields.instant(given.get("end"), "end"),
@@ -210,7 +211,7 @@ def _check_matrix(request: DataRequest) -> None:
         raise refuse("symbols", "Correlation of one symbol", request.symbols[0], "Name 2 or more")
     if request.start is not None:
         raise refuse("start", "A correlation matrix has a window", None, "Give window, and end where it is not now")
-    if request.latest not in (None, 1):
+    if request.latest is not None and count(request.latest, "latest", fields.MOST_LATEST) != 1:
         raise refuse("latest", "A request gives one matrix a timeframe", request.latest, "Leave it out")
     given = dict(request.options)
     window, of = given.pop("window", None), given.pop("of", "returns")
@@ -248,6 +249,10 @@ def _check_table(request: DataRequest) -> None:
         except PlatformError as error:
             error.field = f"series[{index}]"
             raise
+
+
+def _plain(given: object, field: str) -> object:
+    return given if field == "series" else fields.option(given, field)
 
 
 def _check_options_shape(options: Mapping[str, Any]) -> None:

@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
 from numbers import Integral, Real
 from typing import TypeVar
+
+import numpy as np
 
 from mdplatform.errors import InvalidRequest, PlatformError, UnknownName
 from mdplatform.features.panel import as_instant
@@ -170,11 +172,26 @@ def count(given: object, field: str, most: int, least: int = 1) -> int:
     return int(given)
 
 
+def option(given: object, field: str) -> str | int | float | bool | None:
+    """Give one option as a plain value, whichever library's number it is."""
+    if given is None or isinstance(given, str | bool):
+        return given
+    if isinstance(given, Integral):
+        return int(given)
+    if isinstance(given, Real):
+        return as_float(given)
+    raise refuse(field, "Neither number nor text", given, "Give one value")
+
+
 def instant(given: object, field: str) -> int | None:
-    """Give a time in microseconds, None for None."""
+    """Give a time in microseconds, None for None. A day is its beginning; without a zone it is UTC."""
     if given is None:
         return None
     with at(field):
+        if isinstance(given, np.datetime64) and not np.isnat(given):
+            given = str(given.astype("datetime64[us]"))
+        elif isinstance(given, date) and not isinstance(given, datetime):
+            given = given.isoformat()
         if not isinstance(given, str | datetime):
             remedy = "Write it as 2024-03-01 or 2024-03-01T12:30:00Z, or give a datetime"
             raise InvalidRequest("Not a time", value=shown(given), remedy=remedy)

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mdplatform.strategy.pending import Callback, OpenRequest
@@ -247,6 +248,8 @@ class StrategyDataManager:
         from mdplatform.requests.request import DataRequest
 
         letters = await self._start()
+        if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
+            raise fields.refuse("", "Not a list of requests", requests, "Give mappings with their type and arguments")
         made: list[tuple[DataRequest, Callback | None]] = []
         for index, each in enumerate(requests):
             with fields.at(f"[{index}]"):
@@ -268,8 +271,12 @@ class StrategyDataManager:
         An answer is kept until it is awaited, the newest 1,000 of them. Raises `UnknownRequest`, and `TimeoutError`
         after `timeout` seconds: the request goes on then.
         """
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, Real)):
+            from mdplatform.requests import fields
+
+            raise fields.refuse("timeout", "Not a number of seconds", timeout, "Give seconds, or None to wait on")
         letters = await self._start()
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(None if timeout is None else float(timeout)):
             return await letters.result(request_id)
 
     async def answers(self, request_id: str) -> AsyncGenerator[Answer, None]:
@@ -335,7 +342,8 @@ class StrategyDataManager:
         if callback is not None and not callable(callback):
             raise fields.refuse("callback", "Not a function", callback, "Give one that takes an Answer, or none")
         assert self._settings is not None
-        if given.get("deadline") is None and given.get("refresh") in (None, "once"):
+        refresh = given.get("refresh")
+        if given.get("deadline") is None and (refresh is None or (isinstance(refresh, str) and refresh == "once")):
             given = {**given, "deadline": self._settings.request_deadline_seconds}
         return making.make(type, **given)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 import numpy as np
@@ -53,6 +54,56 @@ def refused(type: str = "TECHNICAL_INDICATORS", **fields: object) -> PlatformErr
     assert error.value.field in str(error.value)
     assert len(str(error.value)) < 700
     return error.value
+
+
+@pytest.mark.parametrize(
+    ("type", "given", "field", "meant"),
+    [
+        ("TECHNICAL_INDICATORS", {"latest": np.int64(5)}, "latest", 5),
+        ("CORRELATION_MATRIX", {"window": np.int64(50)}, "window", 50),
+        ("CORRELATION_MATRIX", {"min_periods": np.int32(5)}, "min_periods", 5),
+        ("CORRELATION_MATRIX", {"method": "exponential", "half_life": np.float32(5)}, "half_life", 5.0),
+        ("CORRELATION_MATRIX", {"latest": np.int64(1)}, "latest", 1),
+        ("TECHNICAL_INDICATORS", {"start": date(2024, 3, 1)}, "start", 1_709_251_200_000_000),
+        ("TECHNICAL_INDICATORS", {"start": np.datetime64("2024-03-01T00:00")}, "start", 1_709_251_200_000_000),
+    ],
+)
+def test_numbers_and_times_of_other_libraries_are_sent_as_plain_ones(
+    type: str, given: dict[str, object], field: str, meant: object
+) -> None:
+    request = wire.decode_request(wire.encode_request(of(type, **given)))
+    assert request.options.get(field, getattr(request, field, None)) == meant
+    assert check(request) == request
+
+
+_HUGE, _ARRAY, _SIGNAL = 10**5000, np.array([1, 2]), Decimal("sNaN")
+
+
+@pytest.mark.parametrize(
+    ("type", "field", "values"),
+    [
+        ("CORRELATION_MATRIX", "latest", [True, 1.0, _HUGE, _ARRAY, _SIGNAL, [1]]),
+        *(
+            ("CORRELATION_MATRIX", each, [_HUGE, _ARRAY, _SIGNAL, {"a": 1}])
+            for each in ("of", "method", "sample", "shrinkage", "repair", "window", "min_periods", "half_life")
+        ),
+        *(
+            ("VOLUME_PROFILE", each, [_HUGE, _ARRAY, _SIGNAL])
+            for each in ("session_hours", "row_size", "value_area_pct", "algorithm")
+        ),
+        ("VOLUME_PROFILE", "row_size", [5e-324, 1 / 3]),
+        ("TECHNICAL_INDICATORS", "refresh", [_HUGE, _ARRAY, _SIGNAL]),
+        ("TECHNICAL_INDICATORS", "latest", [_HUGE, _ARRAY, _SIGNAL]),
+        ("TECHNICAL_INDICATORS", "start", [np.datetime64("NaT"), _ARRAY]),
+    ],
+)
+def test_whatever_is_no_value_of_a_field_is_refused_by_its_field(type: str, field: str, values: list[object]) -> None:
+    assert {refused(type, **{field: each}).field for each in values} == {field}
+
+
+@pytest.mark.parametrize("text", ["RSI({})", "close + {}", "RSI(timeperiod={})"])
+def test_a_number_of_thousands_of_digits_is_refused(text: str) -> None:
+    assert refused(indicators=[text.format("1" * 4900)]).field == "indicators[0]"
 
 
 def test_what_the_strategy_writes_becomes_canonical() -> None:

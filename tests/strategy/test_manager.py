@@ -480,6 +480,27 @@ def test_an_answer_that_cannot_be_read_fails_its_request_alone(settings):
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("given", [None, 5, "RSI", {"type": "TECHNICAL_INDICATORS"}])
+def test_what_is_no_list_of_requests_is_refused(settings, given):
+    async def test():
+        async with bench(settings) as side:
+            with pytest.raises(InvalidRequest, match="Not a list of requests"):
+                await side.manager.request_many(given)
+
+    asyncio.run(test())
+
+
+def test_what_is_no_number_of_seconds_is_refused(settings):
+    async def test():
+        async with bench(settings) as side:
+            for timeout in ("x", True, [1]):
+                with pytest.raises(InvalidRequest, match="Not a number of seconds") as refused:
+                    await side.manager.result("an id", timeout=timeout)
+                assert refused.value.field == "timeout"
+
+    asyncio.run(test())
+
+
 def test_a_timeout_ends_the_waiting_and_not_the_request(settings):
     async def work() -> None:
         async with bench(settings) as side:
