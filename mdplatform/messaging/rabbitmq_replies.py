@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mdplatform.errors import TransportUnavailable
+from mdplatform.messaging import scripts
 from mdplatform.messaging.rabbitmq_link import (
     BRIDGES,
     CALL_SECONDS,
@@ -23,8 +24,9 @@ from mdplatform.messaging.rabbitmq_link import (
 )
 from mdplatform.messaging.rabbitmq_scripts import CARRY
 from mdplatform.messaging.rabbitmq_wire import Carried, Told, encode
-from mdplatform.messaging.redis_keys import PREFIX, replies_key
-from mdplatform.messaging.redis_line import BlockingLine, Line, entries_of
+from mdplatform.messaging.redis_asker import fetched
+from mdplatform.messaging.redis_keys import replies_key
+from mdplatform.messaging.redis_line import BlockingLine, Entries, Line, entries_of
 from mdplatform.messaging.transport import Reply
 from mdplatform.settings import Settings
 
@@ -37,7 +39,6 @@ _KEPT_SECONDS = 3600.0
 _LARGEST = 1_000_000
 _STREAM = replies_key(BRIDGES)
 _log = logging.getLogger(__name__)
-Entries = list[tuple[str, bytes, dict[bytes, bytes]]]
 
 
 class Replies:
@@ -60,7 +61,7 @@ class Replies:
                 )
                 if answers is None or isinstance(answers[-1], Exception):
                     continue
-                found = entries_of(answers[-1])
+                found = await fetched(blocking, entries_of(answers[-1]))
                 by_address = await self._by_address(found)
                 async with speaking(self._settings, CALL_SECONDS):
                     await asyncio.gather(
@@ -70,7 +71,7 @@ class Replies:
                             for message in _messages(address, replies)
                         )
                     )
-                await self._done_with([place for _, place, _ in found])
+                await self._done_with([part for _, place, each in found for part in (place, each.get(b"size", b"0"))])
         finally:
             await blocking.close()
 
@@ -104,14 +105,11 @@ class Replies:
         by_address.pop("", None)  # nobody knows that asker any more
         return by_address
 
-    async def _done_with(self, places: list[bytes]) -> None:
-        """Delete what was published, and have replies kept although nobody sends anything."""
+    async def _done_with(self, read: list[bytes]) -> None:
+        """Delete what was published (place and size of each), and have replies kept although nobody sends anything."""
         try:
-            if places:
-                await self._redis.command("XDEL", _STREAM, *places)
-            if time.monotonic() - self._kept_at > _KEPT_SECONDS / 60:
-                until = round((time.time() + _KEPT_SECONDS) * 1e6)
-                await self._redis.command("ZADD", f"{PREFIX}addresses", "GT", until, BRIDGES)
+            if read or time.monotonic() - self._kept_at > _KEPT_SECONDS / 60:
+                await self._redis.run(scripts.READ, BRIDGES, *read)
                 self._kept_at = time.monotonic()
         except TransportUnavailable as failure:
             _log.warning("Replies are carried again, and dropped by who has them: %s", failure)

@@ -2,8 +2,10 @@
 
 Replies come in a stream of its own, which is read from its beginning: what a call gave is deleted by the next, so that
 whatever is in there was not given yet. A reply is thus never passed over, whatever clocks do and however often the
-connection breaks; one whose deletion did not come through is given twice. An asker that is made with the address of an
-earlier one gets what that one did not take: one at a time may use an address.
+connection breaks; one whose deletion did not come through is given twice. A large answer lies in its record alone, and
+is fetched from there. What lies at an address is dropped when nobody reads for a minute: an asker that is made with the
+address of an earlier one, which one at a time may use, gets what that one did not take if it comes within that time.
+Later, the answers are found by id for as long as they are kept.
 """
 
 from __future__ import annotations
@@ -16,20 +18,22 @@ import time
 from collections.abc import Sequence
 
 import redis
+from redis.exceptions import NoScriptError
 
 from mdplatform.errors import InvalidSetting
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import capacities, keeping, most_standing, most_tombstones
-from mdplatform.messaging.redis_forms import MICROSECONDS, envelope_fields, record
-from mdplatform.messaging.redis_keys import PREFIX, replies_key
-from mdplatform.messaging.redis_line import BlockingLine, Command, Line, entries_of, gone
+from mdplatform.messaging.redis_forms import envelope_fields, record
+from mdplatform.messaging.redis_keys import PREFIX, record_key, replies_key
+from mdplatform.messaging.redis_line import BlockingLine, Command, Entries, Line, entries_of, gone, script_command
 from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
 
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _ADMITTED_AT_ONCE = 128
 _REPLIES_AT_ONCE = 1000
-_ADDRESS_LIFE = 3600.0
+_FETCHED_BYTES = 16_000_000
+_TOUCH_SECONDS = 10.0
 
 
 class RedisAsker:
@@ -44,7 +48,7 @@ class RedisAsker:
         self._address = address or f"asker-{secrets.token_hex(8)}"
         self._line = Line(settings)
         self._replies = BlockingLine(settings)
-        self._given: list[bytes] = []
+        self._given: list[bytes] = []  # place and size of each reply
         self._touched = -math.inf
 
     @property
@@ -88,21 +92,25 @@ class RedisAsker:
         while True:
             left = max(0.0, end - time.monotonic())
             wait = min(left, self._replies.LONGEST)
-            commands: list[Command] = [("XDEL", key, *self._given)] if self._given else []
-            touches = time.monotonic() - self._touched > _ADDRESS_LIFE / 60
-            if touches:
-                until = round((time.time() + _ADDRESS_LIFE) * MICROSECONDS)
-                commands.append(("ZADD", f"{PREFIX}addresses", "GT", until, self._address))
+            commands: list[Command] = []
+            touches = time.monotonic() - self._touched > _TOUCH_SECONDS
+            if self._given or touches:
+                commands.append(script_command(scripts.READ, self._address, *self._given))
             block = ("BLOCK", max(1, round(wait * 1000))) if wait > 0 else ()
             commands.append(("XREAD", "COUNT", _REPLIES_AT_ONCE, *block, "STREAMS", key, "0"))
             answers = await self._replies.read(wait, *commands)
+            if answers is not None and isinstance(answers[0], NoScriptError):
+                await self._replies.read(0.0, ("EVAL", scripts.READ.text, 1, PREFIX, self._address, *self._given))
+                continue
             if answers is not None:
-                if isinstance(answers[-1], redis.ResponseError):
-                    raise gone(self._settings, answers[-1])
-                if touches and not isinstance(answers[-2], redis.ResponseError):
+                refused = next((each for each in answers if isinstance(each, redis.ResponseError)), None)
+                if refused is not None:
+                    raise gone(self._settings, refused)
+                if touches:
                     self._touched = time.monotonic()
-                found = entries_of(answers[-1])
-                self._given = [place for _, place, _ in found]
+                self._given = []
+                found = await fetched(self._replies, entries_of(answers[-1]))
+                self._given = [part for _, place, fields in found for part in (place, fields.get(b"size", b"0"))]
                 if found:
                     return [_reply(fields) for _, _, fields in found]
             if time.monotonic() >= end:
@@ -132,6 +140,28 @@ class RedisAsker:
         """Let go of the connections; what is in flight stays in flight."""
         await self._line.close()
         await self._replies.close()
+
+
+async def fetched(line: BlockingLine, found: Entries) -> Entries:
+    """Give the first of these replies, with those answers that lie in their records: as many as are no burden.
+
+    An answer that was let go meanwhile is empty. Nothing is given if Redis is away.
+    """
+    size, some = 0, 0
+    for _, _, fields in found:
+        size += int(fields.get(b"fetched", 0))
+        if some and size > _FETCHED_BYTES:
+            break
+        some += 1
+    found = found[:some]
+    large = [fields for _, _, fields in found if b"fetched" in fields]
+    if large:
+        answers = await line.read(0.0, *(("HGET", record_key(each[b"id"].decode()), "answer") for each in large))
+        if answers is None:
+            return []
+        for fields, answer in zip(large, answers, strict=True):
+            fields[b"body"] = answer if isinstance(answer, bytes) else b""
+    return found
 
 
 def _reply(fields: dict[bytes, bytes]) -> tuple[str, Reply]:

@@ -8,8 +8,10 @@
     mdp:{requests}:answers           list: ids whose answers are kept, oldest first; `answer_bytes` is their size
     mdp:{requests}:parked:<need>     sorted set: ids that wait for a need, by the turn at which they were parked
     mdp:{requests}:turn              counter of releases; `released` is a sorted set of needs by their last turn
-    mdp:{requests}:replies:<stream>  stream of replies for an address; an entry has `id`, `final`, `body` and `to`
-    mdp:{requests}:addresses         sorted set: reply streams, by when they go if nobody uses them
+    mdp:{requests}:replies:<stream>  stream of replies for an address; an entry has `id`, `final`, `to`, `size`
+                                     (what it counts for), and `body`, or `fetched`: so many bytes lie in the record
+    mdp:{requests}:addresses         sorted set: reply streams, by when they go if nobody reads them
+    mdp:{requests}:reply_bytes       sorted set: reply streams, by their bytes; `all_reply_bytes` is their sum
     mdp:{requests}:wanted            stream for the run path; so `lineage` (outbox), `changes` (needs) and `dead`
     mdp:{requests}:beat:<worker>     what a worker said of itself, with an expiry; `workers` are their names
 

@@ -30,6 +30,7 @@ from mdplatform.settings import Settings
 from mdplatform.valkey.connection import REDIS_FAILURES, async_connect, describe, shown_url
 
 Command = Sequence[str | bytes | int | float]
+Entries = list[tuple[str, bytes, dict[bytes, bytes]]]
 
 PATIENCE = 5.0
 """For how long a call tries to reach Redis before it gives up, in seconds."""
@@ -240,7 +241,7 @@ class BlockingLine:
             await self._wire.close()
 
 
-def entries_of(answer: Any) -> list[tuple[str, bytes, dict[bytes, bytes]]]:
+def entries_of(answer: Any) -> Entries:
     """Give stream, place and fields of what a reading command gave, in either version of the protocol."""
     streams = answer.items() if isinstance(answer, dict) else answer or ()
     return [

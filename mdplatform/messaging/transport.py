@@ -54,7 +54,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Something for an asker: the final answer of a request, or an update of it (`final` is false)."""
+    """Something for an asker: the final answer of a request, or an update of it (`final` is false).
+
+    A final one without bytes says that there was an answer, which was let go before it was fetched.
+    """
 
     id: str
     final: bool
@@ -142,7 +145,8 @@ class Asker(Protocol):
     async def receive(self, wait_seconds: float) -> list[Reply]:
         """Give the replies that came since the last call, in order; wait for the first, at most so long.
 
-        A reply may come twice (after a reconnection); none is lost while the asker lives.
+        A reply may come twice (after a reconnection); none is lost while the asker reads. Where nobody reads for a
+        minute, or too much waits, replies are dropped, the oldest first: `look_up` finds the final ones.
         """
         ...
 

@@ -132,6 +132,9 @@ class Correspondence:
         pending = self._open.get(reply.id)
         if pending is None:
             return
+        if reply.final and not reply.body:
+            self._give(pending, endings.lost(pending, "The answer was let go, to bound memory"))
+            return
         body = read(pending, reply.body)
         if reply.final or isinstance(body, Progress) or body.number:
             self._give(pending, body, final=reply.final)

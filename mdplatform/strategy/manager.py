@@ -40,7 +40,8 @@ class StrategyDataManager:
 
     Without `settings` they are read from the environment. `transport` is `redis` or `rabbitmq` (by default what the
     settings say), or `memory`: then a worker runs inside this process, as notebooks and tests want it. `address` names
-    where replies come: a strategy that starts again under its old address receives what came meanwhile.
+    where replies come: a strategy that starts again under its old address within a minute receives what came
+    meanwhile; later, answers are found by id.
 
     Each `request_…` checks what it is given, raises a `PlatformError` with the `field` that is wrong, and else gives
     the request's id at once: sending goes on by itself. They all take, beside what they ask for:

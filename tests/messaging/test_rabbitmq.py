@@ -253,20 +253,18 @@ async def _has_come(asker: RabbitAsker, id: str) -> bool:
 DYING = """
 import asyncio, os, signal, sys
 from mdplatform.messaging import rabbitmq_bridge, rabbitmq_replies
-from mdplatform.messaging.redis_line import Line
 from mdplatform.settings import Settings
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    command = Line.command
     if "{where}" == "before it was admitted":
         rabbitmq_bridge.Bridge._send = die
     if "{where}" == "after it was admitted":
         rabbitmq_bridge._receipts = die
     if "{where}" == "after the reply was published":
-        Line.command = lambda self, *parts: die() if parts[0] == "XDEL" else command(self, *parts)
+        rabbitmq_replies.Replies._done_with = lambda self, read: die() if read else asyncio.sleep(0)
     if "{where}" == "after it was buried":
         rabbitmq_bridge.Bridge._send = die
     async with rabbitmq_bridge.Bridge(Settings.load()) as bridge:

@@ -415,10 +415,12 @@ def test_the_replies_of_an_asker_that_is_gone_are_bounded_and_go_with_it(run, cl
         key = f"{PREFIX}replies:gone"
         for _ in range(30):
             await asyncio.gather(*(worker.tell(sent.id, b"x" * 500_000) for _ in range(10)))
-        assert client.memory_usage(key) < 100_000_000
+        assert client.memory_usage(key) < 50_000_000
         client.zadd(f"{PREFIX}addresses", {"gone": 1})
         await parts.asker().send([envelope()])
         assert not client.exists(key)
+        assert client.zcard(f"{PREFIX}reply_bytes") == 0
+        assert int(client.get(f"{PREFIX}all_reply_bytes")) == 0
         assert await worker.settle(sent.id, b"answer")
         assert not client.exists(key)
 

@@ -11,7 +11,7 @@ A record's fields: `priority deadline sent_at body strategy label standing` (the
 settlement) and `answer`.
 """
 
-from mdplatform.messaging.scripts.asking import ADMIT, LOOK_UP, SETTLE
+from mdplatform.messaging.scripts.asking import ADMIT, LOOK_UP, READ, SETTLE
 from mdplatform.messaging.scripts.looking import IN_FLIGHT, PARK_STRANDED, RELEASE_IDS, STRANDED
 from mdplatform.messaging.scripts.script import Script
 from mdplatform.messaging.scripts.working import BURY, KEEP, PARK, RECLAIM, RELEASE, TAKE, TELL, TIDY
@@ -24,6 +24,7 @@ __all__ = [
     "LOOK_UP",
     "PARK",
     "PARK_STRANDED",
+    "READ",
     "RECLAIM",
     "RELEASE",
     "RELEASE_IDS",

@@ -23,13 +23,10 @@ for _ = 1, math.min(sweeps, redis.call('ZCARD', P .. 'settled') - most_settled) 
   let_go(id)
   redis.call('DEL', P .. 'record:' .. id)
 end
-for _, stream in ipairs(redis.call('ZRANGEBYSCORE', P .. 'addresses', '-inf', now, 'LIMIT', 0, 4)) do
-  redis.call('DEL', P .. 'replies:' .. stream)
-  redis.call('ZREM', P .. 'addresses', stream)
-end
+drop_addresses(4)
 local standing = redis.call('SCARD', P .. 'standing')
 local open = redis.call('ZCARD', P .. 'open') - standing
-local receipts, until_at = {0}, 0
+local receipts = {0}
 for at = 9, #ARGV, 9 do
   local id, class, deadline = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local record = P .. 'record:' .. id
@@ -47,11 +44,10 @@ for at = 9, #ARGV, 9 do
       'to', route == '' and address or address .. '/' .. route)
     redis.call('ZADD', P .. 'open', deadline, id)
     open = open + 1
-    until_at = math.max(until_at, tonumber(deadline))
     receipts[#receipts + 1] = 1
   end
 end
-touch(address, until_at + ADDRESS_LIFE)
+touch(address)
 receipts[1] = open
 return receipts
 """)
@@ -70,7 +66,7 @@ local found = {}
 for at = 3, #ARGV do
   local id, record = ARGV[at], P .. 'record:' .. ARGV[at]
   if ARGV[2] == '1' then
-    local held = redis.call('HMGET', record, 'stage', 'to', 'deadline')
+    local held = redis.call('HMGET', record, 'stage', 'to')
     if held[1] and held[1] ~= 'settled' then
       local to = {}
       for _, each in ipairs(lines(held[2])) do
@@ -79,10 +75,25 @@ for at = 3, #ARGV do
       to[#to + 1] = ARGV[1]
       if #to > ADDRESSES_OF_ONE then table.remove(to, 2) end
       redis.call('HSET', record, 'to', table.concat(to, '\\n'))
-      touch(ARGV[1], tonumber(held[3]) + ADDRESS_LIFE)
+      touch(ARGV[1])
     end
   end
   found[#found + 1] = {id, told_of(id)}
 end
 return found
 """)
+
+# ARGV: stream of replies; then place and size of each that was read. Forgets those, and keeps the stream for a while.
+READ = script(
+    """
+local places, bytes = {}, 0
+for at = 2, #ARGV, 2 do places[#places + 1] = ARGV[at] end
+if #places > 0 then
+  local gone = redis.call('XDEL', P .. 'replies:' .. ARGV[1], unpack(places))
+  for at = #ARGV - 2 * gone + 1, #ARGV, 2 do bytes = bytes + ARGV[at + 1] end -- the others, the oldest, were cut
+  if gone > 0 then count_replies(ARGV[1], -bytes) end
+end
+touch(ARGV[1])
+""",
+    frees=True,
+)

@@ -9,8 +9,8 @@ _COMMON = """
 local P, GROUP = KEYS[1], 'workers'
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local ADDRESS_LIFE, ADDRESSES_OF_ONE = 3600 * 1000000, 64
-local REPLIES, REPLY_BYTES = 10000, 67108864
+local ADDRESS_LIFE, BRIDGES_LIFE, ADDRESSES_OF_ONE = 60 * 1000000, 3600 * 1000000, 64
+local REPLY_BYTES, ALL_REPLY_BYTES, LARGE_REPLY, ENTRY_BYTES = 33554432, 67108864, 65536, 200
 local PLACES = {'CRITICAL', 'HIGH', 'NORMAL', 'LOW'}
 
 local function lines(text)
@@ -49,18 +49,77 @@ local function leave(id, needs)
   for _, need in ipairs(lines(needs)) do redis.call('ZREM', P .. 'parked:' .. need, id) end
 end
 
-local function touch(address, until_at)
+-- An address that nobody touches for a while goes, with what lies there; bridges come back later.
+local function touch(address)
   local stream = string.match(address, '^[^/]*')
-  redis.call('ZADD', P .. 'addresses', 'GT', math.max(until_at, now + ADDRESS_LIFE), stream)
+  local life = stream == 'rabbitmq' and BRIDGES_LIFE or ADDRESS_LIFE
+  redis.call('ZADD', P .. 'addresses', 'GT', now + life, stream)
 end
 
+-- Counts what replies take up: of this stream, and of all.
+local function count_replies(stream, bytes)
+  local own = tonumber(redis.call('ZINCRBY', P .. 'reply_bytes', bytes, stream))
+  if own <= 0 then redis.call('ZREM', P .. 'reply_bytes', stream) end
+  return own, redis.call('INCRBY', P .. 'all_reply_bytes', bytes)
+end
+
+local function drop_address(stream)
+  redis.call('DEL', P .. 'replies:' .. stream)
+  redis.call('ZREM', P .. 'addresses', stream)
+  count_replies(stream, -(redis.call('ZSCORE', P .. 'reply_bytes', stream) or 0))
+end
+
+local function drop_addresses(at_most)
+  for _, stream in ipairs(redis.call('ZRANGEBYSCORE', P .. 'addresses', '-inf', now, 'LIMIT', 0, at_most)) do
+    drop_address(stream)
+  end
+end
+
+-- Drops the oldest replies of a stream until so many bytes are free, or `kept` of them are left.
+local function cut_replies(stream, bytes, kept)
+  local key = P .. 'replies:' .. stream
+  while bytes > 0 and redis.call('XLEN', key) > kept do
+    local oldest, size = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1], 0
+    for at = 1, #oldest[2], 2 do
+      if oldest[2][at] == 'size' then size = tonumber(oldest[2][at + 1]) or 0 end
+    end
+    redis.call('XDEL', key, oldest[1])
+    count_replies(stream, -size)
+    bytes = bytes - size
+  end
+end
+
+-- Drops what nobody reads any more, then the oldest replies of whom most waits for, until all are within their bound.
+local function make_room()
+  drop_addresses(100)
+  local over = tonumber(redis.call('GET', P .. 'all_reply_bytes')) - ALL_REPLY_BYTES
+  local most = redis.call('ZREVRANGE', P .. 'reply_bytes', 0, 0)
+  while over > 0 and most[1] do
+    cut_replies(most[1], over, 0)
+    if redis.call('XLEN', P .. 'replies:' .. most[1]) == 0 then
+      count_replies(most[1], -(redis.call('ZSCORE', P .. 'reply_bytes', most[1]) or 0))
+    end
+    over = tonumber(redis.call('GET', P .. 'all_reply_bytes')) - ALL_REPLY_BYTES
+    most = redis.call('ZREVRANGE', P .. 'reply_bytes', 0, 0)
+  end
+end
+
+-- A final answer that is large, or comes where much waits, stays in its record alone: who reads fetches it from there.
 local function reply(to, id, final, body)
-  local bound = math.max(100, math.min(REPLIES, math.floor(REPLY_BYTES / (#body + 1))))
   for _, address in ipairs(lines(to)) do
     local stream, route = string.match(address, '^([^/]*)/?(.*)$')
-    if redis.call('ZSCORE', P .. 'addresses', stream) then
-      redis.call('XADD', P .. 'replies:' .. stream, 'MAXLEN', '~', bound, '*',
-        'id', id, 'final', final, 'body', body, 'to', route)
+    local until_at = tonumber(redis.call('ZSCORE', P .. 'addresses', stream) or 0)
+    if until_at > now then
+      local waiting = tonumber(redis.call('ZSCORE', P .. 'reply_bytes', stream) or 0)
+      local fetched = final == '1' and #body > ENTRY_BYTES and (#body > LARGE_REPLY or waiting > REPLY_BYTES / 4)
+      local size = ENTRY_BYTES + (fetched and 0 or #body)
+      redis.call('XADD', P .. 'replies:' .. stream, '*', 'id', id, 'final', final, 'to', route, 'size', size,
+        fetched and 'fetched' or 'body', fetched and #body or body)
+      local own, all = count_replies(stream, size)
+      cut_replies(stream, own - REPLY_BYTES, 1)
+      if all > ALL_REPLY_BYTES then make_room() end
+    elseif until_at > 0 then
+      drop_address(stream)
     end
   end
 end
@@ -97,7 +156,7 @@ local function settle(answers, nonce, kept, kept_bytes, kept_for)
       if held[5] and held[5] ~= '' then leave(id, held[5]) end
       if held[8] == '1' then redis.call('SREM', P .. 'standing', id) end
       ids[#ids + 1] = id
-      stamps[#stamps + 1] = math.max(now, tonumber(held[7] or 0)) + kept_for
+      stamps[#stamps + 1] = math.max(now, tonumber(held[7]) or 0) + kept_for
       stamps[#stamps + 1] = id
       size = size + #body
       reply(held[6], id, '1', body)

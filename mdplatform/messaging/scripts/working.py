@@ -54,23 +54,28 @@ return taken
 """
 )
 
-# ARGV: worker, idle time (ms), at most. Gives what `TAKE` gives.
+# ARGV: worker, idle time (ms), at most. Gives what `TAKE` gives. Also drops addresses, for where nobody is admitted.
 RECLAIM = script(
     _OPEN
     + """
+drop_addresses(100)
 local left = tonumber(ARGV[3])
 for _, class in ipairs(PLACES) do
   if left > 0 then
     local stream = P .. 'queue:' .. class
-    local read = grouped(stream, 'XAUTOCLAIM', stream, GROUP, ARGV[1], ARGV[2], '0-0', 'COUNT', left)
-    for _, each in ipairs(read[2] or {}) do
-      open(class, each[1], each[2])
-      left = left - 1
+    local silent = grouped(stream, 'XPENDING', stream, GROUP, 'IDLE', ARGV[2], '-', '+', left)
+    for _, each in ipairs(silent) do
+      local claimed = redis.call('XCLAIM', stream, GROUP, ARGV[1], ARGV[2], each[1])
+      if claimed[1] then
+        open(class, claimed[1][1], claimed[1][2])
+        left = left - 1
+      end
     end
   end
 end
 return taken
-"""
+""",
+    frees=True,
 )
 
 # ARGV: worker; then class, entry, id and attempt of each delivery.
