@@ -39,9 +39,22 @@ def months_of(settings: Settings, order: list[list[str]]) -> dict[str, pl.DataFr
     return {tf: store.read(f"{SYMBOL}/", Timeframe(tf), start, end) for tf in ("15m", "1h", "4h")}
 
 
-def test_months_materialized_one_by_one_backwards_equal_all_of_them_at_once(home: Settings) -> None:
-    together = months_of(home, [MONTHS])
-    apart = months_of(home, [[month] for month in reversed(MONTHS)])
+@pytest.fixture(scope="module")
+def together(home: Settings) -> dict[str, pl.DataFrame]:
+    """All months as one run makes them."""
+    return months_of(home, [MONTHS])
+
+
+@pytest.fixture(scope="module")
+def apart(home: Settings, together: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The months made one by one, some after the month before them, some ahead of it; `together` is read by then."""
+    assert together
+    return months_of(home, [[MONTHS[each]] for each in (6, 5, 2, 3, 4, 1, 0)])
+
+
+def test_months_materialized_one_by_one_in_any_order_equal_all_of_them_at_once(
+    together: dict[str, pl.DataFrame], apart: dict[str, pl.DataFrame]
+) -> None:
     for timeframe, whole in together.items():
         for name in whole.columns:
             given = apart[timeframe][name]
@@ -51,8 +64,8 @@ def test_months_materialized_one_by_one_backwards_equal_all_of_them_at_once(home
                 assert given.equals(whole[name]), name
 
 
-def test_indicators_equal_talib_on_the_whole_series(home: Settings) -> None:
-    ours = months_of(home, [[month] for month in MONTHS])["15m"]
+def test_indicators_equal_talib_on_the_whole_series(home: Settings, apart: dict[str, pl.DataFrame]) -> None:
+    ours = apart["15m"]
     bars = Lake(home.lake_dir).bars.read(SYMBOL, Timeframe.M15)
     high, low, close = (bars[name].to_numpy().copy() for name in ("high", "low", "close"))
     macd = talib.MACD(close, 12, 26, 9)
@@ -74,8 +87,8 @@ def test_indicators_equal_talib_on_the_whole_series(home: Settings) -> None:
         np.testing.assert_allclose(ours[name].to_numpy(), values, rtol=1e-9, atol=0, err_msg=name)
 
 
-def test_every_row_says_when_it_could_be_known_and_no_null_lacks_a_reason(home: Settings) -> None:
-    hourly = months_of(home, [MONTHS])["1h"]
+def test_every_row_says_when_it_could_be_known_and_no_null_lacks_a_reason(together: dict[str, pl.DataFrame]) -> None:
+    hourly = together["1h"]
     assert (hourly["available_at"] - hourly["open_time"]).unique().to_list() == [
         pl.Series([3_600_000_000]).cast(pl.Duration("us"))[0]
     ]

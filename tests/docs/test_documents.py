@@ -8,6 +8,8 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +152,22 @@ def test_a_formula_that_is_checked_in_a_document_gives_what_is_shown(
     assert bool(ended.value.code) == shown.startswith("error:")
 
 
-def run_example(name: str, tmp_path: Path) -> str:
+@pytest.fixture
+def run_example(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """Runs an example as `__main__` of this process, and gives what it printed; it leaves no file behind."""
+
+    def run(name: str) -> str:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        assert list(tmp_path.glob("mdplatform-*")) == []
+        return capsys.readouterr().out
+
+    return run
+
+
+def run_alone(name: str, tmp_path: Path) -> str:
     """Run an example in a process of its own, and give what it printed; it leaves no file behind."""
     ended = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name)],
@@ -162,20 +179,22 @@ def run_example(name: str, tmp_path: Path) -> str:
 
 
 def test_every_example_is_held_to_what_it_prints() -> None:
-    held = re.findall(r'run_example\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
+    held = re.findall(r'run_(?:example|alone)\("(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
     assert sorted(held) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def test_the_example_of_a_reader_runs_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
-    shown = run_example("read_features.py", tmp_path)
+def test_the_example_of_a_reader_runs_to_its_end_and_leaves_nothing(run_example: Callable[[str], str]) -> None:
+    shown = run_example("read_features.py")
     assert "5,947 bars taken" in shown
     assert re.search(r"^RSI \d+\.\d\d, known from 2025-02-01 00:00, from cache$", shown, re.MULTILINE)
     assert re.search(r"^ETHUSDT KAMA\(timeperiod=30\) [\d.]+ computed 2025-01-31T23:00:00Z$", shown, re.MULTILINE)
     assert len(re.findall(r"USDT bands [\d.]+ … [\d.]+, read in", shown)) == 2
 
 
-def test_the_example_of_a_training_set_looks_nowhere_ahead_and_is_what_a_strategy_reads(tmp_path: Path) -> None:
-    shown = run_example("training_frame.py", tmp_path)
+def test_the_example_of_a_training_set_looks_nowhere_ahead_and_is_what_a_strategy_reads(
+    run_example: Callable[[str], str],
+) -> None:
+    shown = run_example("training_frame.py")
     assert "960 rows, " in shown
     assert re.search(r"^  RSI\(timeperiod=14\)@4h = [\d.]+, \w+, 1:00:00 old$", shown, re.MULTILINE)
     assert re.search(r"^fitted on \d{3} rows, right about the sign of \d+% of \d{3} later ones$", shown, re.MULTILINE)
@@ -183,14 +202,14 @@ def test_the_example_of_a_training_set_looks_nowhere_ahead_and_is_what_a_strateg
     assert shown.endswith("what a strategy reads is the frame's newest row: True\n")
 
 
-def test_the_example_of_profile_and_flow_tells_both(tmp_path: Path) -> None:
-    shown = run_example("profile_and_flow.py", tmp_path)
+def test_the_example_of_profile_and_flow_tells_both(run_example: Callable[[str], str]) -> None:
+    shown = run_example("profile_and_flow.py")
     assert "POC 50017.5, value area 49975.0 … 50080.0 of 19,972.617, by trades" in shown
     assert re.search(r"^delta 1,684\.945, CVD at the end 1,684\.945, taker ratio 0\.542$", shown, re.MULTILINE)
 
 
 def test_the_example_of_a_strategy_that_asks_is_answered_at_every_priority(tmp_path: Path) -> None:
-    shown = run_example("request_indicators.py", tmp_path)
+    shown = run_alone("request_indicators.py", tmp_path)
     assert re.search(r"^ok in [\d.]+ ms, 8 results$", shown, re.MULTILINE)
     assert re.search(
         r"^  BTCUSDT  5m  macd \S+  macdsignal \S+  macdhist \S+  settled, \w+, known at ", shown, re.MULTILINE
@@ -199,8 +218,8 @@ def test_the_example_of_a_strategy_that_asks_is_answered_at_every_priority(tmp_p
     assert re.findall(r"^  ([A-Z]+) +median", shown, re.MULTILINE) == ["CRITICAL", "HIGH", "NORMAL", "LOW"]
 
 
-def test_the_example_of_a_composite_is_answered_again_when_bars_come(tmp_path: Path) -> None:
-    shown = run_example("request_composite.py", tmp_path)
+def test_the_example_of_a_composite_is_answered_again_when_bars_come(run_example: Callable[[str], str]) -> None:
+    shown = run_example("request_composite.py")
     assert "  RSI / PRICE_STDD\n        ^" in shown
     assert re.search(
         r"^ok: 15m \S+ known at 2025-02-01 00:00, 1h \S+ known at 2025-02-01 00:00 in ", shown, re.MULTILINE
