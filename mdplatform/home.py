@@ -23,10 +23,12 @@ concurrency:
     default_limit: 2
     granularity: run
 
-# A run whose process died is marked as failed.
+# A run that does not start, or does not end, is marked as failed. Runs whose process was killed are found by the sensor
+# `left_behind`. Runs for requests have a shorter time, by a tag.
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
+  max_runtime_seconds: 21600
   poll_interval_seconds: 30
 
 # A run that a strategy waits for starts within a second of being queued (the default is 5).

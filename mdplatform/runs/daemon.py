@@ -4,6 +4,9 @@
 
 It prints `{"ready": true}` once the sensors tick, and ends by SIGINT or SIGTERM. `mdplatform ui` has a daemon too: a
 home needs one of them, not both.
+
+It begins by marking as failed the runs of a daemon before it that was killed with all its processes. If it is killed
+alone, its code server lets the runs under way end, and ends by itself: within some 25 seconds if there are none.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import time
 import dagster as dg
 
 from mdplatform.runs.runner import open_instance
+from mdplatform.sensors.left_behind import fail_dead
 from mdplatform.settings import Settings
 
 _LOOK_SECONDS = 0.2
@@ -31,7 +35,8 @@ def daemon_command() -> list[str]:
 def main() -> None:
     """Become the daemon."""
     started = time.time()
-    open_instance(Settings.load()).dispose()
+    with open_instance(Settings.load()) as instance:
+        fail_dead(instance)
     threading.Thread(target=_tell_when_ready, args=(started,), daemon=True).start()
     sys.argv = ["dagster-daemon", "run", "--module-name", "mdplatform.definitions", "--log-level", "warning"]
     runpy.run_module("dagster._daemon", run_name="__main__")

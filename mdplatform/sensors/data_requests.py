@@ -77,9 +77,8 @@ def data_requests(
         join(instance, runs[run_id], joining.values())
     _tell(desk.desk, demand, now)
     place = entries[count - 1].place
-    bucket = int(entries[0].place.partition("-")[0]) // (1000 * FRESH_SECONDS)
     return dg.SensorResult(
-        run_requests=[run_request(work, bucket, settings.settings.data_source) for work in demand.work],
+        run_requests=[run_request(work, entries[0].place, settings.settings.data_source) for work in demand.work],
         dynamic_partitions_requests=[
             _DIMENSIONS[name].build_add_request(names) for name, names in demand.names.items() if names
         ],

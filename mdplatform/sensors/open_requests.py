@@ -6,7 +6,8 @@ It goes over what is open, with one query for all runs, and
 - gives back to the workers, with how they ended, requests whose runs are all over. A worker then answers with what
   there is: all of it, or what can be had without the part that a failed run should have brought, or why there is none.
   Settling here instead would throw away the parts that can be answered;
-- gives back, without a word, requests of which no run is known though the sensor has read them: they are wanted anew;
+- gives back, without a word, requests of which no run is known though the sensor has read them, or only such as were
+  left behind by a process that was killed: they are wanted anew;
 - tells who waits that a run has started.
 
 Nothing is given back whose entry is still in the stream: the tick that read it may be making runs for the rest of it.
@@ -24,7 +25,7 @@ from mdplatform.messaging.transport import Desk, Record
 from mdplatform.requests import wire
 from mdplatform.requests.answer import AnswerBody, Progress
 from mdplatform.resources import DeskResource
-from mdplatform.sensors.request_runs import MOST_RUNS, PATH, ending_of, outcome, runs_by_request
+from mdplatform.sensors.request_runs import MOST_RUNS, PATH, ending_of, outcome, runs_by_request, was_left_behind
 from mdplatform.worker.endings import expired
 
 MOST_OPEN = 10_000
@@ -53,7 +54,8 @@ def open_requests(context: dg.SensorEvaluationContext, desk: DeskResource) -> dg
     every = desk.desk.open(MOST_OPEN)  # the order matters: a run is there before its entry is dropped from the stream
     unread = desk.desk.wanted("0", MOST_OPEN)
     runs = _runs_since(instance, every)
-    of_request = runs_by_request(runs)
+    of_request = runs_by_request(run for run in runs if not was_left_behind(run))
+    behind = runs_by_request(run for run in runs if was_left_behind(run))
     late = [each for each in every if each.deadline + _GRACE_SECONDS * 1e6 < to_us(now)]
     for each in late:
         body = _overdue(each, of_request.get(each.id, ()))
@@ -63,11 +65,14 @@ def open_requests(context: dg.SensorEvaluationContext, desk: DeskResource) -> dg
     ids_unread = {entry.id for entry in unread}
     settled = [each for each in parked if each.id not in ids_unread] if len(unread) < MOST_OPEN else []
     released = _release_over(instance, desk.desk, settled, of_request, before)
-    orphans = sorted(each.id for each in settled if each.id not in of_request and not each.standing)
+    news = {id for id, left in behind.items() if not {run.run_id for run in left} <= {*before.over}}
+    orphans = sorted(
+        each.id for each in settled if each.id not in of_request and (not each.standing or each.id in news)
+    )
     if orphans:
         desk.desk.release(orphans, "")
     started = _tell_started(desk.desk, parked, of_request, before, now)
-    waiting = {run.run_id: run for each in every for run in of_request.get(each.id, ())}
+    waiting = {run.run_id: run for each in every for of in (of_request, behind) for run in of.get(each.id, ())}
     cursor = Swept(started=started, over=sorted(id for id, run in waiting.items() if run.is_finished))
     told = {"past their deadline": len(late), "with runs that are over": released, "wanted anew": len(orphans)}
     counts = ", ".join(f"{count} {what}" for what, count in told.items() if count)

@@ -17,6 +17,7 @@ from mdplatform.assets.macro_series import MacroSeriesConfig
 from mdplatform.assets.trades import TradesConfig
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.requests.wanted import RunWanted
+from mdplatform.sensors.left_behind import LEFT_BEHIND
 from mdplatform.sensors.request_work import Work
 
 PATH = {"mdplatform/path": "requests"}
@@ -24,6 +25,9 @@ PARTITIONS_TAG = "mdplatform/partitions"
 REQUEST_TAG = "mdplatform.request/"
 STRATEGY_TAG = "mdplatform.strategy/"
 PRIORITY_TAG = "dagster/priority"
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+LONGEST_RUN_SECONDS = 1_800
+"""After so long a run for requests is ended: it hangs, and keeps others waiting."""
 MOST_RUNS = 5_000
 _MOST_STRATEGIES = 20
 _LONGEST_ERROR = 500
@@ -64,10 +68,10 @@ JOBS = {
 """The job of each asset that requests may want: it asks the source, merges, announces, and makes what follows."""
 
 
-def run_request(work: Work, bucket: int, source: str | None) -> dg.RunRequest:
-    """Ask for a run. The same work in the same `bucket` of time has the same key, and is run once."""
+def run_request(work: Work, place: str, source: str | None) -> dg.RunRequest:
+    """Ask for a run. The same work of a tick that began at the same `place` has the same key, and is run once."""
     return dg.RunRequest(
-        run_key=f"{work.asset} {work.first} … {work.last} @{bucket}",
+        run_key=f"{work.asset} {work.first} … {work.last} @{place}",
         job_name=JOBS[work.asset].name,
         run_config=_config(work, source),
         tags={
@@ -75,6 +79,7 @@ def run_request(work: Work, bucket: int, source: str | None) -> dg.RunRequest:
             "dagster/asset_partition_range_end": work.last,
             PARTITIONS_TAG: " ".join(work.keys),
             PRIORITY_TAG: _QUEUE_PRIORITY[work.priority],
+            MAX_RUNTIME_TAG: str(LONGEST_RUN_SECONDS),
             **PATH,
             **request_tags(work.requests),
         },
@@ -131,20 +136,26 @@ def join(instance: dg.DagsterInstance, run: dg.DagsterRun, requests: Iterable[Ru
 
 
 def current_runs(instance: dg.DagsterInstance, finished_after: datetime) -> list[dg.DagsterRun]:
-    """Give the runs for requests that are not over, or ended after that instant.
+    """Give the runs for requests that are not over, or ended after that instant; none that was left behind.
 
     By when they ended, not by when they were changed: who joins a run that is over changes it by a tag.
     """
     changed = instance.get_run_records(dg.RunsFilter(tags=PATH, updated_after=finished_after), limit=MOST_RUNS)
     recent = [each.dagster_run for each in changed if _ended_at(each) > finished_after]
     unfinished = instance.get_runs(dg.RunsFilter(tags=PATH, statuses=UNFINISHED), limit=MOST_RUNS)
-    return list({run.run_id: run for run in (*recent, *unfinished)}.values())
+    current = {run.run_id: run for run in (*recent, *unfinished)}
+    return [run for run in current.values() if not was_left_behind(run)]
 
 
 def _ended_at(record: dg.RunRecord) -> datetime:
     if record.end_time is None:
         return record.create_timestamp
     return datetime.fromtimestamp(record.end_time, UTC)
+
+
+def was_left_behind(run: dg.DagsterRun) -> bool:
+    """Tell whether a run ended because its process was killed: it says nothing of what it was to bring."""
+    return LEFT_BEHIND.items() <= run.tags.items()
 
 
 def asked_partitions(runs: Iterable[dg.DagsterRun]) -> dict[tuple[str, str], str]:

@@ -15,7 +15,7 @@ from mdplatform.messaging.redis_desk import RedisDesk
 from mdplatform.messaging.registry import answerer
 from mdplatform.messaging.registry import desk as open_desk
 from mdplatform.resources import DeskResource, SettingsResource
-from mdplatform.sensors.request_runs import REQUEST_TAG, UNFINISHED
+from mdplatform.sensors.request_runs import MAX_RUNTIME_TAG, UNFINISHED, request_tag
 from mdplatform.settings import Settings
 from mdplatform.worker.handler import StrategyDataRequestHandler
 
@@ -39,7 +39,7 @@ def answer_stranded(context: dg.OpExecutionContext, settings: SettingsResource) 
 
 @dg.job(
     name="answer_stranded_requests",
-    tags=_PATH,
+    tags={**_PATH, MAX_RUNTIME_TAG: str(round(2 * LONGEST_SECONDS))},
     description="Stands in for request workers while none lives.",
 )
 def answer_stranded_requests() -> None:
@@ -63,7 +63,7 @@ def stranded_requests(context: dg.SensorEvaluationContext, desk: DeskResource) -
         return dg.SkipReason(f"Requests wait, but {len(workers)} workers live and will come to them.")
     if context.instance.get_runs(dg.RunsFilter(tags=_PATH, statuses=UNFINISHED), limit=1):
         return dg.SkipReason("A run stands in already.")
-    tags = {f"{REQUEST_TAG}{each.id}": each.id for each in stranded}
+    tags = {request_tag(each.id): each.id for each in stranded}
     minute = f"{datetime.now(UTC):%Y-%m-%dT%H:%M}"
     job = answer_stranded_requests.name
     return dg.RunRequest(f"{stranded[0].id} @{minute}", job_name=job, tags={**tags, **_PATH, "dagster/priority": "40"})
