@@ -427,6 +427,103 @@ def test_the_replies_of_an_asker_that_is_gone_are_bounded_and_go_with_it(run, cl
     run(test)
 
 
+def test_admission_goes_on_whatever_dead_askers_left(run, client):
+    async def test(parts: Parts) -> None:
+        worker, living = parts.answerer(), parts.asker()
+        waiting = envelope()
+        await living.send([waiting])
+        for number in range(4):
+            sent = [envelope() for _ in range(100)]
+            await parts.asker(f"dead-{number}").send(sent)
+            for each in sent:
+                await worker.settle(each.id, b"x" * 1_000_000)
+            for _ in range(30):
+                told = envelope()
+                await parts.asker(f"dead-{number}-{told.id}").send([told])
+                await worker.tell(told.id, b"x" * 1_000_000)
+        assert int(client.get(f"{PREFIX}all_reply_bytes")) <= 64 * 2**20
+        assert client.info("memory")["used_memory"] < 200_000_000
+        await worker.settle(waiting.id, b"answer")
+        assert [each.body for each in await living.receive(5)] == [b"answer"]
+
+    run(test)
+
+
+def test_addresses_that_nobody_reads_go_although_nobody_is_admitted(run, client):
+    async def test(parts: Parts) -> None:
+        sent, worker = envelope(), parts.answerer()
+        await parts.asker("gone").send([sent])
+        await worker.tell(sent.id, b"news")
+        life = client.zscore(f"{PREFIX}addresses", "gone") - time.time() * 1e6
+        assert 50e6 < life < 61e6
+        client.zadd(f"{PREFIX}addresses", {"gone": 1})
+        client.config_set("maxmemory", 1)
+        try:
+            await worker.reclaim(60, 1)
+        finally:
+            client.config_set("maxmemory", 0)
+        assert not client.exists(f"{PREFIX}replies:gone")
+
+    run(test)
+
+
+def test_a_large_answer_leaves_the_small_ones_that_wait_alone(run, client):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        sent = [envelope(LOW) for _ in range(900)]
+        await asker.send(sent)
+        await worker.settle_many([(each.id, b"small", None) for each in sent[:-1]])
+        await worker.settle(sent[-1].id, b"x" * 5_000_000)
+        found = []
+        while len(found) < 900:
+            came = await asker.receive(5)
+            assert came, f"{len(found)} came"
+            found += came
+        assert {each.id for each in found} == {each.id for each in sent}
+        assert [len(each.body) for each in found if each.id == sent[-1].id] == [5_000_000]
+        await asker.receive(0)
+        assert int(client.get(f"{PREFIX}all_reply_bytes")) == 0
+
+    run(test)
+
+
+def test_a_large_answer_that_was_let_go_before_it_was_fetched_says_so(run, client):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        sent = [envelope() for _ in range(3)]
+        await asker.send(sent)
+        for each in sent:
+            await worker.settle(each.id, b"x" * 700_000)
+        assert [(each.final, len(each.body)) for each in await asker.receive(5)] == [
+            (True, 0),
+            (True, 0),
+            (True, 700_000),
+        ]
+
+    run(test, answers_kept_mb=1)
+
+
+def test_a_dead_workers_delivery_is_found_behind_many_of_living_ones(run):
+    async def test(parts: Parts) -> None:
+        asker, living, dead = parts.asker(), parts.answerer(), parts.answerer()
+        await asker.send([envelope(LOW) for _ in range(30)])
+        held = await living.take({LOW: 30}, 5)
+        sent = envelope(LOW)
+        await asker.send([sent])
+        await one(dead)
+        found: list[Any] = []
+
+        async def reclaimed() -> bool:
+            await living.keep(held)
+            found.extend(await living.reclaim(0.3, 1))
+            return bool(found)
+
+        assert await until(reclaimed, 5)
+        assert [each.envelope.id for each in found] == [sent.id]
+
+    run(test)
+
+
 def test_bounds_hold_after_many_requests(run, client):
     async def test(parts: Parts) -> None:
         asker, worker = parts.asker(), parts.answerer()
