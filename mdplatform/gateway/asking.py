@@ -80,10 +80,10 @@ def _became(
 ) -> PlatformError | Record | None:
     if receipt is None:
         return _refusal_of_strategy(caller, request.strategy_id)
-    if receipt.known:
-        record = records.get(request.request_id)
-        if record is None or caller.covers(record.strategy):
-            return record
+    record = records.get(request.request_id)
+    if receipt.known and (record is None or caller.covers(record.strategy)):
+        return record
+    if receipt.known or receipt.taken:
         return Refusal(
             409, "A request of that id is there already", kind="request-id-taken", field="request_id",
             value=request.request_id, remedy="Choose another id, or let the gateway make one",

@@ -80,6 +80,11 @@ def test_a_correlation_is_a_matrix_with_its_symbols(client: httpx.Client) -> Non
     assert told["symbols"] == ["BTCUSDT", "ETHUSDT"]
     assert [told["matrix"][0][0], told["matrix"][1][1]] == pytest.approx([1, 1])
     assert told["matrix"][0][1] == told["matrix"][1][0]
+    table = pa.ipc.open_stream(
+        client.post("/v1/requests?wait=20s", json=asked, headers={"Accept": ARROW}).content
+    ).read_all()
+    assert table.column("value").to_pylist() == [each for row in told["matrix"] for each in row]
+    assert table.column("observations").to_pylist() == [each for row in told["observations"] for each in row]
 
 
 @pytest.mark.parametrize(
