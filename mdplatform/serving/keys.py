@@ -5,6 +5,7 @@
     mdp:{BTCUSDT}:trades           that of its trades; so `depth`
     mdp:{macro}:CPIAUCSL           that of a series
     mdp:{sentiment}:all            that of what is not told apart
+    mdp:{3f…}:lent                 a result that workers share for some seconds, by a hash of the question
 
 The braces make the symbol the hash tag, so that in a cluster all keys of a symbol lie in one slot, and one script or
 one `MGET` can use them together. A symbol has no braces, colons or small letters in it, so no two of these keys can be
@@ -38,6 +39,15 @@ def need_key(dataset: str, key: str) -> str:
     if dataset in OF_A_SYMBOL:
         return f"{PREFIX}:{{{key}}}:{dataset}"
     return f"{PREFIX}:{{{dataset}}}:{key or 'all'}"
+
+
+def lent_key(question: str) -> str:
+    """Give the key of what workers share of a question, known by its hash.
+
+    >>> lent_key("3f9c")
+    'mdp:{3f9c}:lent'
+    """
+    return f"{PREFIX}:{{{question}}}:lent"
 
 
 def bars_key(symbol: str) -> str:

@@ -22,6 +22,7 @@ from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms,
 from mdplatform.settings import Settings
 from mdplatform.valkey.breaker import Breaker
 from mdplatform.valkey.connection import REDIS_FAILURES, async_connect, describe
+from mdplatform.worker.lending import LENT_SECONDS
 
 LEASE_SECONDS = 1.0
 
@@ -66,8 +67,11 @@ class Shelf:
         held = await self._try(lambda: self._small.get(leases)) if leases else []
         return None if held is None else [each is not None for each in held]
 
-    async def publish(self, payloads: Sequence[tuple[str, bytes]], leases: Sequence[str]) -> str | None:
-        """Store signed blobs where nothing newer is, then give up leases: what they were for is done.
+    async def publish(
+        self, payloads: Sequence[tuple[str, bytes]], leases: Sequence[str], lent: Sequence[tuple[str, bytes]] = ()
+    ) -> str | None:
+        """Store signed blobs where nothing newer is, and what is lent for a while; then give up leases: what they were
+        for is done.
 
         Gives in words what went wrong, None if nothing did.
         """
@@ -76,6 +80,8 @@ class Shelf:
             client = await self._client()
             for start in range(0, max(1, len(payloads)), BLOBS_AT_ONCE):
                 async with client.pipeline(transaction=False) as pipe:
+                    for key, payload in lent if start == 0 else ():
+                        pipe.set(key, payload, px=round(LENT_SECONDS * 1000))
                     for key, payload in payloads[start : start + BLOBS_AT_ONCE]:
                         pipe.eval(PUBLISH_SCRIPT, 1, key, payload, life_ms(self._settings))
                     for key in leases if start + BLOBS_AT_ONCE >= len(payloads) else ():
@@ -84,7 +90,7 @@ class Shelf:
             return True
 
         failed: list[str] = []
-        if payloads or leases:
+        if payloads or lent or leases:
             await self._try(store, failed)
         return failed[0] if failed else None
 

@@ -1,12 +1,13 @@
 """The workshop: what is found nowhere is computed, once for equal work, and published.
 
 1. Work that is under way in this process is joined (`flights`).
-2. The misses of one tick of the loop are a batch. For what can be published a lease is asked for in Redis (`shelf`):
-   what another worker computes is waited for, for a while.
+2. The misses of one tick of the loop are a batch. For each a lease is asked for in Redis (`shelf`): what another worker
+   computes is waited for, for a while.
 3. Those of a batch that are of one symbol and timeframe are computed together, in a thread, on the bars that are held
    in memory (`memory`), or on the lake.
 4. What came out goes into the near cache. If it is the usual window, it is published, with the sequences that were read
-   before: as the reader does. Then whoever waits is told.
+   before: as the reader does; all else is lent to other workers for some seconds (`lending`). Then whoever waits is
+   told.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mdplatform.serving.window import feature_blobs
 from mdplatform.settings import Settings
 from mdplatform.worker.computing import compute
 from mdplatform.worker.flights import Flights
+from mdplatform.worker.lending import Lending, borrowed, place_of
 from mdplatform.worker.memory import HeldLake
 from mdplatform.worker.near import ERRORS_KEPT_NS, Kept, NearCache, Witness, kept_blob, kept_part
 from mdplatform.worker.questions import AnyQuestion, FeatureQuestion
@@ -63,12 +65,19 @@ class _Miss:
     future: asyncio.Future[Found]
     rank: int
     lookup: Lookup | None = None
+    lent_at: str | None = None
     job: Job[list[Found]] | None = None
 
     @property
-    def lease(self) -> str:
+    def made_at(self) -> str | None:
+        """The key under which the answer will lie in Redis; None if other workers cannot take it."""
+        return self.lent_at if self.lookup is None else self.lookup.keys[0]
+
+    @property
+    def lease(self) -> str | None:
         """The key of the lease; its name has the sequences in it, since other ones are other work."""
-        assert self.lookup is not None
+        if self.lookup is None:
+            return None if self.lent_at is None else f"{self.lent_at}:by"
         return f"{self.lookup.keys[0]}:by:{'-'.join(map(str, self.lookup.sequences))}"
 
 
@@ -87,6 +96,7 @@ class Workshop:
         self._near = near
         self._made_by = f"worker:{worker}"
         self._flights: Flights[Found] = Flights()
+        self._lending = Lending()
         self.threads = Threads()
         self._under_way: dict[asyncio.Future[Found], _Miss] = {}
         self._waiting: dict[int, list[_Miss]] = {}
@@ -106,8 +116,10 @@ class Workshop:
             if rank not in self._waiting:
                 self._waiting[rank] = []
                 asyncio.get_running_loop().call_soon(self._take_off, rank)
-            usual = question.is_newest and (question.n or 0) <= self._window
-            miss = self._under_way[future] = _Miss(question, seen, future, rank, lookup if usual else None)
+            is_usual = question.is_newest and (question.n or 0) <= self._window
+            lookup = lookup if is_usual else None
+            lent_at = None if lookup is not None else place_of(question.identity, self._rows(question), seen)
+            miss = self._under_way[future] = _Miss(question, seen, future, rank, lookup, lent_at)
             future.add_done_callback(self._under_way.pop)
             self._waiting[rank].append(miss)
         return future, is_new
@@ -146,8 +158,8 @@ class Workshop:
 
     async def _fly(self, misses: list[_Miss]) -> None:
         try:
-            leased = {each.lease: each for each in misses if each.lookup is not None}
-            asked = [(lease, miss.lookup.keys[0]) for lease, miss in leased.items() if miss.lookup]
+            leased = {each.lease: each for each in misses if each.lease is not None}
+            asked = [(lease, miss.made_at) for lease, miss in leased.items() if miss.made_at]
             told = dict(zip(leased, await self._shelf.lease(asked), strict=True))
             held = [lease for lease, (is_ours, _) in told.items() if is_ours]
             over = [lease for lease, (_, raw) in told.items() if self._settled(leased[lease], raw)]
@@ -168,20 +180,24 @@ class Workshop:
         while misses and clock() - began < WAIT_SECONDS[min(each.rank for each in misses)]:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
-            leased = await self._shelf.are_leased([each.lease for each in misses])
+            leased = await self._shelf.are_leased([each.lease for each in misses if each.lease])
             if leased is None:
                 break
             over = [miss for miss, is_leased in zip(misses, leased, strict=True) if not is_leased]
             misses = [miss for miss, is_leased in zip(misses, leased, strict=True) if is_leased]
-            made = await self._shelf.blobs([each.lookup.keys[0] for each in over if each.lookup]) or [None] * len(over)
+            made = await self._shelf.blobs([each.made_at for each in over if each.made_at]) or [None] * len(over)
             undone = [miss for miss, raw in zip(over, made, strict=True) if not self._settled(miss, raw)]
             await self._compute_all(undone)
         await self._compute_all(misses)
 
     def _settled(self, miss: _Miss, raw: bytes | None) -> bool:
         """Settle with what Redis holds by now, if it is fresh."""
-        assert miss.lookup is not None
-        found = self.taken(miss.question, miss.lookup, miss.witness, raw)
+        if miss.lookup is not None:
+            found = self.taken(miss.question, miss.lookup, miss.witness, raw)
+        else:
+            kept = borrowed(raw, miss.witness)
+            self._near.put(miss.question.identity, kept)
+            found = None if kept is None else Found("redis", kept)
         if found is not None:
             _settle(miss, found)
         return found is not None
@@ -199,9 +215,7 @@ class Workshop:
 
     async def _compute_group(self, group: list[_Miss], held: Sequence[str]) -> None:
         try:
-            await self._computed(
-                group, [each.lease for each in group if each.lookup is not None and each.lease in held]
-            )
+            await self._computed(group, [each.lease for each in group if each.lease is not None and each.lease in held])
         except Exception as failure:  # noqa: BLE001 (it is told, and logged)
             _fail(group, failure)
 
@@ -234,7 +248,12 @@ class Workshop:
             if miss.lookup and found.kept and found.kept.blob
             for payload in sign([found.kept.blob], sequence=miss.lookup.sequences, made_by=self._made_by)
         ]
-        failed = await self._shelf.publish(payloads, leases)
+        lent = [
+            (miss.lent_at, raw)
+            for miss, found in zip(group, landed, strict=True)
+            if miss.lent_at and found.kept and (raw := self._lending.lend(found.kept)) is not None
+        ]
+        failed = await self._shelf.publish(payloads, leases, lent)
         return () if failed is None else (f"The values could not be kept in Redis ({failed})",)
 
     # -- in a thread --------------------------------------------------------------------------------------------------

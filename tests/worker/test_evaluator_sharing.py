@@ -10,14 +10,19 @@ import threading
 
 import pytest
 
+from mdplatform.market.quality import Tally
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.requests.answer import Status
+from mdplatform.requests.answer import Part, Status
+from mdplatform.requests.request import RequestType
 from mdplatform.serving.lookup import Library
 from mdplatform.serving.publisher import Publisher
 from mdplatform.valkey.connection import async_connect, connect
 from mdplatform.worker import workshop
 from mdplatform.worker.evaluator import Evaluator
+from mdplatform.worker.lending import Lending
+from mdplatform.worker.near import Witness, kept_part
 from tests.conftest import raw_bars
+from tests.features.kinds import world
 from tests.worker.asking import RSI, ask, request, rows
 
 
@@ -283,3 +288,92 @@ def test_redis_may_go_and_come_back_while_workers_answer(settings, processes, ma
     closes = bars["close_time"].dt.epoch("us").to_list()
     assert newest == [closes[1199], *[closes[1200]] * 4, closes[1201]]
     assert is_there
+
+
+async def both(settings, *, priority=DataPriority.NORMAL, **asked):
+    """Ask 100 times the same of two workers; give the outcomes and how many computations it took."""
+    async with Evaluator(settings, worker="a") as one, Evaluator(settings, worker="b") as other:
+        tasks = [ask((one, other)[number % 2], priority=priority, **asked) for number in range(100)]
+        outcomes = await asyncio.gather(*tasks)
+        late = await ask(other if one.computations else one, priority=priority, **asked)
+        return [*outcomes, late], one.computations + other.computations
+
+
+@pytest.mark.parametrize("kind", ["range", "as_of", "long", "matrix", "series", "profile", "correlation"])
+def test_equal_questions_of_every_kind_are_computed_once_by_two_workers(settings, processes, market, kind):
+    bars = raw_bars(1200)
+    if kind == "series":
+        world.lake_in(settings.lake_dir)
+    else:
+        market.deliver("BTCUSDT", bars)
+        market.walk("ETHUSDT", 1200)
+    start = int(bars["open_time"].dt.epoch("us")[300])
+    asked = {
+        "range": {"start": start, "end": start + 10**11},
+        "as_of": {"as_of": start},
+        "long": {"latest": 900},
+        "matrix": {
+            "symbols": ["BTCUSDT", "ETHUSDT"], "features": (), "latest": None,
+            "type": RequestType.CORRELATION_MATRIX, "options": {"window": 100},
+        },
+        "series": {
+            "symbols": (), "timeframes": (), "features": (), "latest": 5,
+            "type": RequestType.MACRO_INDICATORS, "options": {"series": ["CPIAUCSL"]},
+        },
+        "profile": {"features": ["VOLUME_PROFILE"]},
+        "correlation": {"features": ["CORRELATION(reference='ETHUSDT')"], "latest": 700},
+    }[kind]  # fmt: skip
+    outcomes, computations = asyncio.run(both(settings, **asked))
+    assert computations == 1
+    assert {each.body.status for each in outcomes} == {Status.OK}
+    assert len({each.body.parts[0].version for each in outcomes}) == 1
+    assert len({each.body.parts[0].data for each in outcomes}) == 1
+    assert sum(len(each.made) for each in outcomes) == 1
+
+
+def test_what_is_lent_is_not_given_after_a_change(settings, processes, market):
+    bars = raw_bars(1201)
+    market.deliver("BTCUSDT", bars.head(1200))
+
+    async def asked():
+        async with Evaluator(settings, worker="a") as one, Evaluator(settings, worker="b") as other:
+            first = await ask(one, latest=1000)
+            market.deliver("BTCUSDT", bars.tail(1))
+            with connect(settings) as client:
+                Publisher(client, settings).bump_bars("BTCUSDT")
+            return first, await ask(other, latest=1000), one.computations + other.computations
+
+    first, second, computations = asyncio.run(asked())
+    assert second.watermark == int(bars["close_time"].dt.epoch("us")[-1]) > first.watermark
+    assert computations == 2
+
+
+def test_a_worker_lends_so_much_and_no_more(settings, processes, market):
+    market.walk("BTCUSDT", 1200)
+
+    async def asked():
+        async with Evaluator(settings, worker="a") as one:
+            await asyncio.gather(*(ask(one, latest=600 + number) for number in range(10)))
+            client = await asyncio.to_thread(async_connect, settings)
+            keys = [key async for key in client.scan_iter("mdp:*:lent")]
+            lives = [await client.pttl(key) for key in keys]
+            await client.aclose()
+            return lives
+
+    lives = asyncio.run(asked())
+    assert len(lives) == 10
+    assert all(0 < each <= 5000 for each in lives), "they go by themselves"
+    lending = Lending(most_bytes=25_000)
+    part = Part(
+        symbol="",
+        timeframe="",
+        feature="",
+        source="computed",
+        layer="lake",
+        version="",
+        available_at=0,
+        rows=1,
+        data=b"x" * 7_000,
+    )
+    answer = kept_part(part, Tally(1), Witness((1,), (), 0))
+    assert [lending.lend(answer) is None for _ in range(5)] == [False, False, False, True, True]
