@@ -5,6 +5,9 @@ from __future__ import annotations
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.settings import Settings
 
+LONGEST_DEADLINE_US = 7 * 86_400 * 1_000_000
+"""How far away a deadline counts, in microseconds; requests have at most a day, but the transport cannot read them."""
+
 _FACTORS = {
     DataPriority.CRITICAL: 1.5,
     DataPriority.HIGH: 1.25,

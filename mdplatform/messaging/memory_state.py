@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mdplatform.messaging.limits import capacities, keeping, most_standing, most_tombstones
+import msgspec
+
+from mdplatform.messaging.limits import LONGEST_DEADLINE_US, capacities, keeping, most_standing, most_tombstones
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
@@ -125,6 +127,9 @@ class MemoryState:
         if in_flight >= limit or full:
             wait = envelope.priority.target_seconds
             return Receipt(admitted=False, open=in_flight, retry_after_seconds=wait)
+        latest = now_us() + LONGEST_DEADLINE_US
+        if envelope.deadline > latest:
+            envelope = msgspec.structs.replace(envelope, deadline=latest)
         state = RequestState(envelope, [address])
         self.states[envelope.id] = self.open[envelope.id] = state
         self.queue(state)

@@ -16,7 +16,7 @@ import redis
 
 from mdplatform.messaging import scripts
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_forms import MICROSECONDS, record, records
+from mdplatform.messaging.redis_forms import MICROSECONDS, record, records, text
 from mdplatform.messaging.redis_keys import DEAD, LINEAGE, PREFIX, WANTED
 from mdplatform.messaging.transport import Record
 
@@ -71,7 +71,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 def overview(connection: redis.Redis, at_most: int = 5000) -> Overview:
     """Look at the requests. Raises what redis-py raises."""
     now = time.time_ns() // 1000
-    live = [each.decode() for each in cast(list[bytes], connection.zrangebyscore(f"{PREFIX}workers", now, "+inf"))]
+    live = [text(each) for each in cast(list[bytes], connection.zrangebyscore(f"{PREFIX}workers", now, "+inf"))]
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.eval(scripts.IN_FLIGHT.text, 1, PREFIX, "0", at_most)
         pipeline.zcard(f"{PREFIX}open")
@@ -83,7 +83,7 @@ def overview(connection: redis.Redis, at_most: int = 5000) -> Overview:
         pipeline.mget([f"{PREFIX}beat:{name}" for name in live] or [f"{PREFIX}beat:"])
         answers = pipeline.execute()
     found, opened, standing, settled, wanted, lineage, dead, letters, beats = answers
-    requests = records(found)
+    requests, _ = records(found)
     lost = [_letter(place, fields) for place, fields in letters]
     workers = [
         WorkerOverview(name=name, counts=msgspec.json.decode(beat))

@@ -19,8 +19,8 @@ import redis
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_forms import MICROSECONDS, deliveries, records, token_parts
-from mdplatform.messaging.redis_keys import CHANGES, GROUP, LINEAGE, LINEAGE_KEPT, PREFIX, queue_key
+from mdplatform.messaging.redis_forms import MICROSECONDS, UNREADABLE, deliveries, records, text, token_parts
+from mdplatform.messaging.redis_keys import CHANGES, DEAD_KEPT, GROUP, LINEAGE, LINEAGE_KEPT, PREFIX, queue_key
 from mdplatform.messaging.redis_line import BlockingLine, Command, Line, entries_of, gone
 from mdplatform.messaging.transport import BadDelivery, Delivery, Record, Wanted
 from mdplatform.settings import Settings
@@ -29,7 +29,6 @@ _SETTLED_AT_ONCE = 16
 _RELEASED_AT_ONCE = 256
 _RELEASES_KEPT = 50_000
 _WANTED_KEPT = 100_000
-_DEAD_KEPT = 10_000
 _CHANGES_AT_ONCE = 1000
 _TIDY_SECONDS = 60.0
 _FORGOTTEN_SECONDS = 3600.0
@@ -132,11 +131,14 @@ class RedisAnswerer:
         priority, entry, attempt, id = token_parts(delivery)
         raw = delivery.raw if isinstance(delivery, BadDelivery) else delivery.envelope.body
         settled = ("0" if body is None else "1", body or b"", *keeping(self._settings), secrets.token_hex(8))
-        await self._line.run(scripts.BURY, priority, entry, id, attempt, raw, reason, _DEAD_KEPT, *settled)
+        await self._line.run(scripts.BURY, priority, entry, id, attempt, raw, reason, DEAD_KEPT, *settled)
 
     async def overdue(self, at_most: int) -> list[Record]:
         """Give open requests whose deadline has passed, oldest first."""
-        return records(await self._line.run(scripts.IN_FLIGHT, "1", at_most))
+        good, bad = records(await self._line.run(scripts.IN_FLIGHT, "1", at_most))
+        if bad:
+            await self._line.run(scripts.DISCARD, UNREADABLE, DEAD_KEPT, *bad)
+        return good
 
     async def changes(self, wait_seconds: float) -> dict[str, str]:
         """Give the needs that were announced as changed, and by which run; each goes to one worker of the group."""
@@ -163,9 +165,7 @@ class RedisAnswerer:
                     )
                     self._given = [place for _, place, _ in found]
                 if found:
-                    return {
-                        fields.get(b"need", b"").decode(): fields.get(b"run", b"").decode() for _, _, fields in found
-                    }
+                    return {text(fields.get(b"need")): text(fields.get(b"run")) for _, _, fields in found}
             if time.monotonic() >= end:
                 return {}
 

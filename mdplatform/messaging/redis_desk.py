@@ -6,14 +6,14 @@ import secrets
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import redis
 
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
-from mdplatform.messaging.redis_forms import MICROSECONDS, entry, records
-from mdplatform.messaging.redis_keys import LINEAGE, PREFIX, WANTED
+from mdplatform.messaging.redis_forms import MICROSECONDS, UNREADABLE, entry, records, text
+from mdplatform.messaging.redis_keys import DEAD_KEPT, LINEAGE, PREFIX, WANTED
 from mdplatform.messaging.redis_line import PATIENCE, SLOWEST, gone, pause, script_command
 from mdplatform.messaging.scripts import Script
 from mdplatform.messaging.transport import Entry, Record
@@ -50,19 +50,14 @@ class RedisDesk:
 
     def open(self, at_most: int) -> list[Record]:
         """Give open requests, those with the earliest deadlines first."""
-        return records(self._run(scripts.IN_FLIGHT, "0", at_most))
+        good, bad = records(self._run(scripts.IN_FLIGHT, "0", at_most))
+        if bad:
+            self._run(scripts.DISCARD, UNREADABLE, DEAD_KEPT, *bad)
+        return good
 
     def stranded(self, idle_seconds: float, at_most: int) -> list[Record]:
         """Give requests that lie in the queues for so long, because no worker takes them."""
-        return records(self._run(scripts.STRANDED, round(idle_seconds * 1000), at_most))
-
-    def park_stranded(self, id: str) -> bytes | None:
-        """Take a request out of its queue for the run path, parked with no need; give its body. None if it has gone.
-
-        It has also gone if a living worker has it.
-        """
-        held = round(self._settings.request_claim_seconds * 1000)
-        return cast("bytes | None", self._run(scripts.PARK_STRANDED, id, held))
+        return records(self._run(scripts.STRANDED, round(idle_seconds * 1000), at_most))[0]
 
     def settle(self, id: str, body: bytes) -> bool:
         """Record and send a final answer. False if there was one already."""
@@ -83,7 +78,7 @@ class RedisDesk:
     def workers(self) -> list[str]:
         """Give the names of the workers that live."""
         now = round(time.time() * MICROSECONDS)
-        return [name.decode() for name in self._command("ZRANGEBYSCORE", f"{PREFIX}workers", now, "+inf")]
+        return [text(name) for name in self._command("ZRANGEBYSCORE", f"{PREFIX}workers", now, "+inf")]
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -15,8 +15,9 @@
     mdp:{requests}:wanted            stream for the run path; so `lineage` (outbox), `changes` (needs) and `dead`
     mdp:{requests}:beat:<worker>     what a worker said of itself, with an expiry; `workers` are their names
 
-Only `beat` has an expiry of Redis's own: what has one may be evicted when memory is short, and a tombstone must not be.
-The others are swept by the scripts. An address is `<stream>` or `<stream>/<route>`; the route is given back as `to`.
+Only `beat`, and what bridges keep of askers over RabbitMQ (`rabbitmq_scripts`), have an expiry of Redis's own: what has
+one may be evicted when memory is short, and a tombstone must not be. All else is swept by the scripts.
+An address is `<stream>` or `<stream>/<route>`; the route is given back as `to`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WANTED = f"{PREFIX}wanted"
 LINEAGE = f"{PREFIX}lineage"
 CHANGES = f"{PREFIX}changes"
 DEAD = f"{PREFIX}dead"
+DEAD_KEPT = 10_000
 CHANGES_KEPT = 50_000
 LINEAGE_KEPT = 100_000
 

@@ -49,6 +49,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     admitted: bool
     known: bool = False
+    taken: bool = False
     open: int = 0
     retry_after_seconds: float = 0.0
 
@@ -275,10 +276,6 @@ class Desk(Protocol):
 
     def stranded(self, idle_seconds: float, at_most: int) -> list[Record]:
         """Give requests that lie in the queues for so long, because no worker takes them."""
-        ...
-
-    def park_stranded(self, id: str) -> bytes | None:
-        """Take a request out of its queue for the run path, parked with no need; give its body. None if it has gone."""
         ...
 
     def settle(self, id: str, body: bytes) -> bool:

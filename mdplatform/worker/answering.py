@@ -20,7 +20,7 @@ from mdplatform.errors import InvalidRequest, PlatformError, TransportRefused
 from mdplatform.messaging.transport import Answerer, BadDelivery, Delivery, Envelope, Record, Wanted
 from mdplatform.requests import making, wanted, wire
 from mdplatform.requests.answer import AnswerBody, Progress
-from mdplatform.requests.request import DataRequest
+from mdplatform.requests.request import DataRequest, Refresh
 from mdplatform.worker import endings
 from mdplatform.worker.counts import Counts
 from mdplatform.worker.evaluator import Evaluator, Outcome
@@ -208,6 +208,18 @@ def _checked(request: DataRequest, envelope: Envelope) -> DataRequest:
         )
         refused.field = "request_id"
         raise refused
+    standing = request.refresh is Refresh.ON_CLOSE
+    for field, own, outer in (
+        ("priority", request.priority, envelope.priority),
+        ("deadline", request.deadline, envelope.deadline),
+        ("refresh", standing, envelope.standing),
+    ):
+        if own != outer:
+            refused = InvalidRequest(
+                f"The request has another {field} than its envelope", value=own, remedy=f"Write {outer!r} in both"
+            )
+            refused.field = field
+            raise refused
     return making.check(request)
 
 

@@ -215,8 +215,6 @@ class Machine(RuleBasedStateMachine):
     @requests
     @rule(worker=sides, at_most=st.integers(1, 4))
     def reclaim(self, worker, at_most):
-        if self.transport == "redis":
-            at_most = 100
         found = self.do(self.workers[worker].reclaim(0, at_most))
         held = {id for id, model in self.world.requests.items() if model.stage == "taken"}
         assert len(found) == min(at_most, len(held))
@@ -326,19 +324,6 @@ class Machine(RuleBasedStateMachine):
             elif each.stage == "taken":
                 each.again = each.note = note
         self._released([each for each in open_now if each.stage == "parked"], note)
-
-    @requests
-    @rule(pick=picks)
-    def park_stranded(self, pick):
-        if self.desk is None:
-            return
-        id = self.id(pick)
-        model = self.world.requests[id]
-        body = self.desk.park_stranded(id)
-        assert body == (model.envelope.body if model.stage == "queued" else None)
-        if body is not None:
-            self.world.leave(model)
-            model.stage, model.was_parked = "parked", True
 
     @requests
     @rule(worker=sides, pick=picks, number=st.none() | st.integers(1, 3))

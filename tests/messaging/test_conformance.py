@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from mdplatform.messaging.priority import DataPriority
@@ -572,5 +573,17 @@ def test_texts_of_people_come_through_unchanged(run, text):
         await worker.park(delivery, ["macro/CPI"])
         assert await worker.release(["macro/CPI"], text) == 1
         assert (await one(worker)).note == text
+
+    run(test)
+
+
+def test_a_deadline_that_is_too_far_away_is_brought_near(run):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        [receipt] = await asker.send([sent := envelope(deadline=2**62)])
+        assert receipt.admitted
+        week = time.time() * 1e6 + 7 * 86_400e6
+        assert abs((await one(worker)).envelope.deadline - week) < 60e6
+        assert await worker.settle(sent.id, b"answer")
 
     run(test)

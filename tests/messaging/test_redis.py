@@ -304,7 +304,7 @@ def test_the_desk_reads_from_a_cursor_and_trims(run, settings, client):
     run(test)
 
 
-def test_the_desk_takes_what_no_worker_takes_and_gives_it_back(run, settings, client):
+def test_the_desk_sees_what_no_worker_takes(run, settings, client):
     async def test(parts: Parts) -> None:
         asker, worker = parts.asker(), parts.answerer()
         left, busy = envelope(HIGH, body=b"left"), envelope(LOW, body=b"busy")
@@ -315,11 +315,6 @@ def test_the_desk_takes_what_no_worker_takes_and_gives_it_back(run, settings, cl
             assert await until(lambda: asyncio.sleep(0.01, desk.stranded(0.05, 10)))
             await worker.keep([held])
             assert [each.id for each in desk.stranded(0.05, 10)] == [left.id]
-            assert desk.park_stranded(busy.id) is None
-            assert desk.park_stranded("never heard of") is None
-            assert desk.park_stranded(left.id) == b"left"
-            assert desk.park_stranded(left.id) is None
-            assert await worker.take(EVERY, 0) == []
             assert desk.tell(left.id, b"a run is on its way")
             assert desk.release([left.id, busy.id, "never heard of"], "the run is over") == 2
             back = await one(worker)
@@ -335,14 +330,80 @@ def test_the_desk_takes_what_no_worker_takes_and_gives_it_back(run, settings, cl
     run(test)
 
 
-def test_a_dead_workers_hold_does_not_keep_the_desk_from_it(run, settings):
+WRONG = {
+    "a deadline": {"deadline": "soon"},
+    "a class": {"priority": "URGENT"},
+    "bytes": {"priority": b"\xff"},
+    "a count": {"attempts": "x", "sent_at": "y"},
+    "nothing": {},
+    "no hash": None,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_record_that_cannot_be_read_is_buried_and_stops_nobody(run, settings, client, wrong):
     async def test(parts: Parts) -> None:
-        sent = envelope()
-        await parts.asker().send([sent])
-        dead = parts.answerer()
-        await one(dead)
-        with RedisDesk(settings.model_copy(update={"request_claim_seconds": 0.1})) as desk:
-            assert await until(lambda: asyncio.sleep(0.01, desk.park_stranded(sent.id))) == b"what"
+        asker, worker = parts.asker(), parts.answerer()
+        good, bad = envelope(deadline=1), envelope(CRITICAL)
+        await asker.send([bad, good])
+        key = f"{PREFIX}record:{bad.id}"
+        if WRONG[wrong]:
+            client.hset(key, mapping=WRONG[wrong])
+        else:
+            client.delete(key)
+        if WRONG[wrong] is None:
+            client.set(key, "text")
+        client.zadd(f"{PREFIX}open", {bad.id: 0, b"\xff": 0})
+        with RedisDesk(settings) as desk:
+            overdue, opened = await worker.overdue(10), desk.open(10)
+        assert [each.id for each in overdue] == [each.id for each in opened] == [good.id]
+        assert client.zcard(f"{PREFIX}open") == 1
+        found = await worker.take(EVERY, 5)
+        for each in found:
+            if isinstance(each, BadDelivery):
+                await worker.bury(each, each.reason)
+            else:
+                assert await worker.settle(each.envelope.id, b"answer", each)
+        assert [each.id for each in await asker.receive(5)] == [good.id]
+        assert not client.exists(key)
+        assert client.xlen(queue_key(CRITICAL)) == client.xlen(queue_key(NORMAL)) == 0
+        assert client.xlen(DEAD) >= 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("wrong", ["a deadline", "no hash"])
+def test_a_record_that_cannot_be_read_does_not_keep_others_from_being_taken(run, client, wrong):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        bad, good = envelope(), envelope()
+        await asker.send([bad, good])
+        key = f"{PREFIX}record:{bad.id}"
+        if WRONG[wrong]:
+            client.hset(key, mapping=WRONG[wrong])
+        else:
+            client.set(key, "text")
+        buried, delivery = await worker.take(EVERY, 5)
+        assert isinstance(buried, BadDelivery)
+        assert "its record cannot be read" in buried.reason
+        await worker.bury(buried, buried.reason)
+        assert not client.exists(key)
+        assert client.zrange(f"{PREFIX}open", 0, -1) == [good.id.encode()]
+        assert await worker.settle(good.id, b"answer", delivery)
+
+    run(test)
+
+
+def test_entries_that_are_no_text_stop_no_reader(run, settings, client):
+    async def test(parts: Parts) -> None:
+        for stream in (WANTED, LINEAGE):
+            client.xadd(stream, {"priority": b"\xff", "id": b"\xff", "strategy": b"\xff", "body": b"x"})
+        with RedisDesk(settings) as desk:
+            [wanted], [lineage] = desk.wanted("0", 9), desk.lineage("0", 9)
+        assert [(each.body, each.priority) for each in (wanted, lineage)] == [(b"x", NORMAL)] * 2
+        Publisher(client, settings).bump("bars", "BTCUSDT")
+        client.xadd(f"{PREFIX}changes", {"need": b"\xff", "run": b"\xfe"})
+        assert "bars/BTCUSDT" in await parts.answerer().changes(5)
 
     run(test)
 

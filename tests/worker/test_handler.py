@@ -140,6 +140,25 @@ def test_another_id_in_the_body_than_on_the_envelope_is_rejected(without_redis: 
     assert (answer.status, answer.problem.field) == (Status.REJECTED, "request_id")
 
 
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [
+        ("priority", {"priority": DataPriority.CRITICAL}),
+        ("deadline", {"deadline": 2**62}),
+        ("refresh", {"standing": True}),
+    ],
+)
+def test_an_envelope_that_says_other_than_its_request_is_rejected(without_redis: Settings, field, other) -> None:
+    envelope = msgspec.structs.replace(envelope_of(rsi_of()), **other)
+
+    async def asked():
+        async with working(without_redis) as stage:
+            return await stage.inbox.ask(envelope)
+
+    (answer,) = asyncio.run(asked())
+    assert (answer.status, answer.problem.field) == (Status.REJECTED, field)
+
+
 def test_bytes_that_are_no_request_are_buried_once_and_answered(without_redis: Settings) -> None:
     poison = raw_envelope(new_id(), b"\xc1 no message pack")
     other = raw_envelope(new_id(), msgspec.msgpack.encode({"request_id": "x", "surprise": 1}))
@@ -365,6 +384,34 @@ def test_a_standing_request_is_told_each_new_bar_once_until_it_is_cancelled(
     assert [(after - before).total_seconds() for before, after in pairwise(steps)] == [900.0] * 3
     assert told["in_hand"] == 0
     assert told["told"] == 4
+
+
+@pytest.mark.parametrize("latest", [1, 2])
+def test_an_answer_after_several_bars_has_all_that_came_since_the_last_one(
+    without_redis: Settings, market: Market, latest: int
+) -> None:
+    bars = raw_bars(310)
+    standing = rsi_of(refresh="on_close", latest=latest)
+
+    async def asked():
+        async with working(without_redis) as stage:
+            numbered = stage.inbox.numbered.setdefault(standing.request_id, [])
+            await stage.inbox.send(standing)
+            await stage.inbox.until(lambda: len(numbered) == 1)
+            for place, count in enumerate((304, 305, 310), 2):
+                await asyncio.to_thread(market.deliver, "BTCUSDT", bars[:count])
+                stage.transport.announce("bars/BTCUSDT")
+                await stage.inbox.until(partial(has, numbered, place))
+                stage.transport.announce("bars/BTCUSDT")  # without a new bar
+            await eventually(lambda: stage.handler.counts.parked >= 7)
+            return list(numbered)
+
+    numbered = asyncio.run(asked())
+    results = [Result(each.parts[0]) for each in numbered]
+    closes = [each.open_time[-1] for each in results]
+    assert [len(each) for each in results] == [latest, 4, latest, 5]
+    assert len(closes) == len(set(closes)) == 4
+    assert {time for each in results[1:] for time in each.open_time} >= set(bars["open_time"][300:].to_list())
 
 
 def test_a_bar_that_comes_while_the_one_before_is_evaluated_is_not_missed(

@@ -12,18 +12,18 @@ settlement) and `answer`.
 """
 
 from mdplatform.messaging.scripts.asking import ADMIT, LOOK_UP, READ, SETTLE
-from mdplatform.messaging.scripts.looking import IN_FLIGHT, PARK_STRANDED, RELEASE_IDS, STRANDED
+from mdplatform.messaging.scripts.looking import DISCARD, IN_FLIGHT, RELEASE_IDS, STRANDED
 from mdplatform.messaging.scripts.script import Script
 from mdplatform.messaging.scripts.working import BURY, KEEP, PARK, RECLAIM, RELEASE, TAKE, TELL, TIDY
 
 __all__ = [
     "ADMIT",
     "BURY",
+    "DISCARD",
     "IN_FLIGHT",
     "KEEP",
     "LOOK_UP",
     "PARK",
-    "PARK_STRANDED",
     "READ",
     "RECLAIM",
     "RELEASE",

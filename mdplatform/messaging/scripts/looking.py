@@ -52,19 +52,10 @@ end
 return found
 """)
 
-# ARGV: id, idle time (ms) after which a worker's hold on it no longer counts. Gives its body, or nothing.
-PARK_STRANDED = script(
+# ARGV: reason, bound of the dead letters; then ids. Forgets them, for their records cannot be read or are not there.
+DISCARD = script(
     """
-local record = P .. 'record:' .. ARGV[1]
-local held = redis.call('HMGET', record, 'stage', 'entry', 'priority', 'body', 'standing')
-if held[1] ~= 'queued' and held[1] ~= 'taken' then return false end
-local stream = P .. 'queue:' .. held[3]
-local pending = grouped(stream, 'XPENDING', stream, GROUP, held[2], held[2], 1)[1]
-if pending and pending[3] < tonumber(ARGV[2]) then return false end
-done(held[3], held[2])
-redis.call('HSET', record, 'stage', 'parked', 'entry', '', 'holder', '', 'needs', '')
-if held[5] == '1' then redis.call('SADD', P .. 'standing', ARGV[1]) end
-return held[4]
+for at = 3, #ARGV do discard(ARGV[at], ARGV[1], ARGV[2]) end
 """,
     frees=True,
 )

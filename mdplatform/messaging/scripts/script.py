@@ -11,6 +11,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local ADDRESS_LIFE, BRIDGES_LIFE, ADDRESSES_OF_ONE = 60 * 1000000, 3600 * 1000000, 64
 local REPLY_BYTES, ALL_REPLY_BYTES, LARGE_REPLY, ENTRY_BYTES = 33554432, 67108864, 65536, 200
+local LONGEST = 7 * 86400 * 1000000
 local PLACES = {'CRITICAL', 'HIGH', 'NORMAL', 'LOW'}
 
 local function lines(text)
@@ -176,8 +177,31 @@ local function settle(answers, nonce, kept, kept_bytes, kept_for)
 end
 
 local function told_of(id)
-  return redis.call('HMGET', P .. 'record:' .. id, 'priority', 'strategy', 'label', 'stage', 'sent_at', 'deadline',
-    'holder', 'needs', 'attempts', 'answer', 'standing', 'body')
+  local told = redis.pcall('HMGET', P .. 'record:' .. id, 'priority', 'strategy', 'label', 'stage', 'sent_at',
+    'deadline', 'holder', 'needs', 'attempts', 'answer', 'standing', 'body')
+  return told.err and {told.err} or told
+end
+
+-- Forgets a request whose record cannot be read, or is not there: the record goes into the dead letters.
+local function discard(id, reason, kept)
+  local record = P .. 'record:' .. id
+  local told = redis.call('TYPE', record).ok
+  if told == 'hash' then
+    local held = redis.call('HMGET', record, 'stage', 'priority', 'entry', 'needs', 'body')
+    if held[1] == 'settled' then return end
+    for _, class in ipairs(PLACES) do
+      if held[2] == class and held[3] then redis.pcall('XACK', P .. 'queue:' .. class, GROUP, held[3]) end
+      if held[2] == class and held[3] then redis.pcall('XDEL', P .. 'queue:' .. class, held[3]) end
+    end
+    leave(id, held[4])
+    redis.call('XADD', P .. 'dead', 'MAXLEN', '~', kept, '*',
+      'id', id, 'priority', held[2] or '', 'reason', reason, 'body', held[5] or '')
+  elseif told ~= 'none' then
+    redis.call('XADD', P .. 'dead', 'MAXLEN', '~', kept, '*', 'id', id, 'priority', '', 'reason', reason, 'body', '')
+  end
+  redis.call('DEL', record)
+  redis.call('ZREM', P .. 'open', id)
+  redis.call('SREM', P .. 'standing', id)
 end
 
 -- Whether the delivery is still this one: nobody took it away, and it was not settled.

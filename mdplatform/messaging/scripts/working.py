@@ -15,15 +15,18 @@ local function open(priority, entry, fields)
   end
   if id and #id > 256 then id = nil end
   local record = P .. 'record:' .. (id or '')
-  local held = redis.call('HMGET', record, 'stage', 'entry', 'deadline', 'sent_at', 'body', 'strategy', 'label',
+  local held = redis.pcall('HMGET', record, 'stage', 'entry', 'deadline', 'sent_at', 'body', 'strategy', 'label',
     'standing', 'returned', 'note', 'runs', 'told')
-  if not id or not held[1] then
+  if held.err then
+    taken[#taken + 1] = {priority, entry, id, 0, table.concat(raw, ' '), 'its record cannot be read'}
+  elseif not id or not held[1] then
     taken[#taken + 1] = {priority, entry, id or '', 0, table.concat(raw, '\\n'),
       id and 'no request is open under its id' or 'it has no id, or one that is too long'}
   elseif held[1] == 'settled' or held[2] ~= entry then
     done(priority, entry)
   else
-    local attempt = redis.call('HINCRBY', record, 'attempts', 1)
+    local attempt = redis.pcall('HINCRBY', record, 'attempts', 1)
+    if type(attempt) == 'table' then attempt = 1 redis.call('HSET', record, 'attempts', 1) end
     redis.call('HSET', record, 'stage', 'taken', 'holder', ARGV[1], 'turn', turn)
     taken[#taken + 1] = {priority, entry, id, attempt, unpack(held, 3)}
   end
@@ -223,7 +226,11 @@ if ARGV[4] == '0' or mine(id, ARGV[2], ARGV[4]) then
   if done(ARGV[1], ARGV[2]) == 1 then
     redis.call('XADD', P .. 'dead', 'MAXLEN', '~', ARGV[7], '*',
       'id', id, 'priority', ARGV[1], 'reason', ARGV[6], 'body', ARGV[5])
-    if ARGV[4] ~= '0' then redis.call('HSET', P .. 'record:' .. id, 'stage', 'parked', 'entry', '', 'holder', '') end
+    if ARGV[4] ~= '0' then
+      redis.call('HSET', P .. 'record:' .. id, 'stage', 'parked', 'entry', '', 'holder', '')
+    elseif id ~= '' and redis.pcall('HGET', P .. 'record:' .. id, 'entry') ~= false then
+      discard(id, ARGV[6], ARGV[7])
+    end
   end
 end
 if ARGV[8] == '1' and id ~= '' then
