@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -19,15 +20,22 @@ from mdplatform.market.timeframe import Timeframe
 from .deliveries import FEBRUARY, HOUR, JANUARY, LATER, MINUTE, grid, take
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    lake = Lake(tmp_path / "lake")
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of two symbols with holes, revisions and a quarantine, to be copied and never written."""
+    lake = Lake(tmp_path_factory.mktemp("taken") / "lake")
     take(lake, pl.concat([grid(FEBRUARY - 60 * MINUTE, 50), grid(FEBRUARY + 5 * MINUTE, 55)]))
     take(lake, grid(FEBRUARY, 1, volume=3e5), key="k2", staged_at=LATER + timedelta(days=1))
     take(lake, grid(FEBRUARY + 5 * MINUTE, 1, volume=3e5), key="k3", staged_at=LATER + timedelta(days=1))
     take(lake, grid(FEBRUARY, 2, Timeframe.H1, high=1.0), Timeframe.H1, symbol="BUSDT")
     take(lake, grid(JANUARY, 3, Timeframe.H1), Timeframe.H1, key="k4", symbol="BUSDT")
-    return lake
+    return lake.folder
+
+
+@pytest.fixture
+def lake(taken: Path, tmp_path: Path) -> Lake:
+    """A lake of the test's own with the same."""
+    return Lake(shutil.copytree(taken, tmp_path / "lake"))
 
 
 def test_the_view_of_bars_is_what_the_store_reads(lake: Lake) -> None:
