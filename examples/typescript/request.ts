@@ -2,7 +2,8 @@
 //
 //     mdplatform worker &  mdplatform gateway &
 //     export MDPLATFORM_KEY=$(mdplatform keys create --name typescript)
-//     node --experimental-strip-types request.ts     (Node 22; or any bundler, Deno, Bun, a browser)
+//     node --experimental-strip-types request.ts       (Node 22.6 and later; so do Deno, Bun, and bundlers for browsers)
+//     npx tsx --experimental-websocket request.ts      (Node 20.10 and later)
 
 declare const process: { env: Record<string, string | undefined> };
 
@@ -112,14 +113,18 @@ const indicators = {
   priority: "HIGH",
 };
 
-const answer: Answer = await ask(indicators);
-for (const result of answer.results) {
-  console.log(result.symbol, result.timeframe, result.feature, JSON.stringify(result.rows?.at(-1)));
+async function main(): Promise<void> {
+  const answer: Answer = await ask(indicators);
+  for (const result of answer.results) {
+    console.log(result.symbol, result.timeframe, result.feature, JSON.stringify(result.rows?.at(-1)));
+  }
+
+  await ask({ ...indicators, indicators: ["RSY"] }).catch((refused) => console.log("refused:", refused.message));
+
+  await follow([{ ...indicators, refresh: "on_close", deadline: 60 }], (update, cancel) => {
+    console.log("update", update.number > 0, update.status, update.final ? "and the last" : "");
+    if (!update.final) cancel();
+  });
 }
 
-await ask({ ...indicators, indicators: ["RSY"] }).catch((refused) => console.log("refused:", refused.message));
-
-await follow([{ ...indicators, refresh: "on_close", deadline: 60 }], (update, cancel) => {
-  console.log("update", update.number > 0, update.status, update.final ? "and the last" : "");
-  if (!update.final) cancel();
-});
+main();

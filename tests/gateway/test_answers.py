@@ -89,15 +89,18 @@ def test_two_requests_of_a_message_with_one_id_are_both_refused(client: Client) 
     assert client.hear("resumed")["unknown"] == ["ws-twin"]
 
 
-@pytest.mark.parametrize("repeated", [{"symbols": []}, {"strategy_id": "other_1"}, {"latest": 7}])
+@pytest.mark.parametrize(
+    ("repeated", "status"), [({"symbols": []}, 422), ({"strategy_id": "other_1"}, 403), ({"latest": 7}, 409)]
+)
 def test_a_repeat_that_is_refused_takes_nothing_from_the_open_request(
-    repeated: dict[str, object], client: Client
+    repeated: dict[str, object], status: int, client: Client
 ) -> None:
     id = f"ws-repeat-{next(iter(repeated))}"
     client.say("request", request=rsi(request_id=id, refresh="on_close", deadline=60))
     assert not client.hear("answer")["final"]
     client.say("request", ref="again", request=rsi(**{"request_id": id, "refresh": "on_close", **repeated}))
-    assert client.hear("refused")["ref"] == "again"
+    refused = client.hear("refused")
+    assert (refused["ref"], refused["problem"]["status"]) == ("again", status)
     client.say("cancel", request_id=id)
     last = client.hear("answer")
     assert (last["request_id"], last["final"]) == (id, True)

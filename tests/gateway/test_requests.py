@@ -170,6 +170,23 @@ def test_the_same_id_is_one_request_however_often_it_is_sent(client: httpx.Clien
     assert first.json() == again.json()
 
 
+@pytest.mark.parametrize("changed", [{"latest": 2}, {"strategy_id": "momentum_2"}, {"symbols": ["ETHUSDT"]}])
+def test_an_id_is_of_one_request_alone_before_and_after_its_answer(
+    changed: dict[str, object], client: httpx.Client
+) -> None:
+    id = f"mine-{next(iter(changed))}"
+    standing = rsi(request_id=id, refresh="on_close", deadline=60)
+    assert client.post("/v1/requests?wait=20s", json=standing).json()["status"] == "ok"
+    for _ in range(2):
+        other = {**standing, **changed}
+        for path, body in (("", other), (":batch", {"requests": [other]})):
+            refused = client.post(f"/v1/requests{path}", json=body)
+            assert (refused.status_code, refused.json()["type"]) == (409, "urn:mdplatform:request-id-taken")
+            assert refused.json()["field"].endswith("request_id")
+        assert client.post("/v1/requests", json=standing).status_code in (200, 202)
+        assert client.delete(f"/v1/requests/{id}").json()["final"]
+
+
 def test_many_requests_are_each_accepted_or_refused(client: httpx.Client) -> None:
     wanted = [rsi(), rsi(indicators=["RSY"]), rsi(symbols=["ETHUSDT"]), 7]
     response = client.post("/v1/requests:batch?wait=20s", json={"requests": wanted})
