@@ -94,7 +94,7 @@ def _parameters(
     settled = dict(stated)
     if settled.get("row_size"):
         try:
-            checked_row_size(settled["row_size"])  # type: ignore[arg-type]
+            checked_row_size(settled["row_size"])
         except ParameterOutOfRange as error:
             error.cause = f"Parameter row_size of {definition.name} is out of range"
             error.remedy = "A decimal of at most 12 digits from 1e-12 to 1e12, such as 0.01, 0.5 or 25"

@@ -121,6 +121,9 @@ class MemoryState:
         self._sweep()
         in_flight = len(self.open) - len(self.standing)
         if envelope.id in self.states:
+            before = self.states[envelope.id].envelope.content
+            if before and envelope.content and before != envelope.content:
+                return Receipt(admitted=False, taken=True, open=in_flight)
             return Receipt(admitted=True, known=True, open=in_flight)
         limit = capacities(self.settings)[envelope.priority.rank]
         full = envelope.standing and len(self.standing) >= most_standing(self.settings)

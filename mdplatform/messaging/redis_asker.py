@@ -76,6 +76,8 @@ class RedisAsker:
         open_now, *results = answer
         return [
             Receipt(admitted=True, known=result == 2, open=open_now)
+            if result in (1, 2)
+            else Receipt(admitted=False, taken=True, open=open_now)
             if result
             else Receipt(admitted=False, open=open_now, retry_after_seconds=envelope.priority.target_seconds)
             for result, envelope in zip(results, envelopes, strict=True)

@@ -25,6 +25,7 @@ def envelope_fields(envelope: Envelope, route: str) -> list[str | bytes | int]:
         envelope.label,
         standing,
         route,
+        envelope.content,
     ]
 
 

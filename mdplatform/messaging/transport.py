@@ -3,7 +3,7 @@
 A request's life, in the words that are used here:
 
 1. `Asker.send` admits an envelope, or refuses it because too many are open. An id that was admitted before is not
-   admitted twice: sending again is harmless.
+   admitted twice: sending the same again is harmless, and other content under it is refused.
 2. `Answerer.take` gives it to one worker as a delivery. If that worker dies, `reclaim` gives it to another.
 3. Somebody *settles* it: a worker with its answer, the asker because it was cancelled or its deadline passed, a sweep
    because the run failed. **The first one wins, for ever**: `settle` records the body under the id and sends it to all
@@ -32,6 +32,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     `strategy` and `label` are for people, who look at what is in flight; `standing` is true for requests that are
     answered again and again until they are settled: these don't count against the capacity once they are parked.
+    `content` is a digest of what is asked: an id that was admitted with another one is refused.
     """
 
     id: str
@@ -42,13 +43,17 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str = ""
     label: str = ""
     standing: bool = False
+    content: bytes = b""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether an envelope was admitted; if not, when to try again. `known`: its id had been admitted before."""
+    """Whether an envelope was admitted; if not, when to try again. `known`: its id had been admitted before; `taken`:
+    with other content, so that it is not admitted.
+    """
 
     admitted: bool
     known: bool = False
+    taken: bool = False
     taken: bool = False
     open: int = 0
     retry_after_seconds: float = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import msgspec
 
 from mdplatform.errors import InvalidRequest
@@ -35,6 +37,12 @@ def decode_request(raw: bytes) -> DataRequest:
         return _requests.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as refused:
         raise InvalidRequest(f"These bytes are no request ({refused})") from None
+
+
+def content_of(request: DataRequest) -> bytes:
+    """Give a digest of what is asked, by which a request that is sent again is told from another of the same id."""
+    told = msgspec.structs.replace(request, request_id="", sent_at=0, deadline=0)
+    return blake2b(_encoder.encode(told), digest_size=16).digest()
 
 
 def type_of(raw: bytes) -> RequestType:

@@ -53,10 +53,11 @@ class Correspondence:
         """Requests without a final answer, oldest first."""
         return list(self._open.values())
 
-    def held(self, id: str) -> DataRequest | None:
-        """Give the open request of that id, if it was made here."""
-        pending = self._open.get(id)
-        return None if pending is None else pending.request
+    def is_taken(self, request: DataRequest) -> bool:
+        """Tell whether its id is that of another request that is open or answered here."""
+        pending = self._open.get(request.request_id)
+        before = self._kept.content_of(request.request_id) if pending is None else pending.content
+        return bool(before) and before != wire.content_of(request)
 
     # Out.
 
@@ -91,6 +92,9 @@ class Correspondence:
     def _admitted(self, batch: Sequence[Pending], receipts: Sequence[Receipt]) -> None:
         known: list[str] = []
         for pending, receipt in zip(batch, receipts, strict=True):
+            if receipt.taken:
+                self._give_once(pending, endings.taken(pending))
+                continue
             if not receipt.admitted:
                 self._give_once(pending, endings.refused(pending, receipt.open, receipt.retry_after_seconds))
                 continue
@@ -177,7 +181,7 @@ class Correspondence:
         for each in waiting:
             each.set_result(answer)
         if not waiting:
-            self._kept.put(answer)
+            self._kept.put(answer, pending.content)
 
     def _tell(self, listener: Callable[[Progress], None], progress: Progress) -> None:
         try:

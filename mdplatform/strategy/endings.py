@@ -21,6 +21,18 @@ def refused(pending: Pending, open_now: int, retry_after_seconds: float) -> Answ
     return _ending(pending, Status.REJECTED, problem)
 
 
+def taken(pending: Pending) -> AnswerBody:
+    """Say that another request has its id."""
+    problem = Problem(
+        error="InvalidRequest",
+        cause="The id of another request",
+        field="request_id",
+        value=pending.id,
+        remedy="Give each request an id of its own, or none",
+    )
+    return _ending(pending, Status.REJECTED, problem)
+
+
 def cancelled(pending: Pending) -> AnswerBody:
     """Say that the strategy does not want it any more; for a standing request that is a good end."""
     if pending.is_standing:

@@ -349,8 +349,7 @@ class StrategyDataManager:
         return making.make(type, **given)
 
     def _put(self, letters: Correspondence, request: DataRequest, callback: Callback | None) -> None:
-        held = letters.held(request.request_id)
-        if held is not None and not _is_same(held, request):
+        if letters.is_taken(request):
             from mdplatform.requests import fields
 
             remedy = "Give each request an id of its own, or none"
@@ -393,9 +392,3 @@ class StrategyDataManager:
         except BaseException:
             await self._stack.aclose()
             raise
-
-
-def _is_same(one: DataRequest, other: DataRequest) -> bool:
-    import msgspec
-
-    return one == msgspec.structs.replace(other, deadline=one.deadline, sent_at=one.sent_at)

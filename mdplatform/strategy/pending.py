@@ -68,6 +68,11 @@ class Pending:
     is_calling: bool = False
 
     @property
+    def content(self) -> bytes:
+        """A digest of what is asked; empty if that is not known."""
+        return b"" if self.envelope is None else self.envelope.content
+
+    @property
     def shown(self) -> OpenRequest:
         """What is told of it."""
         return OpenRequest(

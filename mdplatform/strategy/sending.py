@@ -99,6 +99,7 @@ def envelope(request: DataRequest) -> Envelope:
         strategy=request.strategy_id,
         label=_label(request),
         standing=request.refresh is Refresh.ON_CLOSE,
+        content=wire.content_of(request),
     )
 
 

@@ -237,6 +237,17 @@ def test_a_request_that_nobody_answers_is_ended_at_its_deadline(silent: Gateway)
         assert response.json()["problem"]["error"] == "DeadlinePassed"
 
 
+def test_another_request_under_an_id_that_is_known_is_refused(silent: Gateway) -> None:
+    with silent.client() as client:
+        one = rsi(request_id="mine")
+        assert client.post("/v1/requests", json=one).status_code == 202
+        assert client.post("/v1/requests", json={**one, "deadline": 20}).status_code == 202
+        for other in ({"latest": 7}, {"strategy_id": "another"}, {"timeframes": ["1h"]}):
+            refused = client.post("/v1/requests", json={**one, **other})
+            assert (refused.status_code, refused.json()["type"]) == (409, "urn:mdplatform:request-id-taken")
+            assert (refused.json()["field"], refused.json()["value"]) == ("request_id", "mine")
+
+
 def test_who_goes_away_ends_the_wait_and_not_the_request(silent: Gateway) -> None:
     with silent.client() as client:
         place = client.post("/v1/requests", json=rsi()).headers["location"]

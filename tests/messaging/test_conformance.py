@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
+import msgspec
 import pytest
 
 from mdplatform.messaging.priority import DataPriority
@@ -260,6 +261,25 @@ def test_numbered_answers_only_go_up(run):
         assert not await worker.tell(sent.id, b"4", number=base + 4, delivery=delivery)
         assert await worker.reclaim(0, 10) == []
         assert [each.body for each in await replies(asker, 4)] == [b"1", b"3", b"4", b"progress"]
+
+    run(test)
+
+
+def test_an_id_is_not_admitted_with_other_content_while_it_is_open_or_known(run):
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        sent = envelope(content=b"one")
+        other, silent = msgspec.structs.replace(sent, content=b"two"), msgspec.structs.replace(sent, content=b"")
+        [first] = await asker.send([sent])
+        assert (first.admitted, first.known, first.taken) == (True, False, False)
+        again = [(await asker.send([each]))[0] for each in (sent, other, silent)]
+        told = [(True, True, False), (False, False, True), (True, True, False)]
+        assert [(each.admitted, each.known, each.taken) for each in again] == told
+        delivery = await one(worker)
+        assert await worker.settle(sent.id, b"answer", delivery)
+        again = [(await asker.send([each]))[0] for each in (sent, other, silent)]
+        assert [(each.admitted, each.known, each.taken) for each in again] == told
+        assert [each.body for each in await replies(asker, 1)] == [b"answer"]
 
     run(test)
 

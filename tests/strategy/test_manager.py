@@ -226,6 +226,28 @@ def test_an_id_of_the_callers_is_asked_and_answered_once(settings):
     asyncio.run(work())
 
 
+def test_another_request_under_an_id_that_is_known_is_refused_here_and_by_the_server(settings):
+    async def work() -> None:
+        async with bench(settings) as side, StrategyDataManager(settings, asker=side.transport.asker()) as other:
+            others = [{"timeframes": "1h"}, {"strategy_id": "another"}, {"latest": 5}]
+            await side.manager.request_technical_indicators(**RSI, request_id="one", deadline=60)
+            await side.taken()
+            for each in others:
+                await other.request_technical_indicators(**{**RSI, **each}, request_id="one")
+                answer = await other.result("one", 5)
+                assert (answer.status, answer.problem.field, answer.problem.value) == ("rejected", "request_id", "one")
+            await side.answer("one")
+            await until(lambda: not side.manager.open_requests)
+            for each in others:
+                with pytest.raises(InvalidRequest, match="The id of another request"):
+                    await side.manager.request_technical_indicators(**{**RSI, **each}, request_id="one")
+            await other.request_technical_indicators(**RSI, request_id="one", deadline=20)
+            assert (await other.result("one", 5)).is_ok
+            assert (await side.manager.result("one", 5)).is_ok
+
+    asyncio.run(work())
+
+
 def test_what_is_cancelled_has_an_end_and_one_only(settings):
     async def work() -> None:
         got: list[Answer] = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 from mdplatform.messaging.scripts.script import script
 
 # ARGV: nonce, address, most standing ones, most tombstones, limits of the four classes; then of each envelope id,
-# priority, deadline, sent_at, body, strategy, label, standing, route. Gives how many are in flight, then for each
-# envelope 1 (admitted), 2 (known) or 0 (refused). Also sweeps what has expired: more than can come in.
+# priority, deadline, sent_at, body, strategy, label, standing, route, content. Gives how many are in flight, then for
+# each envelope 1 (admitted), 2 (known), 3 (its id is known with other content) or 0 (refused). Also sweeps what has
+# expired: more than can come in.
 ADMIT = script("""
 local nonce, address, most_standing, most_settled = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local limits = {}
 for rank, class in ipairs(PLACES) do limits[class] = tonumber(ARGV[4 + rank]) end
-local sweeps = 32 + 2 * (#ARGV - 8) / 9
+local sweeps = 32 + 2 * (#ARGV - 8) / 10
 local gone = redis.call('ZRANGEBYSCORE', P .. 'settled', '-inf', now, 'LIMIT', 0, sweeps)
 for _, id in ipairs(gone) do
   let_go(id)
@@ -27,12 +28,14 @@ drop_addresses(4)
 local standing = redis.call('SCARD', P .. 'standing')
 local open = redis.call('ZCARD', P .. 'open') - standing
 local receipts = {0}
-for at = 9, #ARGV, 9 do
+for at = 9, #ARGV, 10 do
   local id, class, deadline = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local record = P .. 'record:' .. id
-  local held = redis.call('HMGET', record, 'stage', 'nonce')
+  local held = redis.call('HMGET', record, 'stage', 'nonce', 'content')
   if held[1] then
-    receipts[#receipts + 1] = held[2] == nonce .. at and 1 or 2
+    local before, content = held[3] or '', ARGV[at + 9]
+    local is_other = before ~= '' and content ~= '' and before ~= content
+    receipts[#receipts + 1] = held[2] == nonce .. at and 1 or is_other and 3 or 2
   elseif open >= limits[class] or (ARGV[at + 7] == '1' and standing >= most_standing) then
     receipts[#receipts + 1] = 0
   else
@@ -40,7 +43,7 @@ for at = 9, #ARGV, 9 do
     local entry = redis.call('XADD', P .. 'queue:' .. class, '*', 'id', id)
     redis.call('HSET', record, 'priority', class, 'deadline', deadline, 'sent_at', ARGV[at + 3], 'body', ARGV[at + 4],
       'strategy', ARGV[at + 5], 'label', ARGV[at + 6], 'standing', ARGV[at + 7], 'nonce', nonce .. at,
-      'stage', 'queued', 'entry', entry, 'attempts', 0, 'returned', '', 'note', '',
+      'stage', 'queued', 'entry', entry, 'attempts', 0, 'returned', '', 'note', '', 'content', ARGV[at + 9],
       'to', route == '' and address or address .. '/' .. route)
     redis.call('ZADD', P .. 'open', deadline, id)
     open = open + 1
