@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import msgspec
 
@@ -28,7 +29,7 @@ from mdplatform.worker.events import Events
 from mdplatform.worker.outbox import Outbox
 from mdplatform.worker.patience import Patience, is_cancelled
 from mdplatform.worker.settler import Settler
-from mdplatform.worker.verdict import Verdict, judge
+from mdplatform.worker.verdict import Verdict, judge, rows_since
 
 MOST_ATTEMPTS = 3
 LARGEST_ANSWER_BYTES = 64_000_000
@@ -87,6 +88,7 @@ class Answering:
             checked = _checked(request, envelope)
             outcome = await self._evaluate(delivery, checked)
             verdict = judge(delivery, checked, outcome, has_runs=self._answerer.has_runs)
+            verdict = await self._with_all_since(delivery, checked, outcome, verdict)
         except PlatformError as refused:
             await self._settle(delivery, endings.refused(envelope, refused, request), taken_at)
         except _TooLate:
@@ -115,6 +117,24 @@ class Answering:
             if timer.expired():
                 raise _TooLate from None
             raise
+
+    async def _with_all_since(
+        self, delivery: Delivery, request: DataRequest, outcome: Outcome, verdict: Verdict
+    ) -> Verdict:
+        """Give an update the rows of all bars since the last one, so that none is missed when they come quickly.
+
+        Its mark stays that of the rows asked for, by which the next one is compared.
+        """
+        rows = None if verdict.update is None else rows_since(delivery, request, outcome)
+        if verdict.update is None or rows is None:
+            return verdict
+        longer = (await self._evaluate(delivery, msgspec.structs.replace(request, latest=rows))).body
+        if not longer.parts:
+            return verdict
+        update = msgspec.structs.replace(
+            verdict.update, status=longer.status, parts=longer.parts, missing=longer.missing
+        )
+        return replace(verdict, update=update)
 
     async def _act(
         self, delivery: Delivery, request: DataRequest, verdict: Verdict, outcome: Outcome, taken_at: int

@@ -4,7 +4,8 @@
    delivery) or there are no runs at all: then it is answered with what there is.
 2. A standing request with values is told them, and waits for its needs. It asks for runs once: what they cannot
    bring is not asked for again at each bar. Without values it waits for a run like any other, or ends. What was told
-   last is not told again; a correction of it is, under a higher number, though no bar has come.
+   last is not told again; a correction of it is, under a higher number, though no bar has come. Where more bars have
+   come since than it asks for, the update is to have all of their rows (`rows_since`).
 3. Everything else is a final answer.
 """
 
@@ -15,11 +16,15 @@ from hashlib import blake2b
 
 import msgspec
 
+from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.transport import Delivery
 from mdplatform.requests.answer import AnswerBody, Missing, Status
 from mdplatform.requests.request import DataRequest, Refresh
 from mdplatform.requests.wanted import RunWanted
 from mdplatform.worker.evaluator import Outcome
+
+MOST_SINCE = 500
+"""Rows of an update that comes after many bars, if no more are asked for."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,19 @@ def judge(delivery: Delivery, request: DataRequest, outcome: Outcome, *, has_run
     if wanted is not None:
         return Verdict(wanted=wanted)
     return Verdict(final=_explained(body, delivery.note))
+
+
+def rows_since(delivery: Delivery, request: DataRequest, outcome: Outcome) -> int | None:
+    """Give how many rows an update needs to have all that came since the last one; None if those asked for will do.
+
+    It counts bars of the shortest timeframe, and at most `MOST_SINCE`.
+    """
+    told = delivery.mark.partition(":")[0]
+    if not told or request.latest is None or not request.timeframes:
+        return None
+    step = min(Timeframe(each).microseconds for each in request.timeframes)
+    rows = min(MOST_SINCE, -(-(outcome.watermark - int(told)) // step))
+    return rows if rows > request.latest else None
 
 
 def marked(outcome: Outcome) -> str:
