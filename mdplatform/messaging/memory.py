@@ -52,7 +52,7 @@ class MemoryAsker:
         """Give the replies that came since the last call, in order; wait for the first, at most so long."""
 
         def look() -> list[Reply]:
-            return list(self._transport.replies.pop(self._address, ()))
+            return self._transport.received(self._address)
 
         return await self._transport.wait_for(look, wait_seconds)
 

@@ -18,7 +18,9 @@ from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
 
 T = TypeVar("T")
-_REPLIES = 10_000
+_REPLY_BYTES = 64_000_000
+_ENTRY_BYTES = 200
+_ADDRESS_SECONDS = 60.0
 _ADDRESSES = 10_000
 _DEAD = 10_000
 _REPORTED = 100_000
@@ -75,7 +77,9 @@ class MemoryState:
     queues: dict[DataPriority, OrderedDict[int, str]] = field(
         default_factory=lambda: {each: OrderedDict() for each in DataPriority}
     )
-    replies: OrderedDict[str, deque[Reply]] = field(default_factory=OrderedDict)
+    replies: dict[str, deque[Reply]] = field(default_factory=dict)
+    read_at: dict[str, float] = field(default_factory=dict)
+    reply_bytes: int = 0
     parked: dict[str, dict[str, None]] = field(default_factory=dict)
     released: dict[str, int] = field(default_factory=dict)
     tombstones: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -169,12 +173,34 @@ class MemoryState:
 
     def reply(self, state: RequestState, reply: Reply) -> None:
         for address in state.addresses:
-            if address not in self.replies:
-                self.replies[address] = deque(maxlen=_REPLIES)
-                while len(self.replies) > _ADDRESSES:
-                    self.replies.popitem(last=False)
-            self.replies[address].append(reply)
+            if address not in self.read_at:
+                self.read_at[address] = time.monotonic()
+            self.replies.setdefault(address, deque()).append(reply)
+            self.reply_bytes += _ENTRY_BYTES + len(reply.body)
+        if self.reply_bytes > _REPLY_BYTES or len(self.read_at) > _ADDRESSES:
+            self._make_room()
         self.ring()
+
+    def received(self, address: str) -> list[Reply]:
+        """Give what lies at an address, and note that somebody reads there."""
+        self.read_at.pop(address, None)
+        self.read_at[address] = time.monotonic()
+        return self._drop(address)
+
+    def _drop(self, address: str) -> list[Reply]:
+        found = list(self.replies.pop(address, ()))
+        self.reply_bytes -= sum(_ENTRY_BYTES + len(each.body) for each in found)
+        return found
+
+    def _make_room(self) -> None:
+        """Drop what nobody has read for a minute, then where nobody has read for the longest time."""
+        before = time.monotonic() - _ADDRESS_SECONDS
+        for address, read_at in list(self.read_at.items()):
+            full = self.reply_bytes > _REPLY_BYTES or len(self.read_at) > _ADDRESSES
+            if read_at > before and not full:
+                return
+            self._drop(address)
+            del self.read_at[address]
 
     def released_since(self, turn: int, needs: Iterable[str]) -> bool:
         """Tell whether any of the needs was released after that turn, or may have been."""

@@ -28,7 +28,7 @@ from mdplatform.settings import Settings
 _SETTLED_AT_ONCE = 16
 _RELEASED_AT_ONCE = 256
 _RELEASES_KEPT = 50_000
-_WANTED_KEPT = 100_000
+_WANTED_BYTES = 32_000_000
 _CHANGES_AT_ONCE = 1000
 _TIDY_SECONDS = 60.0
 _FORGOTTEN_SECONDS = 3600.0
@@ -111,7 +111,7 @@ class RedisAnswerer:
         priority, entry, attempt, id = token_parts(delivery)
         from_runs = dict.fromkeys(wanted.needs if wanted else ())
         all_needs = from_runs | dict.fromkeys(needs)
-        told = (len(from_runs) if wanted else "", wanted.body if wanted else b"", _WANTED_KEPT)
+        told = (len(from_runs) if wanted else "", wanted.body if wanted else b"", _WANTED_BYTES)
         await self._line.run(scripts.PARK, id, priority, entry, attempt, *told, *all_needs)
 
     async def release(self, needs: Sequence[str], note: str = "", runs: Mapping[str, str] | None = None) -> int:

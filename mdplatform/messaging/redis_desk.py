@@ -44,9 +44,10 @@ class RedisDesk:
 
     def trim(self, *, wanted: str | None = None, lineage: str | None = None) -> None:
         """Drop what lies up to and with these places."""
-        for key, place in ((WANTED, wanted), (LINEAGE, lineage)):
-            if place is not None:
-                self._command("XTRIM", key, "MINID", _next(place))
+        if wanted is not None:
+            self._run(scripts.TRIM_WANTED, wanted)
+        if lineage is not None:
+            self._command("XTRIM", LINEAGE, "MINID", _next(lineage))
 
     def open(self, at_most: int) -> list[Record]:
         """Give open requests, those with the earliest deadlines first."""

@@ -12,7 +12,8 @@
                                      (what it counts for), and `body`, or `fetched`: so many bytes lie in the record
     mdp:{requests}:addresses         sorted set: reply streams, by when they go if nobody reads them
     mdp:{requests}:reply_bytes       sorted set: reply streams, by their bytes; `all_reply_bytes` is their sum
-    mdp:{requests}:wanted            stream for the run path; so `lineage` (outbox), `changes` (needs) and `dead`
+    mdp:{requests}:wanted            stream for the run path, bounded by `wanted_bytes`
+    mdp:{requests}:lineage           stream of the outbox; so `changes` (needs) and `dead`
     mdp:{requests}:beat:<worker>     what a worker said of itself, with an expiry; `workers` are their names
 
 Only `beat`, and what bridges keep of askers over RabbitMQ (`rabbitmq_scripts`), have an expiry of Redis's own: what has

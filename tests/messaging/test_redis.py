@@ -330,6 +330,30 @@ def test_the_desk_sees_what_no_worker_takes(run, settings, client):
     run(test)
 
 
+def test_what_is_wanted_from_runs_is_bounded_by_its_bytes(run, settings, client, monkeypatch):
+    monkeypatch.setattr(redis_answerer, "_WANTED_BYTES", 1_000_000)
+
+    async def test(parts: Parts) -> None:
+        asker, worker = parts.asker(), parts.answerer()
+        sent = [envelope() for _ in range(100)]
+        await asker.send(sent)
+        for each in await worker.take(EVERY, 5):
+            await worker.park(each, [], Wanted(body=b"x" * 20_000, needs=("bars/BTCUSDT",)))
+        assert client.memory_usage(WANTED, samples=0) < 1_200_000
+        with RedisDesk(settings) as desk:
+            found = desk.wanted("0", 100)
+            assert [each.id for each in found] == [each.id for each in sent[-len(found) :]]
+            assert len(found) == 49
+            assert int(client.get(f"{PREFIX}wanted_bytes")) == 49 * 20_200
+            desk.trim(wanted=found[8].place)
+            assert desk.wanted("0", 100) == found[9:]
+            assert int(client.get(f"{PREFIX}wanted_bytes")) == 40 * 20_200
+            desk.trim(wanted=found[-1].place)
+            assert not client.exists(f"{PREFIX}wanted_bytes")
+
+    run(test)
+
+
 WRONG = {
     "a deadline": {"deadline": "soon"},
     "a class": {"priority": "URGENT"},

@@ -12,7 +12,7 @@ settlement) and `answer`.
 """
 
 from mdplatform.messaging.scripts.asking import ADMIT, LOOK_UP, READ, SETTLE
-from mdplatform.messaging.scripts.looking import DISCARD, IN_FLIGHT, RELEASE_IDS, STRANDED
+from mdplatform.messaging.scripts.looking import DISCARD, IN_FLIGHT, RELEASE_IDS, STRANDED, TRIM_WANTED
 from mdplatform.messaging.scripts.script import Script
 from mdplatform.messaging.scripts.working import BURY, KEEP, PARK, RECLAIM, RELEASE, TAKE, TELL, TIDY
 
@@ -33,5 +33,6 @@ __all__ = [
     "TAKE",
     "TELL",
     "TIDY",
+    "TRIM_WANTED",
     "Script",
 ]

@@ -52,6 +52,9 @@ end
 return found
 """)
 
+# ARGV: a place. Drops what is wanted up to there.
+TRIM_WANTED = script("cut_wanted(0, ARGV[1])", frees=True)
+
 # ARGV: reason, bound of the dead letters; then ids. Forgets them, for their records cannot be read or are not there.
 DISCARD = script(
     """

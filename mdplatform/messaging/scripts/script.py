@@ -176,6 +176,22 @@ local function settle(answers, nonce, kept, kept_bytes, kept_for)
   return firsts
 end
 
+-- Drops the oldest that is wanted until so many bytes are free, or all up to a place.
+local function cut_wanted(bytes, place)
+  local stream, freed = P .. 'wanted', 0
+  while place or freed < bytes do
+    local oldest = redis.call('XRANGE', stream, '-', place or '+', 'COUNT', 1)[1]
+    if not oldest then break end
+    freed = freed + ENTRY_BYTES
+    for at = 1, #oldest[2], 2 do
+      if oldest[2][at] == 'body' then freed = freed + #oldest[2][at + 1] end
+    end
+    redis.call('XDEL', stream, oldest[1])
+  end
+  if redis.call('XLEN', stream) == 0 then redis.call('DEL', P .. 'wanted_bytes')
+  elseif freed > 0 then redis.call('DECRBY', P .. 'wanted_bytes', freed) end
+end
+
 local function told_of(id)
   local told = redis.pcall('HMGET', P .. 'record:' .. id, 'priority', 'strategy', 'label', 'stage', 'sent_at',
     'deadline', 'holder', 'needs', 'attempts', 'answer', 'standing', 'body')

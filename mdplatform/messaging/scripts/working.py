@@ -127,8 +127,8 @@ local function brought(id, run_of)
 end
 """
 
-# ARGV: id, class, entry, attempt, how many of the needs are wanted from runs (empty: nothing is), what is wanted, its
-# bound; then the needs, those first.
+# ARGV: id, class, entry, attempt, how many of the needs are wanted from runs (empty: nothing is), what is wanted, the
+# bytes that may be; then the needs, those first.
 PARK = script(
     _BROUGHT
     + """
@@ -167,8 +167,9 @@ for at = 8, #ARGV do
 end
 redis.call('HSET', record, 'stage', 'parked', 'entry', '', 'holder', '', 'needs', table.concat(needs, '\\n'))
 if ARGV[5] ~= '' then
-  redis.call('XADD', P .. 'wanted', 'MAXLEN', '~', ARGV[7], '*',
-    'id', id, 'priority', class, 'strategy', held[5], 'body', ARGV[6])
+  redis.call('XADD', P .. 'wanted', '*', 'id', id, 'priority', class, 'strategy', held[5], 'body', ARGV[6])
+  local bytes = redis.call('INCRBY', P .. 'wanted_bytes', #ARGV[6] + ENTRY_BYTES)
+  if bytes > tonumber(ARGV[7]) then cut_wanted(bytes - ARGV[7]) end
 end
 return 1
 """,
