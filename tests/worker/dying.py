@@ -1,10 +1,11 @@
-"""A worker that kills itself at a named instant of its first request; run as a process of its own."""
+"""Workers that kill themselves at a named instant of their first request, or stop; run as processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 from mdplatform.messaging.redis_answerer import RedisAnswerer
 from mdplatform.messaging.transport import Delivery
@@ -76,5 +77,28 @@ def work(instant: str = "", deadly_period: int | None = None) -> None:
         answerer.instant = evaluator.instant = instant
         evaluator.deadly_period = deadly_period
         await StrategyDataRequestHandler(settings, answerer, evaluator, worker="dying").run()
+
+    asyncio.run(run())
+
+
+def stand_still(mark: str) -> None:
+    """Work, and stop by `SIGSTOP` before the first answer is settled; then note how many answers came too late."""
+
+    told = Path(mark)
+
+    class StillAnswerer(RedisAnswerer):
+        async def settle_many(self, answers):
+            if told.exists():
+                return await super().settle_many(answers)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            settled = await super().settle_many(answers)
+            told.with_suffix(".part").write_text(str(settled.count(False)))
+            told.with_suffix(".part").rename(told)
+            return settled
+
+    async def run() -> None:
+        settings = Settings.load()
+        answerer = StillAnswerer(settings)
+        await StrategyDataRequestHandler(settings, answerer, Evaluator(settings, worker="still"), worker="still").run()
 
     asyncio.run(run())

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -84,6 +85,11 @@ def dead(settings: Settings) -> list[tuple[str, str]]:
         return [(each[b"id"].decode(), each[b"reason"].decode()) for _, each in connection.xrange(DEAD)]
 
 
+def left_in_queues(settings: Settings) -> int:
+    with connect(settings) as connection:
+        return sum(connection.xlen(queue_key(each)) for each in DataPriority)
+
+
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_a_worker_killed_at_any_instant_leaves_one_right_answer(quick: Settings, python: Python, instant: str) -> None:
     first, after = rsi_of(period=7), rsi_of(period=9)
@@ -100,7 +106,7 @@ def test_a_worker_killed_at_any_instant_leaves_one_right_answer(quick: Settings,
             async with worker_on(quick):
                 await inbox.answers(first)
                 await inbox.ask(after)
-                await asyncio.sleep(2 * quick.request_claim_seconds)  # nothing is left that could be claimed
+                await eventually(lambda: left_in_queues(quick) == 0)  # nothing is left that could be claimed
                 return *await inbox.answers(first), *await inbox.answers(after)
 
     answer, other = asyncio.run(asked())
@@ -128,6 +134,35 @@ def test_a_request_that_kills_its_workers_is_buried_and_takes_no_other_along(qui
     assert "3 workers ended while they had this request" in answer.problem.cause
     assert all(right(quick, each, 5 + n) for n, each in enumerate(rest))
     assert [id for id, _ in dead(quick)] == [deadly.request_id]
+
+
+def test_a_worker_that_stands_still_longer_than_the_claim_time_answers_nothing_twice(
+    quick: Settings, python: Python, tmp_path: Path
+) -> None:
+    request, after = rsi_of(period=7), rsi_of(period=9)
+    mark = tmp_path / "stopped"
+
+    async def asked() -> tuple[AnswerBody, AnswerBody, int, int]:
+        async with inbox_of(quick) as inbox:
+            await inbox.send(request)
+            still = python(f"from tests.worker.dying import stand_still; stand_still({str(mark)!r})")
+            _, status = await asyncio.to_thread(os.waitpid, still.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            async with worker_on(quick) as handler:
+                first = await inbox.answers(request)
+                assert handler.counts.reclaimed == 1
+                reclaimed = handler.counts.reclaimed
+            still.send_signal(signal.SIGCONT)
+            await eventually(mark.exists)
+            superseded = int(mark.read_text() or 0)
+            return *first, *await inbox.ask(after), reclaimed, superseded
+
+    answer, other, reclaimed, superseded = asyncio.run(asked())
+    assert right(quick, answer, 7)
+    assert right(quick, other, 9)
+    assert (answer.worker, other.worker) == ("second", "still")
+    assert (reclaimed, superseded) == (1, 1)
+    assert dead(quick) == []
 
 
 def test_a_request_sent_and_queued_twice_is_answered_once(quick: Settings) -> None:
