@@ -8,6 +8,9 @@ from mdplatform.requests.answer import AnswerBody, Problem, Status
 from mdplatform.requests.request import RequestType
 from mdplatform.strategy.pending import Pending
 
+_OF_RUNS = ("waiting_for_run", "run_requested", "run_started")
+"""The stages in which a request waits for a run."""
+
 
 def refused(pending: Pending, open_now: int, retry_after_seconds: float) -> AnswerBody:
     """Say that too many requests are open."""
@@ -45,6 +48,12 @@ def overdue(pending: Pending, *, unreachable: bool = False) -> AnswerBody:
     if pending.is_standing and not unreachable:
         return _ending(pending, Status.OK, None)
     cause, remedy = "The deadline has passed", "Is a worker running (`mdplatform worker`)? Or set a later deadline"
+    waits = pending.progress
+    if waits is not None and waits.stage in _OF_RUNS:
+        cause = f"The deadline has passed while it waited for {f'run {waits.run_id}' if waits.run_id else 'a run'}"
+        remedy = "The run goes on: ask again when it is over, or set a later deadline"
+        if not waits.run_id:
+            remedy = "Does Dagster run (`mdplatform ui`)? Ask again with a later deadline"
     if unreachable:
         cause = "The deadline has passed, and the server that carries requests does not answer"
         remedy = "`mdplatform doctor` says what can be reached"

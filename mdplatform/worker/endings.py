@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import msgspec
 
@@ -74,11 +75,12 @@ def expired(about: Envelope | Record) -> AnswerBody:
     """Say that the deadline has passed; for a standing request that is a good end."""
     if about.standing:
         return _ending(about, Status.OK, None)
-    problem = Problem(
-        error="DeadlinePassed",
-        cause="The deadline has passed",
-        remedy="Send it again with a later deadline; `mdplatform requests` shows what is waiting, and where",
-    )
+    cause = "The deadline has passed"
+    remedy = "Send it again with a later deadline; `mdplatform requests` shows what is waiting, and where"
+    if isinstance(about, Record) and about.stage == "parked":
+        cause = f"The deadline has passed while it waited for a run to bring {about.holder}"
+        remedy = "The run goes on, if Dagster runs (`mdplatform ui` shows it): ask again when it is over"
+    problem = Problem(error="DeadlinePassed", cause=cause, remedy=remedy)
     return _ending(about, Status.FAILED, problem)
 
 
@@ -86,4 +88,11 @@ def _ending(
     about: Envelope | Record, status: Status, problem: Problem | None, request: DataRequest | None = None
 ) -> AnswerBody:
     type = type_of(about.body) if request is None else request.type
-    return AnswerBody(request_id=about.id, strategy_id=about.strategy, type=type, status=status, problem=problem)
+    return AnswerBody(
+        request_id=about.id,
+        strategy_id=about.strategy,
+        type=type,
+        status=status,
+        problem=problem,
+        answered_at=time.time_ns() // 1000,
+    )
