@@ -5,7 +5,7 @@
    those of one that is unknown want the running month, and as many before it as the rows and their warm-up need.
 2. What is made of trades wants the days of trades likewise; for the newest rows only where there are no trades at all,
    and no value comes without them.
-3. A macro series of which there is nothing is wanted from FRED.
+3. A macro series of which there is nothing is wanted from FRED. A provider of sentiment without any document is told.
 4. A run helps only where a source can be asked: the symbol's own, or `data_source`; for macro series FRED, with a key.
    A warm-up is cut to what a request may have fetched; a range that is longer is told, with the remedy.
 
@@ -18,6 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
+
+from mdplatform.errors import UnknownProvider
 from mdplatform.features.graph import load_from
 from mdplatform.lake import Lake
 from mdplatform.lake.universe import Member
@@ -28,6 +31,7 @@ from mdplatform.settings import Settings
 from mdplatform.sources.registry import ALIASES, SOURCES
 from mdplatform.sources.table_registry import REMOTES
 from mdplatform.worker.questions import AnyQuestion, FeatureQuestion, SeriesQuestion
+from mdplatform.worker.telling import missing_of
 
 MOST_MONTHS = 60
 MOST_SYMBOLS = 20
@@ -84,6 +88,8 @@ class _Look:
             self._bars(question, symbol, start, end)
         if isinstance(question, FeatureQuestion):
             for need in question.needs:
+                if need.dataset == "sentiment" and not has_values:
+                    self._provider(question)
                 if need.dataset == "trades" and question.target.spec.definition.kind in _TRADES:
                     self._trades(question, need.key, start, end, has_values)
 
@@ -119,6 +125,11 @@ class _Look:
         held = self._held(symbol)
         if held and (question.n is not None or start is None):
             return
+        if not held and question.n is None and self._is_outside(start, end):
+            cause = f"The range is outside of the calendar, {self._settings.first_month} to now"
+            missing = Missing(symbol=symbol, timeframe=question.timeframe_name, feature=question.feature, cause=cause)
+            self._too_much.append(msgspec.structs.replace(missing, remedy="Ask for a range within it"))
+            return
         if question.n is not None and not isinstance(question, FeatureQuestion):
             self._tell(question, symbol, f"No bars of {symbol} are in the lake", [])
         timeframe = _timeframe(question)
@@ -134,6 +145,10 @@ class _Look:
             fitting = [each for each in warm[-most:] if each >= self._settings.first_month]
             if fitting:
                 self._wanted["bars"].setdefault(symbol, set()).update(fitting)
+
+    def _is_outside(self, start: int | None, end: int) -> bool:
+        first = month_range(self._settings.first_month)[0]
+        return end <= first or (start is not None and start >= self._now)
 
     def _held(self, symbol: str) -> list[str]:
         if symbol not in self._months:
@@ -174,6 +189,20 @@ class _Look:
         remote = next((each for each in (self._source(symbol), self._settings.data_source) if _has_trades(each)), None)
         if days and remote is not None:
             self._wanted["trades"].setdefault(symbol, set()).update(days[-MOST_DAYS:] if question.n else days)
+
+    def _provider(self, question: FeatureQuestion) -> None:
+        """Tell of a provider that nobody took in: a misspelt name is no null."""
+        provider = dict(question.target.spec.parameters).get("provider")
+        if provider is None or provider in self._providers:
+            return
+        error = UnknownProvider(str(provider), self._providers)
+        error.remedy += ". Documents are taken in with `mdplatform ingest`"
+        self._missing[question.symbol, question.timeframe_name, question.feature] = missing_of(question, error)
+
+    @cached_property
+    def _providers(self) -> list[str]:
+        store = self._lake.table("sentiment")
+        return sorted({name for key in store.keys() for name in store.read([key])["provider"].unique()})
 
     def _want_series(self, series: str) -> None:
         if self._settings.fred_api_key is not None:

@@ -215,3 +215,16 @@ def test_what_runs_brought_is_said_to_come_from_there(lake, settings, processes,
         assert (part.source, part.layer, part.run_id) == ("run", "run", "r1")
     assert [(each.source, each.run_id) for each in later.body.parts] == [("cache", "")]
     assert counted["run"] == 2
+
+
+@pytest.mark.parametrize(("first", "end"), [("2009-02-01", "2009-03-01"), ("2099-02-01", "2099-03-01")])
+def test_a_range_outside_of_the_calendar_is_told_as_such_and_not_as_an_unknown_symbol(settings, first, end):
+    async def asked():
+        async with Evaluator(settings, worker="worker-1") as evaluator:
+            asked_for = request(symbols=("NOSUCHUSDT",), features=[SMA], start=at(first), end=at(end))
+            return (await evaluator.evaluate([asked_for]))[0]
+
+    body = asyncio.run(asked()).body
+    assert body.status is Status.FAILED
+    assert body.problem.cause == "The range is outside of the calendar, 2017-01 to now"
+    assert body.problem.remedy == "Ask for a range within it"
