@@ -228,18 +228,16 @@ def _checked(request: DataRequest, envelope: Envelope) -> DataRequest:
         )
         refused.field = "request_id"
         raise refused
-    standing = request.refresh is Refresh.ON_CLOSE
-    for field, own, outer in (
-        ("priority", request.priority, envelope.priority),
-        ("deadline", request.deadline, envelope.deadline),
-        ("refresh", standing, envelope.standing),
-    ):
-        if own != outer:
-            refused = InvalidRequest(
-                f"The request has another {field} than its envelope", value=own, remedy=f"Write {outer!r} in both"
-            )
-            refused.field = field
-            raise refused
+    own = {"priority": request.priority, "refresh": request.refresh is Refresh.ON_CLOSE, "deadline": request.deadline}
+    outer = {"priority": envelope.priority, "refresh": envelope.standing, "deadline": envelope.deadline}
+    wrong = [field for field in ("priority", "refresh") if own[field] != outer[field]]
+    wrong += ["deadline"] if envelope.deadline > request.deadline else []
+    for field in wrong:
+        refused = InvalidRequest(
+            f"The request has another {field} than its envelope", value=own[field], remedy=f"Write {outer[field]!r}"
+        )
+        refused.field = field
+        raise refused
     return making.check(request)
 
 

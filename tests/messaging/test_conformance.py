@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-import msgspec
 import pytest
 
+from mdplatform.messaging.memory import MemoryTransport
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Answerer, Asker, Delivery, Reply, Wanted
 from mdplatform.settings import Settings
@@ -600,10 +600,28 @@ def test_texts_of_people_come_through_unchanged(run, text):
 def test_a_deadline_that_is_too_far_away_is_brought_near(run):
     async def test(parts: Parts) -> None:
         asker, worker = parts.asker(), parts.answerer()
-        [receipt] = await asker.send([sent := envelope(deadline=2**62)])
+        [receipt] = await asker.send([sent := envelope(deadline=time.time_ns() // 1000 + 30 * 86_400_000_000)])
         assert receipt.admitted
         week = time.time() * 1e6 + 7 * 86_400e6
         assert abs((await one(worker)).envelope.deadline - week) < 60e6
         assert await worker.settle(sent.id, b"answer")
 
     run(test)
+
+
+def test_what_lies_where_nobody_reads_in_a_process_is_bounded(settings):
+    async def test() -> None:
+        transport = MemoryTransport(settings)
+        dead, living, worker = transport.asker("dead"), transport.asker("living"), transport.answerer()
+        sent, own = [envelope() for _ in range(100)], envelope()
+        await dead.send(sent)
+        await living.send([own])
+        await worker.tell(own.id, b"news")
+        await living.receive(0)
+        for each in sent:
+            await worker.settle(each.id, b"x" * 1_000_000)
+        await worker.settle(own.id, b"answer")
+        assert transport.reply_bytes < 65_000_000
+        assert [each.body for each in await living.receive(0)] == [b"answer"]
+
+    asyncio.run(test())

@@ -29,7 +29,8 @@ local standing = redis.call('SCARD', P .. 'standing')
 local open = redis.call('ZCARD', P .. 'open') - standing
 local receipts = {0}
 for at = 9, #ARGV, 10 do
-  local id, class, deadline = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local id, class = ARGV[at], ARGV[at + 1]
+  local deadline = string.format('%.0f', math.min(tonumber(ARGV[at + 2]), now + LONGEST))
   local record = P .. 'record:' .. id
   local held = redis.call('HMGET', record, 'stage', 'nonce', 'content')
   if held[1] then
