@@ -9,10 +9,11 @@ from typing import Any
 
 from mdplatform.errors import InvalidRequest, PlatformError, RequestRejected, UnknownRequest
 from mdplatform.gateway.access import Caller
+from mdplatform.gateway.endings import cancelled
 from mdplatform.gateway.parts import Parts
 from mdplatform.gateway.problems import Refusal, unknown_field
 from mdplatform.gateway.reading import within
-from mdplatform.gateway.switchboard import Watcher, cancelled
+from mdplatform.gateway.switchboard import Watcher
 from mdplatform.messaging.transport import Receipt, Record
 from mdplatform.requests.answer import AnswerBody
 from mdplatform.requests.making import make

@@ -2,7 +2,8 @@
 
 1. `send` opens a line for each request, then hands them to the transport. Lines are opened first, so that no answer
    overtakes its watcher; one that is not admitted is closed again.
-2. One task receives replies and gives each to the watchers of its line. The final answer closes the line.
+2. One task receives replies and gives each to the watchers of its line. The final answer closes the line. Another one
+   looks up now and then what is open, since a reply may have been dropped while nobody could read.
 3. `join` opens lines for requests that this process did not send, or not in this life: the transport adopts them, and
    what is known of them already is given back.
 4. A line that is open past its request's deadline is settled from here, should no worker be there to do it.
@@ -24,9 +25,10 @@ from typing import TypeAlias
 
 from mdplatform.errors import InvalidRequest, RequestRejected, TransportUnavailable
 from mdplatform.gateway.ear import Ear, Heard
+from mdplatform.gateway.endings import lost
 from mdplatform.messaging.transport import Asker, Receipt, Record, Reply
-from mdplatform.requests.answer import AnswerBody, Problem, Progress, Status
-from mdplatform.requests.request import DataRequest, Refresh
+from mdplatform.requests.answer import AnswerBody, Progress
+from mdplatform.requests.request import DataRequest, Refresh, RequestType
 from mdplatform.requests.wire import decode_reply, encode_reply, type_of
 from mdplatform.strategy.sending import envelope
 from mdplatform.worker import endings
@@ -40,6 +42,8 @@ _RECEIVE_SECONDS = 5.0
 _GRACE_SECONDS = 2.0
 _PAUSE_SECONDS = 1.0
 _PROBE_SECONDS = 1.0
+_LOOK_SECONDS = 30.0
+_LOOKED_UP_AT_ONCE = 200
 
 _log = logging.getLogger("mdplatform.gateway")
 
@@ -52,6 +56,7 @@ class Line:
     deadline: int
     standing: bool = False
     strategy: str = ""
+    type: RequestType = RequestType.TECHNICAL_INDICATORS
     watchers: set[Watcher] = field(default_factory=set)
     newest: AnswerBody | None = None
     progress: Progress | None = None
@@ -65,7 +70,7 @@ class Switchboard:
         self._asker = asker
         self._lines: dict[str, Line] = {}
         self._kept_bytes = 0
-        self._receiving: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._settling: set[asyncio.Task[None]] = set()
         self._probed: tuple[float, bool] = (-math.inf, True)
         self._ears: set[Ear] = set()
@@ -73,16 +78,15 @@ class Switchboard:
 
     def start(self) -> None:
         """Begin to listen."""
-        self._receiving = asyncio.create_task(self._receive())
+        self._tasks = [asyncio.create_task(each) for each in (self._receive(), self._look())]
 
     async def close(self) -> None:
         """Stop listening. Requests stay in flight."""
         self.stop()
-        for task in (self._receiving, *self._settling):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        for task in (*self._tasks, *self._settling):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         for line in self._lines.values():
             if line.timer is not None:
                 line.timer.cancel()
@@ -102,7 +106,8 @@ class Switchboard:
             raise RequestRejected("The gateway follows too many requests", remedy="Try again in some seconds")
         new = {each.request_id: each for each in requests if each.request_id not in self._lines}
         for id, each in new.items():
-            self._open(id, each.deadline, each.refresh is not Refresh.ONCE, each.strategy_id, watcher)
+            line = self._open(id, each.deadline, each.refresh is not Refresh.ONCE, each.strategy_id, watcher)
+            line.type = each.type
         try:
             receipts = await self._asker.send([envelope(each) for each in requests])
         except BaseException:
@@ -142,6 +147,7 @@ class Switchboard:
                 self._hang_up(id)
             else:
                 line.deadline, line.strategy, line.standing = record.deadline, record.strategy, record.standing
+                line.type = type_of(record.body)
                 self._set_timer(line)
         return [known[id] for id in ids]
 
@@ -202,7 +208,7 @@ class Switchboard:
         """Give a request its final answer from this side. False if it had one. Raises `TransportUnavailable`."""
         return await self._asker.settle(body.request_id, encode_reply(body))
 
-    def _open(self, id: str, deadline: int, standing: bool, strategy: str, watcher: Watcher | None) -> None:
+    def _open(self, id: str, deadline: int, standing: bool, strategy: str, watcher: Watcher | None) -> Line:
         line = self._lines.get(id)
         if line is None:
             line = self._lines[id] = Line(id, deadline, standing, strategy)
@@ -210,6 +216,7 @@ class Switchboard:
                 self._set_timer(line)
         if watcher is not None:
             line.watchers.add(watcher)
+        return line
 
     def _set_timer(self, line: Line) -> None:
         seconds = max(0.0, line.deadline / 1e6 - time.time()) + _GRACE_SECONDS
@@ -230,12 +237,8 @@ class Switchboard:
     async def _end(self, line: Line) -> None:
         try:
             [record] = await self._asker.look_up([line.id])
-            if record is None:
-                self._hang_up(line.id)
-            elif record.stage == "settled":
-                if record.answer is not None:
-                    self._hear(Reply(id=line.id, final=True, body=record.answer))
-                self._hang_up(line.id)
+            if record is None or record.stage == "settled":
+                self._hear(_final(line.id, record))
             else:
                 await self.settle(endings.expired(record))
         except TransportUnavailable as failure:
@@ -253,15 +256,32 @@ class Switchboard:
             for reply in replies:
                 self._hear(reply)
 
+    async def _look(self) -> None:
+        """Ask from time to time what became of open requests, should a reply have been dropped on its way."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            ids = list(self._lines)
+            try:
+                for first in range(0, len(ids), _LOOKED_UP_AT_ONCE):
+                    for record in await self._asker.look_up(ids[first : first + _LOOKED_UP_AT_ONCE]):
+                        if record is not None and record.stage == "settled":
+                            self._hear(_final(record.id, record))
+            except TransportUnavailable as failure:
+                _log.warning("What became of %d requests is not known (%s)", len(ids), failure)
+
     def _hear(self, reply: Reply) -> None:
         line = self._lines.get(reply.id)
         if line is None:
             return
         try:
-            heard = decode_reply(reply.body)
+            heard = (
+                decode_reply(reply.body) if reply.body or not reply.final else lost(line.id, line.strategy, line.type)
+            )
         except InvalidRequest as broken:
             _log.error("A reply to %s cannot be read (%s)", reply.id, broken)
-            return
+            if not reply.final:
+                return
+            heard = lost(line.id, line.strategy, line.type)
         if isinstance(heard, Progress):
             line.progress = heard
         elif not reply.final:
@@ -278,18 +298,9 @@ class Switchboard:
             line.newest = answer
 
 
-def cancelled(record: Record) -> AnswerBody:
-    """Give the final answer of a request that its sender cancelled; for a standing request that is a good end."""
-    problem = None if record.standing else Problem(error="Cancelled", cause="The request was cancelled")
-    return AnswerBody(
-        request_id=record.id,
-        strategy_id=record.strategy,
-        type=type_of(record.body),
-        status=Status.FAILED if problem else Status.OK,
-        problem=problem,
-        worker="gateway",
-        answered_at=time.time_ns() // 1000,
-    )
+def _final(id: str, record: Record | None) -> Reply:
+    """Give the final answer of a settled request as a reply, which has no bytes where nothing is kept of it."""
+    return Reply(id=id, final=True, body=b"" if record is None else record.answer or b"")
 
 
 def _size(answer: AnswerBody | None) -> int:

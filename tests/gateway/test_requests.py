@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pyarrow as pa
 import pytest
+from websockets.sync.client import connect
 
 from mdplatform.serving.reader import Reader
 from mdplatform.settings import Settings
@@ -62,8 +64,6 @@ def test_an_answer_comes_as_an_arrow_stream_to_who_accepts_that(client: httpx.Cl
 
 
 def _about(table: pa.Table) -> dict[str, object]:
-    import json
-
     return json.loads(table.schema.metadata[b"mdplatform"])
 
 
@@ -115,6 +115,40 @@ def test_bad_input_is_refused_with_its_field_and_what_is_allowed(
     assert remedy in told["remedy"]
     assert told["type"].startswith("urn:mdplatform:")
     assert told["detail"]
+
+
+DIGITS = "1" * 4_900
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        rsi(indicators=[f"RSI({DIGITS})"]),
+        rsi(indicators=[{"name": "RSI", "parameters": {"period": DIGITS}}]),
+        rsi(type="CUSTOM_COMPOSITE", formula=f"close + {DIGITS}"),
+        *(rsi(type="VOLUME_PROFILE", **{name: DIGITS}) for name in ("session_hours", "row_size", "algorithm")),
+        *(rsi(type="VOLUME_PROFILE", row_size=size) for size in (5e-324, "sNaN", [1], {"a": 1})),
+        *(rsi(type="CORRELATION_MATRIX", latest=latest) for latest in (True, 1.0, [1], "sNaN")),
+        *(
+            rsi(type="CORRELATION_MATRIX", symbols=["BTCUSDT", "ETHUSDT"], **{name: [1, 2]})
+            for name in ("refresh", "of", "method", "sample", "shrinkage", "repair", "window", "min_periods")
+        ),
+    ],
+    ids=lambda asked: "",
+)
+def test_what_no_number_or_word_can_be_is_never_the_servers_failure(
+    asked: dict[str, object], client: httpx.Client, gateway: Gateway
+) -> None:
+    given = {
+        name: value for name, value in asked.items() if asked["type"] == "TECHNICAL_INDICATORS" or name != "indicators"
+    }
+    refused = client.post("/v1/requests", json=given)
+    assert (refused.status_code, refused.headers["content-type"]) == (422, PROBLEM)
+    assert refused.json()["field"] not in ("", "indicators")
+    headers = {"Authorization": client.headers["authorization"]}
+    with connect(gateway.socket_url, additional_headers=headers, proxy=None) as socket:
+        socket.send(json.dumps({"op": "request", "request": given}))
+        assert json.loads(socket.recv(timeout=10))["problem"] == refused.json()
 
 
 @pytest.mark.parametrize("missing", ["type", "strategy_id", "symbols", "indicators", "timeframes"])
