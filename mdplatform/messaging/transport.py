@@ -54,7 +54,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     admitted: bool
     known: bool = False
     taken: bool = False
-    taken: bool = False
     open: int = 0
     retry_after_seconds: float = 0.0
 
