@@ -26,6 +26,7 @@ from mdplatform.bench.drive import drive
 from mdplatform.bench.place import symbols, take_in, temporary_home, what_can_be_asked
 from mdplatform.bench.plan import Question
 from mdplatform.bench.samples import Sample, Samples, by_class, layers, stages, summary, timeline
+from mdplatform.errors import InvalidSetting, NoData
 from mdplatform.lake import Lake
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_keys import LINEAGE
@@ -61,6 +62,11 @@ def measure(
     """Measure, and give the report: all times in milliseconds unless named otherwise. Raises `PlatformError`."""
     if options.plot is not None:
         plot.check_plot(options.plot)
+    if options.workers < 1 and home is None:
+        raise InvalidSetting("Nobody answers in a home of its own", value="--workers 0", remedy="Give 1 or more")
+    if home is not None and not Lake(home.lake_dir).universe.members():
+        remedy = "Name a home with symbols, or leave --home out: a simulated market is for a temporary one alone"
+        raise NoData("Without symbols", value=home.home, remedy=remedy)
     load = os.getloadavg()[0]
     with _place(home) as settings:
         began = time.perf_counter()

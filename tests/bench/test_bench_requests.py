@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from mdplatform.bench import plan
 from mdplatform.bench.place import what_can_be_asked
 from mdplatform.bench.plan import Planned, Question
+from mdplatform.bench.requests import Options, measure
 from mdplatform.bench.samples import Sample, Samples, by_class, layers, percentile, summary, timeline
 from mdplatform.cli.frame import app
-from mdplatform.errors import InvalidSetting
+from mdplatform.errors import InvalidSetting, NoData
 from mdplatform.messaging.priority import DataPriority
+from mdplatform.settings import Settings
 
 ASKED = [Question(f"S{number}", feature, "1h") for number in range(50) for feature in ("RSI", "ATR", "ADX")]
 
@@ -23,6 +25,14 @@ ASKED = [Question(f"S{number}", feature, "1h") for number in range(50) for featu
 def sample(taken: float, status: str = "ok", answers: int = 1, due: float = 0.0, called: float = 0.0) -> Sample:
     planned = Planned(due, 1, ASKED[0], DataPriority.CRITICAL)
     return Sample(planned, due, called, called + taken if answers else 0.0, answers, status, "near")
+
+
+def test_nothing_is_measured_where_nobody_answers_or_in_a_home_without_symbols(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="Nobody answers"):
+        measure(Options(workers=0))
+    with pytest.raises(NoData, match="Without symbols"):
+        measure(Options(), Settings.load(home=tmp_path))
+    assert not (tmp_path / "lake").exists()
 
 
 def test_a_burst_is_one_request_of_each_strategy_at_the_same_instant_in_the_stated_mix() -> None:
