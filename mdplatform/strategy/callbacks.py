@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable
@@ -68,7 +69,8 @@ class Callbacks:
             assert pending.callback is not None
             try:
                 returned = pending.callback(answer)
-            except Exception:  # noqa: BLE001  it is the strategy's; the log has it
+            except BaseException as failure:  # noqa: BLE001  it is the strategy's; the log has it
+                _raise_of_main_thread(failure)
                 _log.exception("The callback of request %s failed", pending.id)
                 continue
             if (took := time.perf_counter() - began) > SLOW_SECONDS:
@@ -88,9 +90,16 @@ class Callbacks:
         try:
             async with self._slots:
                 await returned
-        except Exception:  # noqa: BLE001  it is the strategy's; the log has it
+        except (Exception, KeyboardInterrupt, SystemExit) as failure:  # it is the strategy's; the log has it
+            _raise_of_main_thread(failure)
             _log.exception("The callback of request %s failed", pending.id)
         finally:
             pending.is_calling = False
             if pending.to_call:
                 self._enqueue(pending)
+
+
+def _raise_of_main_thread(failure: BaseException) -> None:
+    """Let what ends a program pass in its main thread; in a thread of the manager's own, others would wait for ever."""
+    if not isinstance(failure, Exception) and threading.current_thread() is threading.main_thread():
+        raise failure

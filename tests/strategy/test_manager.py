@@ -20,7 +20,7 @@ from mdplatform.errors import (
 from mdplatform.messaging.transport import Reply
 from mdplatform.requests import making, wire
 from mdplatform.requests.request import RequestType
-from mdplatform.strategy import Answer, DataPriority, Status, StrategyDataManager, kept
+from mdplatform.strategy import Answer, DataPriority, Status, StrategyDataManager, SyncStrategyDataManager, kept
 
 from .asking import RSI, bench, body, until
 
@@ -134,6 +134,20 @@ def test_a_callback_that_fails_is_logged_and_stops_nothing(settings, caplog):
     assert len(asyncio.run(work())) == 1
     assert "broken strategy" in caplog.text
     assert "broken later" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
+def test_a_callback_that_would_end_the_thread_of_its_manager_is_logged(market, settings, caplog, failure):
+    market.walk("BTCUSDT", 300)
+
+    def end(answer: Answer) -> None:
+        raise failure
+
+    with SyncStrategyDataManager(settings, transport="memory") as manager:
+        first = manager.request_technical_indicators(**RSI, callback=end)
+        assert manager.result(first, timeout=20).is_ok
+        assert manager.result(manager.request_technical_indicators(**RSI), timeout=20).is_ok
+    assert f"The callback of request {first} failed" in caplog.text
 
 
 def test_a_slow_callback_is_named_and_others_run_between(settings, caplog):
