@@ -114,6 +114,12 @@ class UnknownSeries(UnknownName):
     kind = "series"
 
 
+class UnknownProvider(UnknownName):
+    """A provider of sentiment of which the lake holds no document."""
+
+    kind = "provider"
+
+
 class UnknownAsset(UnknownName):
     """An asset that the platform does not define."""
 

@@ -17,6 +17,7 @@ from mdplatform.requests.answer import Part, PartKind
 from mdplatform.serving.codec import Blob
 from mdplatform.serving.lookup import Target
 
+_MOST_REASONS = 1_000
 RUN = "run:"
 """How `made_by` begins where a Dagster run made a blob; its id follows."""
 SERIES_COLUMNS = ("ref_period", "value", "vintage", "published_at", "available_at")
@@ -58,6 +59,8 @@ def matrix_part(found: Correlations, timeframe: str) -> Part:
         columns[f"observations of {symbol}"] = pa.array(found.observations[:, place], pa.int64())
     data = _stream(pa.record_batch(columns))
     counts = np.diagonal(found.observations).tolist()
+    pairs = found.pairs() if np.isnan(found.matrix).any() else found.pairs().clear()
+    null = pairs.filter(pl.col("reason").is_not_null()).select("symbol_a", "symbol_b", "reason")
     about = {
         "symbols": list(found.symbols),
         "estimator": found.estimator,
@@ -70,6 +73,9 @@ def matrix_part(found: Correlations, timeframe: str) -> Part:
         "repaired": found.repaired,
         "shrinkage": found.shrinkage,
         "shrinkage_intensity": found.shrinkage_intensity,
+        "null_pairs": null.height,
+        "null_reasons": [list(each) for each in null.head(_MOST_REASONS).iter_rows()],
+        "eigenvalues_of": _with_values(found),
         "without_bars": [each for each, count in zip(found.symbols, counts, strict=True) if not count],
     }
     return Part(
@@ -86,6 +92,12 @@ def matrix_part(found: Correlations, timeframe: str) -> Part:
         about=about,
         data=data,
     )
+
+
+def _with_values(found: Correlations) -> list[str]:
+    """Give the symbols by which `is_psd` and `min_eigenvalue` are judged: those that have a correlation."""
+    has_one = ~np.isnan(np.diagonal(found.matrix))
+    return [each for each, has in zip(found.symbols, has_one, strict=True) if has]
 
 
 def series_part(series: str, known: pl.DataFrame) -> Part:

@@ -102,6 +102,33 @@ def test_the_newest_rows_as_of_an_instant_are_those_that_were_known(settings, la
     np.testing.assert_allclose(rows(part)[RSI].to_numpy(), known.values[-5:], rtol=1e-9)
 
 
+def test_a_provider_that_nobody_took_in_is_told_with_those_that_are_known(settings, lake):
+    async def asked():
+        async with Evaluator(settings, worker="a") as one:
+            texts = (str(parse_feature(f"SENTIMENT(provider={name})")) for name in ("newz", "news"))
+            return [await ask(one, features=(each,)) for each in texts]
+
+    unknown, known = (each.body for each in asyncio.run(asked()))
+    assert (unknown.status, known.status) == (Status.PARTIAL, Status.OK)
+    (missing,) = unknown.missing
+    assert missing.cause == "Unknown provider: newz"
+    assert "news" in missing.remedy
+
+
+def test_a_matrix_tells_why_a_pair_is_null_and_of_which_symbols_it_is_judged(settings, lake):
+    async def asked():
+        async with Evaluator(settings, worker="a") as one:
+            options = {"window": 96, "min_periods": 10}
+            more = {"type": RequestType.CORRELATION_MATRIX, "options": options, "features": ()}
+            return await ask(one, (*world.SYMBOLS[:2], "NOPEUSDT"), timeframes=("1h",), **more)
+
+    about = asyncio.run(asked()).body.parts[0].about
+    first, second = world.SYMBOLS[:2]
+    assert about["null_pairs"] == 2
+    assert about["null_reasons"] == [[each, "NOPEUSDT", "insufficient_history"] for each in (first, second)]
+    assert about["eigenvalues_of"] == [first, second]
+
+
 def test_a_matrix_tells_pairs_observations_and_estimator(settings, lake):
     found = correlation_of(world.SYMBOLS, 96, "1h", data=LakeData(lake), method="spearman", min_periods=10)
 

@@ -147,5 +147,6 @@ def test_an_answer_that_is_made_without_the_request_is_of_its_type() -> None:
     )
     bodies = endings.expired(sent), endings.deadly(sent, 3), endings.expired(known)
     assert {each.type for each in bodies} == {RequestType.MACRO_INDICATORS}
+    assert all(abs(each.answered_at - time.time_ns() // 1000) < 60_000_000 for each in bodies)
     unreadable = endings.expired(msgspec.structs.replace(known, body=b"\xc1"))
     assert unreadable.type is RequestType.TECHNICAL_INDICATORS
