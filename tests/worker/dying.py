@@ -52,10 +52,10 @@ class DyingEvaluator(Evaluator):
         shelf = self._finder._shelf
         publish = shelf.publish
 
-        async def publish_and_die(payloads, leases):
+        async def publish_and_die(*given):
             if self.instant == "after compute":
                 die()
-            failed = await publish(payloads, leases)
+            failed = await publish(*given)
             if self.instant == "after publish":
                 die()
             return failed
