@@ -3,7 +3,7 @@
 - A *burst*: every strategy asks once, all at the same instant.
 - *Steady* load: an open loop. Instants are drawn ahead at a stated rate (exponential gaps); no answer, however late,
   delays the next request. So a stall shows in all the requests that were due in it.
-- A *flood*: LOW requests far over what can be answered, beside steady load.
+- A *flood*: LOW requests far over what can be answered, beside steady load; every hundredth is a long computation.
 
 What is asked for follows Zipf's law over symbols and over features: the second most popular half as often as the first.
 """
@@ -11,7 +11,7 @@ What is asked for follows Zipf's law over symbols and over features: the second 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ MIX: Mapping[DataPriority, float] = {
 }
 """Which share of the requests is of which class."""
 _ZIPF = 1.0
+_LONG_EVERY, _LONG = 100, "method=spearman"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,12 @@ def flood(
     random = np.random.default_rng(seed)
     dues = _instants(low_rate, seconds, random)
     low = _plan(dues, random.integers(0, strategies, len(dues)), asked, {DataPriority.LOW: 1.0}, random)
+    for number in range(0, len(low), _LONG_EVERY):
+        question = low[number].question
+        long = replace(
+            question, feature=f"CORRELATION(reference={asked[0].symbol},window={2_000 + number % 500},{_LONG})"
+        )
+        low[number] = replace(low[number], question=long)
     return sorted(low + steady(strategies, rate, seconds, asked, seed + 1), key=lambda each: each.due)
 
 

@@ -16,6 +16,7 @@ from mdplatform.bench.requests import Options, measure
 from mdplatform.bench.samples import Sample, Samples, by_class, layers, percentile, summary, timeline
 from mdplatform.cli.frame import app
 from mdplatform.errors import InvalidSetting, NoData
+from mdplatform.features import parse_feature
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.settings import Settings
 
@@ -58,6 +59,10 @@ def test_a_flood_adds_low_requests_alone() -> None:
     counts = {each: sum(one.priority is each for one in flood) for each in DataPriority}
     assert counts[DataPriority.LOW] > 9000
     assert sum(counts.values()) - counts[DataPriority.LOW] < 600
+    long = [each for each in flood if each.question.feature.startswith("CORRELATION(")]
+    assert {each.priority for each in long} == {DataPriority.LOW}
+    assert 90 < len(long) < 120
+    assert parse_feature(long[0].question.feature)
 
 
 def test_latency_counts_from_the_instant_a_request_was_due_even_if_it_was_called_late() -> None:
