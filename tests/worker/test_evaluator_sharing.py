@@ -290,7 +290,7 @@ def test_redis_may_go_and_come_back_while_workers_answer(settings, processes, ma
     assert is_there
 
 
-async def both(settings, *, priority=DataPriority.NORMAL, **asked):
+async def both(settings, *, priority=DataPriority.LOW, **asked):
     """Ask 100 times the same of two workers; give the outcomes and how many computations it took."""
     async with Evaluator(settings, worker="a") as one, Evaluator(settings, worker="b") as other:
         tasks = [ask((one, other)[number % 2], priority=priority, **asked) for number in range(100)]
