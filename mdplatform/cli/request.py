@@ -26,6 +26,7 @@ TYPES = {
 }
 EXIT = {"ok": 0, "partial": 3, "rejected": 4, "failed": 5}
 """The exit status of each answer's status; 1 is an error before anything was sent, 130 a Ctrl-C."""
+_LISTS = ("measures", "transforms")
 _INTERRUPTED = 130
 _WORDS = ("open_time", "available_at", "reason", "settled", "ref_period", "symbol")
 _QUIET_SECONDS = 2.0
@@ -50,7 +51,8 @@ def request(
         list[str] | None, typer.Option("--input", help='An input of a formula, such as "PRICE_STD(20)"; repeatable.')
     ] = None,
     options: Annotated[
-        list[str] | None, typer.Option("--set", help="What else the type takes, such as window=200; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="What else the type takes, such as window=200 or measures=mean,score; repeatable."),
     ] = None,
     strategy: Annotated[str, typer.Option(help="The strategy id under which it is asked.")] = "command_line",
     request_id: Annotated[str | None, typer.Option("--id", help="An id of your own.", show_default=False)] = None,
@@ -122,7 +124,7 @@ def _fields(
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as window=200")
         if name.strip() in given:
             raise typer.BadParameter(f"--set {name.strip()} is given twice, or beside its own argument")
-        given[name.strip()] = _value(value)
+        given[name.strip()] = _list(value) if name.strip() in _LISTS and value[:1] != "[" else _value(value)
     return given
 
 

@@ -263,13 +263,16 @@ class Answer:
 
         return long_table(self.parts)
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self, *, statuses: bool = False) -> pd.DataFrame:
         """Give a frame with a row for each `(symbol, timeframe, open_time)`, and a column for each output by its
         canonical text. A correlation gives its matrix, a series its rows.
+
+        With `statuses` there are `status of FEATURE`, which says why a value is NaN, and `age of FEATURE` where values
+        have an age.
         """
         from mdplatform.requests.tables import wide_frame
 
-        return wide_frame(self.parts)
+        return wide_frame(self.parts, statuses=statuses)
 
     def raise_for_status(self) -> Answer:
         """Give the answer back if it is `ok` or `partial`; raises `RequestRejected` or `RequestFailed`."""

@@ -28,6 +28,7 @@ MOST_TEXT = 100_000
 """Characters of all features of a request together."""
 _REMEMBERED, _LONGEST_KEY = 4096, 500
 _fixed: dict[bytes, tuple[str, ...]] = {}
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PARAMETER = re.compile(r"Parameter (\w+) of")
 _PLACES: dict[type[PlatformError], str] = {
     UnknownFeature: "name",
@@ -103,7 +104,25 @@ def composite(formula: object, input_indicators: object) -> tuple[str, ...]:
         alone = {key: value for key, value in each.items() if key != "as"} if isinstance(each, Mapping) else each
         feature(alone, f"input_indicators[{index}]")
     with at("formula"):
-        return texts_of(parse_feature({"formula": formula, "input_indicators": inputs}))
+        texts = texts_of(parse_feature({"formula": formula, "input_indicators": inputs}))
+    words = {each.upper() for each in _WORD.findall(formula)}
+    for index, each in enumerate(inputs):
+        name = _name_of(each)
+        if name and not any(word == name or word.startswith(f"{name}_") for word in words):
+            others = [*inputs[:index], *inputs[index + 1 :]]
+            if texts_of(parse_feature({"formula": formula, "input_indicators": others})) == texts:
+                raise refuse(
+                    f"input_indicators[{index}]", "The formula does not use it", name, "Leave it out, or use it"
+                )
+    return texts
+
+
+def _name_of(given: object) -> str:
+    """Give the name by which a formula uses an input, in capitals; empty where that cannot be told."""
+    if isinstance(given, Mapping):
+        given = given.get("as") or given.get("name")
+    told = _WORD.match(given) if isinstance(given, str) else None
+    return "" if told is None else told[0].upper()
 
 
 def texts_of(spec: FeatureSpec) -> tuple[str, ...]:

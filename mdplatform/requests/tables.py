@@ -61,8 +61,9 @@ def _stated(frame: pl.DataFrame, **told: Any) -> pl.DataFrame:
     return stated.select(pl.col(name).cast(kind) for name, kind in LONG_SCHEMA.items())
 
 
-def wide_frame(results: Sequence[Result]) -> pd.DataFrame:
-    """Give one row for each symbol, timeframe and bar (the index), with `available_at` and a column for each output.
+def wide_frame(results: Sequence[Result], *, statuses: bool = False) -> pd.DataFrame:
+    """Give one row for each symbol, timeframe and bar (the index), with `available_at` and a column for each output;
+    with `statuses` also `status of FEATURE` and, where values have one, `age of FEATURE`.
 
     Correlations give their matrices, below one another where there are several timeframes; series their rows.
     """
@@ -77,17 +78,20 @@ def wide_frame(results: Sequence[Result]) -> pd.DataFrame:
     groups: dict[tuple[str, str], list[Result]] = {}
     for each in results:
         groups.setdefault((each.symbol, each.timeframe), []).append(each)
-    frames = [_side_by_side(symbol, timeframe, group) for (symbol, timeframe), group in groups.items()]
+    frames = [_side_by_side(symbol, timeframe, group, statuses) for (symbol, timeframe), group in groups.items()]
     empty = pl.DataFrame(schema={name: LONG_SCHEMA[name] for name in (*_KEYS, "available_at")})
     whole = pl.concat([empty, *frames], how="diagonal")
     return whole.to_pandas().set_index(list(_KEYS))
 
 
-def _side_by_side(symbol: str, timeframe: str, results: Sequence[Result]) -> pl.DataFrame:
+def _side_by_side(symbol: str, timeframe: str, results: Sequence[Result], statuses: bool) -> pl.DataFrame:
     """Lay the features of one symbol and timeframe side by side; a row is known when the last of its values is."""
     whole: pl.DataFrame | None = None
     for each in results:
-        frame = _frame(each.table).select("open_time", "available_at", *each.outputs.values())
+        frame = _frame(each.table)
+        beside = [name for name in ("status", "age") if statuses and name in frame.columns]
+        told = (pl.col(name).alias(f"{name} of {each.feature}") for name in beside)
+        frame = frame.select("open_time", "available_at", *each.outputs.values(), *told)
         if whole is None:
             whole = frame
             continue

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mdplatform.cli.frame import app
+from mdplatform.cli.request import _fields
 from mdplatform.errors import PlatformError
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_keys import queue_key
@@ -39,6 +40,11 @@ def refusal(*words: str) -> PlatformError:
     found = run(*words)
     assert isinstance(found.exception, PlatformError), found.output
     return found.exception
+
+
+@pytest.mark.parametrize("value", ["mean,score", '["mean", "score"]'])
+def test_what_takes_a_list_is_given_one(value: str) -> None:
+    assert _fields("sentiment", "BTCUSDT", ["news"], "1h", [], [f"measures={value}"])["measures"] == ["mean", "score"]
 
 
 @pytest.mark.usefixtures("worker")

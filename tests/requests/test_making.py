@@ -76,6 +76,14 @@ def test_numbers_and_times_of_other_libraries_are_sent_as_plain_ones(
     assert check(request) == request
 
 
+def test_an_input_that_the_formula_does_not_use_is_refused() -> None:
+    unused = refused("CUSTOM_COMPOSITE", formula="RSI", input_indicators=[RSI, {"name": "MACD"}])
+    assert (unused.field, unused.value) == ("input_indicators[1]", "MACD")
+    assert refused("CUSTOM_COMPOSITE", formula="RSI * 2", input_indicators=[{**RSI, "as": "fast"}]).field
+    used = [RSI, {"name": "MACD"}, {"name": "EMA", "parameters": {"period": 5}, "as": "slow"}]
+    assert of("CUSTOM_COMPOSITE", formula="rsi + macd_histogram - slow", input_indicators=used).features
+
+
 _HUGE, _ARRAY, _SIGNAL = 10**5000, np.array([1, 2]), Decimal("sNaN")
 
 

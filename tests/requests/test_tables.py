@@ -46,6 +46,15 @@ def answer(*parts: Part, **words: object) -> Answer:
     return Answer(body, latency_ms=1.5)
 
 
+def test_a_wide_frame_says_why_a_value_is_null_where_that_is_wanted() -> None:
+    rsi, atr = feature("BTCUSDT", "RSI", [1, 2], [50.0, None]), feature("BTCUSDT", "ATR", [2, 3], [None, 2.0])
+    plain, told = answer(rsi, atr).to_pandas(), answer(rsi, atr).to_pandas(statuses=True)
+    assert list(plain.columns) == ["available_at", "RSI()", "ATR()"]
+    assert set(told.columns) == {*plain.columns, "status of RSI()", "status of ATR()"}
+    assert told["status of RSI()"].to_list()[:2] == ["settled", "gap"]
+    assert told["status of ATR()"].to_list()[1:] == ["gap", "settled"]
+
+
 def test_features_are_laid_side_by_side_where_their_bars_are_not_the_same() -> None:
     found = answer(
         feature("BTCUSDT", "RSI", [1, 2, 3], [50.0, None, 52.0]),
