@@ -146,6 +146,6 @@ def _overdue(record: Record, runs: Sequence[dg.DagsterRun]) -> AnswerBody:
     going = [run.run_id for run in runs if not run.is_finished]
     if body.problem is None or not going:
         return body
-    cause = f"{body.problem.cause} while run {going[0]} was under way"
+    cause = f"The deadline has passed while run {going[0]} was under way"
     remedy = "Ask again with a later deadline: what the run brings is there then; `mdplatform ui` shows it"
     return msgspec.structs.replace(body, problem=msgspec.structs.replace(body.problem, cause=cause, remedy=remedy))
