@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,13 +28,20 @@ _PATIENCE_SECONDS = 5.0
 
 @contextmanager
 def temporary_home() -> Iterator[Settings]:
-    """Give settings of an empty home in a temporary folder. Variables `MDPLATFORM_*` are set aside meanwhile."""
+    """Give settings of an empty home in a temporary folder. Variables `MDPLATFORM_*` are set aside meanwhile.
+
+    In a main thread a SIGTERM ends the program as `sys.exit` does, so that the folder goes.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if is_main else None
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("MDPLATFORM_")}
     try:
         with TemporaryDirectory(prefix="mdplatform-bench-") as folder:
             yield Settings.load(home=Path(folder), redis_timeout_seconds=_PATIENCE_SECONDS)
     finally:
         os.environ.update(kept)
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def symbols(count: int) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,20 @@ ASKED = [Question(f"S{number}", feature, "1h") for number in range(50) for featu
 def sample(taken: float, status: str = "ok", answers: int = 1, due: float = 0.0, called: float = 0.0) -> Sample:
     planned = Planned(due, 1, ASKED[0], DataPriority.CRITICAL)
     return Sample(planned, due, called, called + taken if answers else 0.0, answers, status, "near")
+
+
+def test_a_home_of_its_own_goes_with_a_sigterm() -> None:
+    script = (
+        "import signal\nfrom mdplatform.bench.place import temporary_home\n"
+        "with temporary_home() as home:\n    print(home.home, flush=True)\n    signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        home = Path(process.stdout.readline().strip())
+        assert home.is_dir()
+        process.terminate()
+        assert process.wait(20) == 143
+    assert not home.exists()
 
 
 def test_nothing_is_measured_where_nobody_answers_or_in_a_home_without_symbols(tmp_path: Path) -> None:
