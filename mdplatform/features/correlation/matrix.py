@@ -147,8 +147,7 @@ def _shrunk(values: Floats, pairs: Pairs, shrinkage: str) -> tuple[Floats, float
 def check_options(
     method: str, half_life: float | None, sample: str, min_periods: int, shrinkage: str | None, repair: str | None
 ) -> None:
-    """Refuse options that are unknown or don't go together, before there are any returns. Raises what the matrix would.
-    """
+    """Refuse options that are unknown or don't go together, before there are returns. Raises what the matrix would."""
     for name, value, allowed in (
         ("method", method, METHODS),
         ("sample", sample, SAMPLES),
