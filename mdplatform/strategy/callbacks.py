@@ -90,7 +90,7 @@ class Callbacks:
         try:
             async with self._slots:
                 await returned
-        except (Exception, KeyboardInterrupt, SystemExit) as failure:  # it is the strategy's; the log has it
+        except (Exception, KeyboardInterrupt, SystemExit) as failure:  # noqa: BLE001  the strategy's; the log has it
             _raise_of_main_thread(failure)
             _log.exception("The callback of request %s failed", pending.id)
         finally:

@@ -202,7 +202,8 @@ class _Look:
     @cached_property
     def _providers(self) -> list[str]:
         store = self._lake.table("sentiment")
-        return sorted({name for key in store.keys() for name in store.read([key])["provider"].unique()})
+        keys = store.keys()
+        return sorted({name for key in keys for name in store.read([key])["provider"].unique()})
 
     def _want_series(self, series: str) -> None:
         if self._settings.fred_api_key is not None:
