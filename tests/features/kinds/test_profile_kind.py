@@ -344,11 +344,16 @@ def test_parameters_out_of_range_are_refused_as_they_are_read(text: str) -> None
         parse_feature(text)
 
 
-@pytest.mark.parametrize("size", ["0.3333333333333333", "1e-13", "0.00001"])
-def test_row_sizes_that_cannot_be_are_refused_as_they_are_used(size: str) -> None:
+@pytest.mark.parametrize("size", ["0.3333333333333333", "1e-13"])
+def test_row_sizes_that_no_price_has_are_refused_when_they_are_named(size: str) -> None:
+    with pytest.raises(ParameterOutOfRange, match="row_size of VOLUME_PROFILE"):
+        parse_feature(f"VOLUME_PROFILE(row_size={size})")
+
+
+def test_a_row_size_that_makes_too_many_rows_is_refused_as_it_is_used() -> None:
     data = TableData({"BTCUSDT": of_bars([(1.0, 1000.0, 1.0)] * 4)})
     with pytest.raises(ParameterOutOfRange, match="row size"):
-        values(f"VOLUME_PROFILE(row_size={size})", rows_of(4), data)
+        values("VOLUME_PROFILE(row_size=0.00001)", rows_of(4), data)
 
 
 def test_real_trades_make_the_profiles_of_the_exchange_s_own_bars(shared_data: Path) -> None:
