@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mdplatform.errors import ParameterOutOfRange, UnknownParameter
 from mdplatform.features import (
-    FeatureSpec,
     Grid,
     TableData,
     Truncated,
