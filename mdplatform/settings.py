@@ -88,6 +88,42 @@ class Settings(BaseSettings):
         default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
         description="RabbitMQ for the transport rabbitmq: amqp:// or amqps://, with password.",
     )
+    feed_source: str | None = Field(
+        default=None, description="Feed that `mdplatform feed` follows where none is named: binance or simulated."
+    )
+    binance_stream_url: str = Field(
+        default="wss://stream.binance.com:9443", description="Base URL of Binance's websocket streams."
+    )
+    binance_api_url: str = Field(
+        default="https://api.binance.com", description="Base URL of Binance's REST API, by which a feed fills holes."
+    )
+    close_grace_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=60,
+        description="How long after its close a bar waits for trades that come late, in seconds of the venue's clock.",
+    )
+    frame_grace_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=600,
+        description="How long a frame waits for cells that are due before it is sent without them, in seconds.",
+    )
+    feed_silence_seconds: float = Field(
+        default=10.0, gt=0, le=3600, description="After what silence of a venue a feed connects anew, in seconds."
+    )
+    live_kept: int = Field(
+        default=10_000,
+        ge=10,
+        le=10_000_000,
+        description="Posts of a symbol that are kept for consumers which come back, a count.",
+    )
+    seal_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3600,
+        description="How often closed bars of a feed are merged into the month of the lake, in seconds.",
+    )
     request_capacity: int = Field(
         default=1000,
         ge=1,
