@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mdplatform.bench import plan, plot
 from mdplatform.bench.baseline import ping_pong
@@ -26,10 +26,10 @@ from mdplatform.bench.drive import drive
 from mdplatform.bench.place import symbols, take_in, temporary_home, what_can_be_asked
 from mdplatform.bench.plan import Question
 from mdplatform.bench.samples import Sample, Samples, by_class, layers, stages, summary, timeline
-from mdplatform.errors import InvalidSetting, NoData
+from mdplatform.errors import InvalidSetting, NoData, TransportUnavailable
 from mdplatform.lake import Lake
+from mdplatform.messaging.overview import overview
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_keys import LINEAGE
 from mdplatform.processes import running
 from mdplatform.settings import Settings
 from mdplatform.strategy import StrategyDataManager
@@ -37,8 +37,8 @@ from mdplatform.valkey.connection import connect
 
 _WARMED_AT_ONCE = 500
 _ALONE_TURNS = 200
-_OUTBOX_SECONDS = 1.0
-"""Within what time workers have told what they computed."""
+_TOLD_SECONDS = 20.0
+"""Within what time workers, who do so every second, have told what they did."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ async def _measure(
     say("bare Redis streams")
     baseline = await ping_pong(settings)
     async with StrategyDataManager(settings) as manager:
+        idle = _told(settings)
         say(f"warming {len(asked):,} questions")
         warming = [
             await drive(manager, plan.once_each(asked[start : start + _WARMED_AT_ONCE]), listen_seconds=0.0)
@@ -127,12 +128,13 @@ async def _measure(
         phases["alone"] = await _alone(manager, asked)
         if options.equal:
             say(f"{options.strategies:,} equal requests")
-            before = _computed(settings)
+            asked_so_far = idle[0] + len(asked) + _ALONE_TURNS
+            before = await _computed(settings, asked_so_far)
             question = Question(named[0], "RSI(timeperiod=23)", "15m")  # not one of those that are warm
             equal = plan.equal(options.strategies, question)
             phases["equal"] = await drive(manager, equal, deadline_seconds=wait, pids=pids)
-            await asyncio.sleep(_OUTBOX_SECONDS)
-            extra["equal"] = {"computations": _computed(settings) - before}
+            after = await _computed(settings, asked_so_far + options.strategies)
+            extra["equal"] = {"computations": after - before}
         elif options.flood_rate:
             say(f"{options.rate:,.0f} requests a second beside a flood of {options.flood_rate:,.0f} LOW ones")
             flood = plan.flood(options.strategies, options.rate, options.flood_rate, options.seconds, asked)
@@ -207,7 +209,20 @@ def _late(samples: Samples) -> float:
     return round(late[len(late) * 99 // 100], 3) if late else 0.0
 
 
-def _computed(settings: Settings) -> int:
-    """Give how many computations workers have told so far."""
+async def _computed(settings: Settings, answered: int) -> int:
+    """Give how many results the workers have computed, once they have told of so many answers in all."""
+    until = time.monotonic() + _TOLD_SECONDS
+    while (told := _told(settings))[0] < answered:
+        if time.monotonic() > until:
+            remedy = f"{answered} were given: look at the logs of the workers"
+            raise TransportUnavailable("Workers do not say that they answered", value=told[0], remedy=remedy)
+        await asyncio.sleep(0.1)
+    return told[1]
+
+
+def _told(settings: Settings) -> tuple[int, int]:
+    """Give how many final answers the workers that live have given, and how many results they computed."""
     with connect(settings) as connection:
-        return cast(int, connection.xlen(LINEAGE))
+        counts = [each.counts for each in overview(connection, at_most=1).workers]
+    answers = (count for each in counts for name, count in each.items() if name.startswith("answered_"))
+    return sum(answers), sum(each["computed"] for each in counts)

@@ -19,7 +19,6 @@ import socket
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.launcher import DefaultRunLauncher
 
 PROCESS_TAG = "mdplatform/process"
 LEFT_BEHIND = {"mdplatform/left_behind": "true"}
@@ -48,7 +47,7 @@ def fail_left_behind(instance: dg.DagsterInstance) -> list[str]:
 
 def fail_dead(instance: dg.DagsterInstance) -> list[str]:
     """Mark as failed the runs of this home's daemon whose process is gone; give their run ids. For the daemon alone."""
-    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+    if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
         return []
     found = [run for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)) if _is_dead(instance, run)]
     return _fail(instance, found)

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import redis
-import redis.asyncio
 
 from mdplatform.features import FeatureLike
 from mdplatform.lake import Lake
@@ -20,7 +19,8 @@ from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms,
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
 from mdplatform.valkey.breaker import Breaker
-from mdplatform.valkey.connection import REDIS_FAILURES, async_connect, describe
+from mdplatform.valkey.connection import REDIS_FAILURES, describe
+from mdplatform.valkey.link import Link
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +38,7 @@ class AsyncReader:
         self._settings = settings
         self._library = Library(settings, lake)
         self._breaker = Breaker(settings.redis_retry_seconds)
-        self._connecting: asyncio.Task[redis.asyncio.Redis] | None = None
+        self._link = Link(settings)
         self._coalescer = Coalescer(self._mget)
 
     async def latest(
@@ -96,13 +96,7 @@ class AsyncReader:
 
     async def close(self) -> None:
         """Close the connections; the embedded server ends if nobody else uses it."""
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            try:
-                client = await connecting
-            except REDIS_FAILURES:
-                return
-            await client.aclose()
+        await self._link.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,7 +144,7 @@ class AsyncReader:
             for payload in sign([blob], sequence=lookup.sequences, made_by="reader")
         ]
         try:
-            client = await self._client()
+            client = await self._link.client()
             for start in range(0, len(payloads), BLOBS_AT_ONCE):
                 async with client.pipeline(transaction=False) as pipe:
                     for key, payload in payloads[start : start + BLOBS_AT_ONCE]:
@@ -166,16 +160,4 @@ class AsyncReader:
             lookup.timings.mark("publish")
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        return cast("list[bytes | None]", await (await self._client()).mget(keys))
-
-    async def _client(self) -> redis.asyncio.Redis:
-        if self._connecting is None:
-            # In a thread, because the embedded server may have to be started; once, however many tasks ask.
-            self._connecting = asyncio.create_task(asyncio.to_thread(async_connect, self._settings))
-        connecting = self._connecting
-        try:
-            return await asyncio.shield(connecting)
-        except REDIS_FAILURES:
-            if self._connecting is connecting:
-                self._connecting = None
-            raise
+        return cast("list[bytes | None]", await (await self._link.client()).mget(keys))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from mdplatform.errors import TransportUnavailable
+from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Asker, Envelope, Receipt
 from mdplatform.requests import wire
 from mdplatform.requests.request import DataRequest, Refresh
@@ -38,12 +40,12 @@ class Sender:
         self._is_open = is_open
         self._admitted = admitted
         self._failed = failed
-        self._unsent: dict[Pending, None] = {}
+        self._unsent: dict[int, OrderedDict[Pending, None]] = {each.rank: OrderedDict() for each in DataPriority}
         self._task: asyncio.Task[None] | None = None
 
     def put(self, pending: Pending) -> None:
         """Have a request sent."""
-        self._unsent[pending] = None
+        self._unsent[pending.priority.rank][pending] = None
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._send())
 
@@ -57,35 +59,37 @@ class Sender:
 
     async def _send(self) -> None:
         pause = SHORTEST_PAUSE
-        while self._unsent:
-            waiting = list(self._unsent)
-            for each in waiting:
-                if not self._is_open(each):
-                    del self._unsent[each]
-            waiting = sorted((each for each in waiting if each in self._unsent), key=_urgency)
-            batch = waiting[:_SENT_AT_ONCE]
-            if not batch:
-                return
+        while batch := self._next():
             try:
                 receipts = await self._asker.send([each.envelope for each in batch if each.envelope is not None])
             except TransportUnavailable as away:
                 _log.warning("%d requests are not sent yet: %s", len(batch), away)
+                self._put_back(batch)
                 pause = await rest(pause)
                 continue
             except Exception as failure:  # noqa: BLE001  nothing ends the sending; the log has it
                 _log.exception("%d requests cannot be sent", len(batch))
                 for each in batch:
-                    del self._unsent[each]
                     self._failed(each, f"The request could not be sent ({type(failure).__name__})")
                 continue
             pause = SHORTEST_PAUSE
-            for each in batch:
-                del self._unsent[each]
             self._admitted(batch, receipts)
 
+    def _next(self) -> list[Pending]:
+        """Take out the next ones to send, the most urgent first; what is answered already is left out."""
+        batch: list[Pending] = []
+        for queue in self._unsent.values():
+            while queue and len(batch) < _SENT_AT_ONCE:
+                pending, _ = queue.popitem(last=False)
+                if self._is_open(pending):
+                    batch.append(pending)
+        return batch
 
-def _urgency(pending: Pending) -> int:
-    return pending.priority.rank
+    def _put_back(self, batch: Sequence[Pending]) -> None:
+        for each in reversed(batch):
+            queue = self._unsent[each.priority.rank]
+            queue[each] = None
+            queue.move_to_end(each, last=False)
 
 
 def envelope(request: DataRequest) -> Envelope:

@@ -133,9 +133,10 @@ class StrategyDataRequestHandler:
             self._events.note("stopped", **self.told())
 
     def told(self) -> dict[str, int]:
-        """Give all counters, with those of the evaluator: `from_near`, `from_redis`, …."""
+        """Give all counters, with those of the evaluator: `computed`, `from_near`, `from_redis`, …."""
         by_layer = {f"from_{layer}": count for layer, count in self._evaluator.answered_by_layer.items()}
-        return {**self.counts.to_dict(), **by_layer, "in_hand": len(self._hands)}
+        computed = self._evaluator.computations
+        return {**self.counts.to_dict(), "computed": computed, **by_layer, "in_hand": len(self._hands)}
 
     async def idle(self, seconds: float | None) -> None:
         """Wait until nothing was in hand, and nothing came, for so long; or until `stop`."""

@@ -7,6 +7,7 @@ A request becomes one question for each of its results, in the order of the requ
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ _options = msgspec.json.Encoder(order="deterministic")
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Question(ABC):
     """What all questions have. `start`, `end` and `as_of` are microseconds; `n` is None where a range is asked for."""
 
     n: int | None
@@ -48,15 +49,15 @@ class Question:
         """The timeframe of its rows, empty where there is none."""
         return ""
 
-    @cached_property
+    @property
+    @abstractmethod
     def needs(self) -> tuple[Need, ...]:
         """What the answer depends on, in one order everywhere."""
-        raise NotImplementedError
 
-    @cached_property
+    @property
+    @abstractmethod
     def identity(self) -> Hashable:
         """What is equal for questions that the same computation answers."""
-        raise NotImplementedError
 
     @property
     def _when(self) -> _When:

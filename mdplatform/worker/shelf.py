@@ -9,19 +9,18 @@ After a failure Redis is left alone for a while; methods give None then, and `re
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
 import redis
-import redis.asyncio
 
 from mdplatform.serving.coalesce import Coalescer
 from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, read_sequence
 from mdplatform.settings import Settings
 from mdplatform.valkey.breaker import Breaker
-from mdplatform.valkey.connection import REDIS_FAILURES, async_connect, describe
+from mdplatform.valkey.connection import REDIS_FAILURES, describe
+from mdplatform.valkey.link import Link
 from mdplatform.worker.lending import LENT_SECONDS
 
 LEASE_SECONDS = 1.0
@@ -45,7 +44,7 @@ class Shelf:
         self._breaker = Breaker(settings.redis_retry_seconds)
         self._small = Coalescer(self._mget)
         self._large = Coalescer(self._mget)  # apart, so that numbers do not wait behind blobs
-        self._connecting: asyncio.Task[redis.asyncio.Redis] | None = None
+        self._link = Link(settings)
         self._holder = secrets.token_hex(8)
 
     @property
@@ -77,7 +76,7 @@ class Shelf:
         """
 
         async def store() -> bool:
-            client = await self._client()
+            client = await self._link.client()
             for start in range(0, max(1, len(payloads)), BLOBS_AT_ONCE):
                 async with client.pipeline(transaction=False) as pipe:
                     for key, payload in lent if start == 0 else ():
@@ -102,7 +101,7 @@ class Shelf:
         """
 
         async def ask() -> list[tuple[bool, bytes | None]]:
-            async with (await self._client()).pipeline(transaction=False) as pipe:
+            async with (await self._link.client()).pipeline(transaction=False) as pipe:
                 for lease, made in asked:
                     pipe.set(lease, self._holder, nx=True, px=round(LEASE_SECONDS * 1000))
                     pipe.get(made)
@@ -122,18 +121,12 @@ class Shelf:
 
     async def close(self) -> None:
         """Close the connections; the embedded server ends if nobody else uses it."""
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            try:
-                client = await connecting
-            except REDIS_FAILURES:
-                return
-            await client.aclose()
+        await self._link.close()
 
     async def _hold(self, keys: Sequence[str], milliseconds: int) -> None:
         async def hold() -> None:
             # one call for each: in a cluster a script may not use keys of several symbols
-            async with (await self._client()).pipeline(transaction=False) as pipe:
+            async with (await self._link.client()).pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.eval(_HOLD_SCRIPT, 1, key, self._holder, str(milliseconds))
                 await pipe.execute()
@@ -156,17 +149,5 @@ class Shelf:
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-        held = cast("list[bytes | None]", await (await self._client()).mget(list(places)))
+        held = cast("list[bytes | None]", await (await self._link.client()).mget(list(places)))
         return [held[places[key]] for key in keys]
-
-    async def _client(self) -> redis.asyncio.Redis:
-        if self._connecting is None:
-            # In a thread, because the embedded server may have to be started; once, however many tasks ask.
-            self._connecting = asyncio.create_task(asyncio.to_thread(async_connect, self._settings))
-        connecting = self._connecting
-        try:
-            return await asyncio.shield(connecting)
-        except REDIS_FAILURES:
-            if self._connecting is connecting:
-                self._connecting = None
-            raise

@@ -41,6 +41,19 @@ def held_back(monkeypatch: pytest.MonkeyPatch):
     go_on.set()
 
 
+def _held_up(monkeypatch):
+    """Have computations of BTCUSDT wait for the event that is given."""
+    original, slow = workshop.feature_blobs, threading.Event()
+
+    def blobs(lake, symbol, *rest):
+        if symbol == "BTCUSDT":
+            assert slow.wait(20)
+        return original(lake, symbol, *rest)
+
+    monkeypatch.setattr(workshop, "feature_blobs", blobs)
+    return slow
+
+
 def test_a_thousand_equal_requests_over_two_workers_cost_one_computation(settings, processes, market):
     market.walk("BTCUSDT", 1200)
 
@@ -151,14 +164,7 @@ def test_who_waits_for_a_worker_that_died_computes_after_its_lease(settings, pro
 def test_urgent_work_does_not_wait_for_floods_of_slow_work(settings, processes, market, monkeypatch):
     market.walk("BTCUSDT", 1200)
     market.walk("ETHUSDT", 1200)
-    original, slow = workshop.feature_blobs, threading.Event()
-
-    def blobs(lake, symbol, *rest):
-        if symbol == "BTCUSDT":
-            assert slow.wait(20)
-        return original(lake, symbol, *rest)
-
-    monkeypatch.setattr(workshop, "feature_blobs", blobs)
+    slow = _held_up(monkeypatch)
 
     async def asked():
         async with Evaluator(settings, worker="a") as one:
@@ -178,14 +184,7 @@ def test_urgent_work_does_not_wait_for_floods_of_slow_work(settings, processes, 
 def test_slow_work_becomes_urgent_when_somebody_urgent_waits_for_it(settings, processes, market, monkeypatch):
     for each in ("BTCUSDT", "ETHUSDT"):
         market.walk(each, 1200)
-    original, slow = workshop.feature_blobs, threading.Event()
-
-    def blobs(lake, symbol, *rest):
-        if symbol == "BTCUSDT":
-            assert slow.wait(20)
-        return original(lake, symbol, *rest)
-
-    monkeypatch.setattr(workshop, "feature_blobs", blobs)
+    slow = _held_up(monkeypatch)
 
     async def asked():
         async with Evaluator(settings, worker="a") as one:
