@@ -22,7 +22,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from mdplatform.lake.inbox import Batch
+from mdplatform.lake.inbox import PASSING, Batch
 from mdplatform.lake.lock import locked
 from mdplatform.lake.partition import Header, Partition, write_partition
 from mdplatform.market.bars import BAR_SCHEMA, VALUE_COLUMNS, empty_bars
@@ -50,6 +50,7 @@ def _children(timeframe: Timeframe) -> tuple[Timeframe, ...]:
 
 _CHILDREN = {each: _children(each) for each in Timeframe}
 _HASHED = (*VALUE_COLUMNS, "revision")
+_PASSING_KEPT = 256
 _MONTH_FILE = re.compile(r"(\d{4}-\d{2})\.parquet")
 
 
@@ -151,6 +152,7 @@ class BarStore:
             version = partition.header.data_version if partition else ""
             if rows_changed or partition:
                 ordered = {timeframe.value: after[timeframe] for timeframe in Timeframe if timeframe in after}
+                done = _without_passed(done, just_now)
                 notes = {"symbol": symbol, "month": month, "batches": done, "disagreements": disagreements}
                 written = write_partition(self.path(symbol, month), ordered, notes, hashed_by_day=_HASHED)
                 version = written.data_version
@@ -292,6 +294,16 @@ class BarStore:
 def _layers(timeframe: Timeframe) -> tuple[Timeframe, ...]:
     """Give the stored timeframes that `timeframe` is read from; derived ones hold all that could be built of them."""
     return (timeframe,) if timeframe in DERIVED else (timeframe, *_CHILDREN[timeframe])
+
+
+def _without_passed(done: list[str], just_now: set[str]) -> list[str]:
+    """Forget the older ones of the passing batches, of which a stream leaves tens of thousands in a month.
+
+    Nobody delivers them again: they are known only until they are cleared out of the inbox.
+    """
+    passing = [key for key in done if key.startswith(PASSING)]
+    old = set(passing[:-_PASSING_KEPT]) - just_now
+    return [key for key in done if key not in old] if old else done
 
 
 def _read_all(partition: Partition | None) -> dict[Timeframe, pl.DataFrame]:

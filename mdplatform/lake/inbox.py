@@ -21,6 +21,9 @@ from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.time import from_us, to_us
 from mdplatform.market.timeframe import Timeframe
 
+PASSING = "live-"
+"""How the key begins of a batch that comes once and never again, as a stream's do."""
+
 
 @dataclass(frozen=True)
 class Batch:

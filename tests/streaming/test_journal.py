@@ -1,0 +1,236 @@
+"""The journal: what a stream closed is in the lake as if a file had brought it, whatever happens on the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from mdplatform.lake import Lake
+from mdplatform.market.timeframe import MINUTE_US, Timeframe
+from mdplatform.streaming.journal import Journal, merge_waiting, raw_bars
+from mdplatform.streaming.live_bar import LiveBar
+
+START = 1_735_689_600_000_000  # 2025-01-01
+NOW = START + 40 * 86_400_000_000
+
+
+def bars(count: int, symbol: str = "BTCUSDT", start: int = START, seed: int = 7) -> list[LiveBar]:
+    random = np.random.default_rng(seed)
+    close = np.round(100 * np.exp(np.cumsum(random.normal(0, 0.001, count))), 2)
+    found = []
+    for row in range(count):
+        opened = float(close[row - 1]) if row else 100.0
+        high, low = max(opened, float(close[row])), min(opened, float(close[row]))
+        volume = float(np.round(random.uniform(1, 9), 3))
+        found.append(
+            LiveBar(
+                symbol,
+                Timeframe.M1,
+                start + row * MINUTE_US,
+                opened,
+                high,
+                low,
+                float(close[row]),
+                volume,
+                round(volume * high, 5),
+                float(row % 9 + 1),
+                round(volume / 2, 3),
+                round(volume * high / 2, 5),
+                available_at=start + (row + 1) * MINUTE_US,
+                source="venue",
+            )
+        )
+    return found
+
+
+def journal(lake: Lake, *symbols: str, now: int = NOW, **options: int) -> Journal:
+    return Journal(lake, symbols or ("BTCUSDT",), "venue", lambda: now, **options)
+
+
+def told(_: str) -> None:
+    """Nobody has to be told."""
+
+
+def test_small_steps_give_the_very_lake_that_one_delivery_gives(tmp_path: Path) -> None:
+    stepwise, whole = Lake(tmp_path / "live"), Lake(tmp_path / "batch")
+    every = bars(1500, start=START + 30 * 86_400_000_000)  # over a month's end
+    noting = journal(stepwise)
+    noting._staged_at["BTCUSDT"] = 0
+    for number, bar in enumerate(every):
+        noting.add(bar)
+        if number % 100 == 0:
+            noting.stage()
+            noting._staged_at["BTCUSDT"] = 0  # the instant is written beside each row; here it is the same for all
+        if number % 400 == 0:
+            noting.seal(told)
+    noting.stage()
+    noting.seal(told)
+    for batch in whole.inbox.stage(
+        "BTCUSDT", Timeframe.M1, "venue", "k", raw_bars(every), datetime(2025, 2, 10, tzinfo=UTC)
+    ):
+        whole.bars.merge("BTCUSDT", batch.month, [batch])
+    for month in ("2025-01", "2025-02"):
+        live, batch_made = stepwise.bars.partition("BTCUSDT", month), whole.bars.partition("BTCUSDT", month)
+        assert live is not None
+        assert batch_made is not None
+        assert live.header.data_version == batch_made.header.data_version
+    assert stepwise.inbox.symbols() == []
+    assert stepwise.bars.read("BTCUSDT", Timeframe.H1).height == 25
+
+
+def test_corrections_become_revisions_in_whatever_step_they_come(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first, second = bars(2)
+    better = with_changes(first, volume=50.0, revision=1)
+    noting = journal(lake)
+    for bar in (first, second, better):
+        noting.add(bar)
+    noting.stage()
+    noting.seal(told)
+    best = with_changes(first, volume=60.0, revision=2)
+    noting.add(best)
+    noting.stage()
+    noting.seal(told)
+    revisions = lake.bars.revisions("BTCUSDT", "2025-01", Timeframe.M1)
+    assert revisions["revision"].to_list() == [0, 1, 2, 0]
+    assert lake.bars.read("BTCUSDT", Timeframe.M1)["volume"].to_list() == [60.0, second.volume]
+
+
+def with_changes(bar: LiveBar, **changes: object) -> LiveBar:
+
+    return msgspec.structs.replace(bar, **changes)
+
+
+def test_what_is_not_known_is_null_and_a_gap_is_no_row(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first, second = bars(2)
+    nan = math.nan
+    noting = journal(lake)
+    noting.add(with_changes(first, taker_buy_volume=nan, taker_buy_quote_volume=nan, trade_count=nan))
+    noting.add(with_changes(second, open=nan, high=nan, low=nan, close=nan, state="gap"))
+    assert noting.waiting == 1
+    noting.stage()
+    noting.seal(told)
+    row = lake.bars.read("BTCUSDT", Timeframe.M1)
+    assert row.height == 1
+    assert row["taker_buy_volume"].to_list() == row["trade_count"].to_list() == [None]
+
+
+def test_a_clock_that_was_set_back_changes_no_order_and_quarantines_nothing(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first, second = bars(2)
+    now = [NOW]
+    noting = Journal(lake, ["BTCUSDT"], "venue", lambda: now[0])
+    noting.add(first)
+    noting.stage()
+    now[0] = START - 3_600_000_000  # before the bars close
+    noting.add(with_changes(first, volume=70.0, revision=1))
+    noting.add(second)
+    noting.stage()
+    again = Journal(lake, ["BTCUSDT"], "venue", lambda: now[0])  # a process that begins anew
+    again.add(with_changes(first, volume=80.0, revision=2))
+    again.stage()
+    again.seal(told)
+    assert lake.bars.read("BTCUSDT", Timeframe.M1)["volume"].to_list() == [80.0, second.volume]
+    assert lake.bars.revisions("BTCUSDT", "2025-01", Timeframe.M1)["revision"].to_list() == [0, 1, 2, 0]
+
+
+def test_an_inbox_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    every = [bar for symbol in ("ADAUSDT", "BTCUSDT") for bar in bars(3, symbol)]
+    noting = journal(lake, "ADAUSDT", "BTCUSDT")
+    blocked = tmp_path / "lake" / "inbox" / "BTCUSDT"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a folder should be")
+    for bar in every:
+        noting.add(bar)
+    with pytest.raises(OSError):
+        noting.stage()
+    assert noting.waiting == 3
+    assert noting.is_safe("ADAUSDT", START + 3 * MINUTE_US)
+    assert not noting.is_safe("BTCUSDT", START + MINUTE_US)
+    blocked.unlink()
+    noting.add(bars(4)[3])
+    assert noting.stage() == 4
+    noting.seal(told)
+    assert lake.bars.read("BTCUSDT", Timeframe.M1).height == 4
+    assert lake.bars.read("ADAUSDT", Timeframe.M1).height == 3
+
+
+def test_what_waits_is_bounded_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    noting = journal(Lake(tmp_path), most_waiting=5)
+    for bar in bars(8):
+        noting.add(bar)
+    assert (noting.waiting, noting.counts.lost) == (5, 3)
+
+
+def test_the_asset_may_merge_the_same_inbox_at_the_same_time(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first, second = bars(2)
+    noting = journal(lake)
+    noting.add(first)
+    noting.stage()
+    seen_by_the_run = lake.inbox.pending("BTCUSDT", "2025-01")
+    noting.add(with_changes(first, volume=50.0, revision=1))
+    noting.add(second)
+    noting.stage()
+    noting.seal(told)
+    version = lake.bars.partition("BTCUSDT", "2025-01")
+    report = lake.bars.merge("BTCUSDT", "2025-01", seen_by_the_run)  # it comes late, with what was merged before
+    for batch in seen_by_the_run:
+        lake.inbox.clear(batch)
+    assert (report.changed, report.taken) == (False, 0)
+    after = lake.bars.partition("BTCUSDT", "2025-01")
+    assert version is not None
+    assert after is not None
+    assert after.header.data_version == version.header.data_version
+
+
+def test_the_batches_of_a_month_leave_no_endless_list(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    batches = []
+    for number, bar in enumerate(bars(300)):
+        rows = raw_bars([bar])
+        at = datetime(2025, 2, 10, 0, 0, number % 60, number, tzinfo=UTC)
+        batches += lake.inbox.stage("BTCUSDT", Timeframe.M1, "venue", f"live-{number:016x}", rows, at)
+    files = lake.inbox.stage(
+        "BTCUSDT", Timeframe.M1, "file", "f" * 32, raw_bars(bars(1)), datetime(2025, 2, 10, tzinfo=UTC)
+    )
+    lake.bars.merge("BTCUSDT", "2025-01", [*files, *(replace(each, path=None) for each in batches[:290])])
+    lake.bars.merge("BTCUSDT", "2025-01", batches[290:])
+    partition = lake.bars.partition("BTCUSDT", "2025-01")
+    assert partition is not None
+    held = partition.header.notes["batches"]
+    assert held[0] == "f" * 32
+    assert held[1:] == [batch.key for batch in batches[-256:]]
+
+
+def test_symbols_are_told_of_once_the_lake_has_their_bars(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    noting = journal(lake, "ADAUSDT", "BTCUSDT", "ETHUSDT")
+    seen: list[tuple[str, int]] = []
+    for bar in (*bars(2, "BTCUSDT"), *bars(1, "ETHUSDT")):
+        noting.add(bar)
+    noting.stage()
+    assert noting.seal(lambda symbol: seen.append((symbol, lake.bars.read(symbol, Timeframe.M1).height))) == 2
+    assert seen == [("BTCUSDT", 2), ("ETHUSDT", 1)]
+    assert noting.seal(lambda symbol: seen.append((symbol, 0))) == 0
+    assert len(seen) == 2
+
+
+def test_raw_bars_have_the_types_of_a_delivery() -> None:
+    frame = raw_bars(bars(2))
+    assert frame.schema["trade_count"] == pl.Int64()
+    assert_frame_equal(frame["open"].to_frame(), pl.DataFrame({"open": [each.open for each in bars(2)]}))
+
+
+def test_merging_a_month_for_which_nothing_waits_does_nothing(tmp_path: Path) -> None:
+    assert not merge_waiting(Lake(tmp_path), "BTCUSDT", "2025-01").changed
