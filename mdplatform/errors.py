@@ -245,6 +245,10 @@ class TransportRefused(TransportUnavailable):
     """The server that carries requests answers, but refuses a step: trying the same again is of no use to a worker."""
 
 
+class InvalidPost(PlatformError):
+    """A post, topic, cursor or wish that a broadcast refuses."""
+
+
 class InvalidRequest(PlatformError):
     """A request that is refused before any work."""
 
@@ -265,3 +269,11 @@ class UnknownRequest(PlatformError):
 
 class InvalidKey(PlatformError):
     """An API key that is missing, unknown, or may not do what was asked."""
+
+
+class InvalidPreprocessing(PlatformError):
+    """Rows, parameters or a file that the preprocessing for models cannot take; `field` says which."""
+
+
+class SchemaMismatch(InvalidPreprocessing):
+    """Rows whose columns, types, timeframe or features are not those that a preprocessing was fitted on."""

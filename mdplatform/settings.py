@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     valkey_memory_mb: int = Field(
         default=512, ge=16, le=1_000_000, description="Memory bound of the embedded Valkey, in MB."
     )
+    near_cache_mb: int = Field(
+        default=64,
+        ge=0,
+        le=100_000,
+        description="Memory of a process for what its readers keep of Redis, in MB; 0 to ask Redis each time.",
+    )
     window_rows: int = Field(
         default=500, ge=1, le=100_000, description="Newest rows of a feature that are kept in Redis, in bars."
     )
@@ -117,6 +123,12 @@ class Settings(BaseSettings):
         ge=10,
         le=10_000_000,
         description="Posts of a symbol that are kept for consumers which come back, a count.",
+    )
+    live_kept_mb: int = Field(
+        default=128,
+        ge=1,
+        le=1_000_000,
+        description="Memory of the posts that are kept, of all symbols, in MB; fewer are kept where it is short.",
     )
     seal_seconds: float = Field(
         default=30.0,

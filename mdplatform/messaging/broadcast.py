@@ -6,11 +6,13 @@ the last post that was heard, without loss or repetition, as long as the post is
 was heard is said as `Missed`, never passed over in silence.
 
 Beside its posts a topic has *facts*: the newest value under a name (the newest closed cell of each timeframe, a
-layout), for those who come late. A post and the facts that change with it are written in one atomic step.
+layout), for those who come late. A post and the facts that change with it are written in one atomic step. An empty
+value takes a fact away.
 
 *Wishes* go the other way: what a listener would like to be computed, forgotten when it is not renewed.
 
-Methods raise `TransportUnavailable` when the server does not answer.
+Methods raise `TransportUnavailable` when the server does not answer, and `InvalidPost` for what cannot be. After a
+`send` that raised the first, posts may have been kept or not; all else can be called again, and goes on where it was.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Listener(Protocol):
     async def follow(self, topics: Sequence[str], cursors: Mapping[str, str] | None = None) -> dict[str, str]:
         """Hear these topics too: from a given cursor on, else from now on. Give the cursor of each.
 
-        What is posted after this returns is heard.
+        What is posted after this returns is heard. A topic that is followed already goes on where it is.
         """
         ...
 

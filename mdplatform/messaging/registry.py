@@ -5,9 +5,12 @@ Workers and sensors know Redis alone; RabbitMQ is a front for strategies, behind
 
 from __future__ import annotations
 
+from mdplatform.messaging.broadcast import Broadcaster, Listener
 from mdplatform.messaging.redis_answerer import RedisAnswerer
 from mdplatform.messaging.redis_asker import RedisAsker
+from mdplatform.messaging.redis_broadcaster import RedisBroadcaster
 from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.redis_listener import RedisListener
 from mdplatform.messaging.transport import Answerer, Asker
 from mdplatform.settings import Settings
 
@@ -33,3 +36,13 @@ def answerer(settings: Settings, worker: str = "") -> Answerer:
 def desk(settings: Settings) -> RedisDesk:
     """Give the run path's side of the transport; close it when done."""
     return RedisDesk(settings)
+
+
+def broadcaster(settings: Settings) -> Broadcaster:
+    """Give the side of a feed, which says; for the running event loop. Close it when done."""
+    return RedisBroadcaster(settings)
+
+
+def listener(settings: Settings) -> Listener:
+    """Give the side of a consumer, which hears; for the running event loop, one a process. Close it when done."""
+    return RedisListener(settings)
