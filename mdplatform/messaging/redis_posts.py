@@ -39,8 +39,8 @@ def facts_key(topic: str) -> str:
 
 
 # ARGV: broadcaster, number of its call, the latest microseconds that it was given; then of each post topic, how many
-# are kept, body, count of facts, and name and value of each. Gives the microseconds. A call that came through before is not
-# done again, in whatever order the two arrive.
+# are kept, body, count of facts, and name and value of each. Gives the microseconds. A call that came through before is
+# not done again, in whatever order the two arrive.
 SEND = """
 local P, last = KEYS[1], redis.call('HGET', KEYS[1] .. 'senders', ARGV[1])
 if last and tonumber(last) >= tonumber(ARGV[2]) then return tonumber(ARGV[3]) end
