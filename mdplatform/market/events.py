@@ -16,7 +16,8 @@ from mdplatform.market.timeframe import Timeframe
 class Trade(msgspec.Struct, frozen=True, gc=False):
     """What a taker bought or sold: one trade, or an aggregate of fills at one price, as the venue numbers them.
 
-    `trade_id` ascends by one from trade to trade of a symbol; `is_buyer_maker` says that the taker sold.
+    `trade_id` ascends by one from trade to trade of a symbol; `is_buyer_maker` says that the taker sold. `fills` is how
+    many of the venue's trades an aggregate stands for.
     """
 
     symbol: str
@@ -26,6 +27,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     quantity: float
     is_buyer_maker: bool
     received_at: int = 0
+    fills: int = 1
 
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
