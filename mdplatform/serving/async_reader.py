@@ -15,6 +15,7 @@ from mdplatform.lake import Lake
 from mdplatform.serving.coalesce import Coalescer
 from mdplatform.serving.codec import Blob
 from mdplatform.serving.lookup import Library, Lookup
+from mdplatform.serving.near import Near
 from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, sign
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
@@ -38,6 +39,7 @@ class AsyncReader:
         self._settings = settings
         self._library = Library(settings, lake)
         self._breaker = Breaker(settings.redis_retry_seconds)
+        self._near = Near(settings)
         self._link = Link(settings)
         self._coalescer = Coalescer(self._mget)
 
@@ -96,6 +98,7 @@ class AsyncReader:
 
     async def close(self) -> None:
         """Close the connections; the embedded server ends if nobody else uses it."""
+        await asyncio.to_thread(self._near.close)
         await self._link.close()
 
     async def __aenter__(self) -> Self:
@@ -107,14 +110,17 @@ class AsyncReader:
         await self.close()
 
     async def _answer(self, lookups: Sequence[Lookup]) -> list[FeatureResult]:
-        results = await self._from_redis(lookups)
-        missing = [index for index, result in enumerate(results) if result is None]
+        results = self._near.look(self._library, lookups)
+        left = [index for index, result in enumerate(results) if result is None]
+        for index, result in zip(left, await self._from_redis([lookups[index] for index in left]), strict=True):
+            results[index] = result
+        missing = [index for index in left if results[index] is None]
         if missing:
             computed = [lookups[index] for index in missing]
             blobs = await asyncio.to_thread(self._library.compute, computed)
             await self._publish(computed, blobs)
             for index, blob in zip(missing, blobs, strict=True):
-                results[index] = lookups[index].answer(blob, cached=False)
+                results[index] = lookups[index].answer(blob, layer="lake")
         return cast(list[FeatureResult], results)
 
     async def _from_redis(self, lookups: Sequence[Lookup]) -> list[FeatureResult | None]:
@@ -160,4 +166,8 @@ class AsyncReader:
             lookup.timings.mark("publish")
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        return cast("list[bytes | None]", await (await self._link.client()).mget(keys))
+        wanted = list(dict.fromkeys(keys))
+        with self._near.filling(wanted) as read:
+            held = cast("list[bytes | None]", await (await self._link.client()).mget(wanted))
+            read.update(zip(wanted, held, strict=True))
+        return [read[key] for key in keys]

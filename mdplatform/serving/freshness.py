@@ -11,9 +11,9 @@ does so in a later row. So rows that are stored stay right until one of the need
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from mdplatform.features import FeatureSpec
@@ -54,25 +54,28 @@ def sequence_keys(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> tuple
     return tuple(need_key(*each) for each in needs(spec, symbol, timeframe))
 
 
-def changed_at(lake: Lake, of: Iterable[Need]) -> int:
-    """Give when any of these was last changed in the lake (microseconds), 0 where it is not known.
-
-    A file is replaced by renaming, which changes the time of its folder; a symbol has a folder of its own.
-    """
-    return newest_change(stamp(folder_of(lake, each)) for each in of)
-
-
 def newest_change(stamps: Iterable[int]) -> int:
-    """Give the newest of these stamps in microseconds; those that lie ahead of the clock prove nothing."""
+    """Give the newest of these stamps in microseconds, 0 where there is none.
+
+    Those that lie ahead of the clock prove nothing.
+    """
     now = time.time_ns()
     return max((each for each in stamps if each <= now), default=0) // 1000
 
 
 def folder_of(lake: Lake, need: Need) -> Path:
-    """Give the folder of the lake whose time changes whenever what is needed does."""
+    """Give the folder of the lake whose time changes whenever what is needed does.
+
+    A file is replaced by renaming, which changes the time of its folder; a symbol has a folder of its own.
+    """
     if need.dataset == "bars":
         return lake.bars.path(need.key, "").parent
     return lake.folder / need.dataset / need.key if need.dataset in OF_A_SYMBOL else lake.folder / need.dataset
+
+
+def folders_of(lake: Lake) -> Callable[[Need], Path]:
+    """Give `folder_of` for one lake. It keeps its answers: to put a path together takes longer than to look at it."""
+    return lru_cache(maxsize=16_384)(partial(folder_of, lake))
 
 
 def stamp(folder: Path) -> int:

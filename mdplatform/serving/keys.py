@@ -5,7 +5,7 @@
     mdp:{BTCUSDT}:trades           that of its trades; so `depth`
     mdp:{macro}:CPIAUCSL           that of a series
     mdp:{sentiment}:all            that of what is not told apart
-    mdp:{3f…}:lent                 a result that workers share for some seconds, by a hash of the question
+    mdp:{lent:3f…}                 a result that workers share for some seconds, by a hash of the question
 
 The braces make the symbol the hash tag, so that in a cluster all keys of a symbol lie in one slot, and one script or
 one `MGET` can use them together. A symbol has no braces, colons or small letters in it, so no two of these keys can be
@@ -14,11 +14,23 @@ the same.
 
 from __future__ import annotations
 
+import string
+
 from mdplatform.market.timeframe import Timeframe
 
 PREFIX = "mdp"
 OF_A_SYMBOL = frozenset(["bars", "trades", "depth"])
 """The datasets that are a symbol's own."""
+TRACKED = (
+    *(f"{PREFIX}:{{{first}" for first in string.digits + string.ascii_uppercase),
+    f"{PREFIX}:{{macro}}:",
+    f"{PREFIX}:{{sentiment}}:",
+)
+"""How keys begin that readers keep near, and hear of (`tracking`).
+
+These and not `mdp:`, because the busiest keys, those of requests and of the live feed, have other tags; and not one for
+each symbol, because Redis looks through all of them at each write.
+"""
 
 
 def blob_key(symbol: str, timeframe: Timeframe, spec_id: str) -> str:
@@ -45,9 +57,18 @@ def lent_key(question: str) -> str:
     """Give the key of what workers share of a question, known by its hash.
 
     >>> lent_key("3f9c")
-    'mdp:{3f9c}:lent'
+    'mdp:{lent:3f9c}'
     """
-    return f"{PREFIX}:{{{question}}}:lent"
+    return f"{PREFIX}:{{lent:{question}}}"
+
+
+def is_tracked(key: str) -> bool:
+    """Tell whether a key is one that readers keep near.
+
+    >>> is_tracked("mdp:{BTCUSDT}:bars"), is_tracked("mdp:{requests}:changes")
+    (True, False)
+    """
+    return key.startswith(TRACKED)
 
 
 def bars_key(symbol: str) -> str:

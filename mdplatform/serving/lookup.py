@@ -30,7 +30,7 @@ from mdplatform.market.symbol import parse_symbol
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import BadBlob, Blob, decode
-from mdplatform.serving.freshness import changed_at, needs, sequence_keys
+from mdplatform.serving.freshness import folders_of, needs, newest_change, sequence_keys, stamp
 from mdplatform.serving.keys import blob_key
 from mdplatform.serving.publisher import read_sequence
 from mdplatform.serving.result import FeatureResult, make_result, output_names
@@ -112,20 +112,21 @@ class Lookup:
         """
         self.sequences = tuple(map(read_sequence, held))
         blob = self.fresh(raw, changed_at)
-        return None if blob is None else self.answer(blob, cached=True)
+        return None if blob is None else self.answer(blob, layer="redis")
 
-    def fresh(self, raw: bytes | None, changed_at: int) -> Blob | None:
+    def fresh(self, raw: bytes | Blob | None, changed_at: int) -> Blob | None:
         """Give the blob if it is sound, long enough, and fresh by the sequences and by the lake; else None."""
         if raw is None:
             return None
         try:
-            blob = decode(raw)
+            blob = raw if isinstance(raw, Blob) else decode(raw)
             if blob.key != self.keys[0]:
                 raise BadBlob("it is of another feature")
         except BadBlob as bad:
             self.notes.append(f"What Redis held was no valid blob ({bad}), and was not used")
             return None
-        self.timings.mark("decode")
+        if blob is not raw:
+            self.timings.mark("decode")
         computed_from = blob.sequences or (blob.sequence,)
         if len(computed_from) != len(self.sequences) or blob.read_at < changed_at:
             return None
@@ -135,14 +136,14 @@ class Lookup:
             return None
         return blob
 
-    def answer(self, blob: Blob, *, cached: bool) -> FeatureResult:
-        """Give the answer that the blob holds."""
+    def answer(self, blob: Blob, *, layer: str) -> FeatureResult:
+        """Give the answer that the blob holds, which comes from that layer."""
         return make_result(
             blob,
             self.target.feature,
             self.target.outputs,
             self.n,
-            cached=cached,
+            layer=layer,
             notes=tuple(self.notes),
             timings=self.timings.finish(),
         )
@@ -158,6 +159,7 @@ class Library:
     def __init__(self, settings: Settings, lake: Lake | None = None) -> None:
         self.settings = settings
         self.lake = lake if lake is not None else Lake(settings.lake_dir)
+        self._folder_of = folders_of(self.lake)
 
     def prepare(self, symbol: str, feature: FeatureLike, timeframe: str | None, n: int) -> Lookup:
         """Check a question. Raises `InvalidSymbol`, `UnknownTimeframe`, `ParameterOutOfRange`, what a feature can."""
@@ -169,6 +171,13 @@ class Library:
         timings.mark("check")
         return lookup
 
+    def changed_at(self, lookup: Lookup) -> int:
+        """Give when what the answer depends on was last changed in the lake (microseconds), 0 where it is not known."""
+        target = lookup.target
+        return newest_change(
+            stamp(self._folder_of(each)) for each in needs(target.spec, lookup.symbol, target.timeframe)
+        )
+
     def judge(self, lookups: Sequence[Lookup], held: Sequence[bytes | None]) -> list[FeatureResult | None]:
         """Give the answers that are in what Redis held under the keys of the lookups, one after the other."""
         for each in lookups:
@@ -176,9 +185,7 @@ class Library:
         results, place = [], 0
         for each in lookups:
             after = place + len(each.keys)
-            spec, timeframe = each.target.spec, each.target.timeframe
-            when = changed_at(self.lake, needs(spec, each.symbol, timeframe))
-            results.append(each.judge(held[place], held[place + 1 : after], when))
+            results.append(each.judge(held[place], held[place + 1 : after], self.changed_at(each)))
             place = after
         return results
 
@@ -231,7 +238,7 @@ class Library:
             )
         lookup.timings.mark("compute")
         timings = lookup.timings.finish()
-        return make_result(blob, target.feature, target.outputs, None, cached=False, timings=timings)
+        return make_result(blob, target.feature, target.outputs, None, layer="lake", timings=timings)
 
     def frame(
         self,

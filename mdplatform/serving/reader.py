@@ -19,6 +19,7 @@ from mdplatform.features import FeatureLike
 from mdplatform.lake import Lake
 from mdplatform.serving.codec import Blob
 from mdplatform.serving.lookup import Library, Lookup
+from mdplatform.serving.near import Near
 from mdplatform.serving.publisher import Publisher
 from mdplatform.serving.result import FeatureResult
 from mdplatform.settings import Settings
@@ -34,13 +35,15 @@ if TYPE_CHECKING:
 class Reader:
     """Reads features; thread-safe. Close it, or use it in a `with`, so that the embedded server can end.
 
-    A given `connection` is used and not closed; without one, the reader connects when it is first asked.
+    A given `connection` is used and not closed, and nothing of it is held near. Without one, the reader connects when
+    it is first asked.
     """
 
     def __init__(self, settings: Settings, *, connection: redis.Redis | None = None, lake: Lake | None = None) -> None:
         self._settings = settings
         self._library = Library(settings, lake)
         self._breaker = Breaker(settings.redis_retry_seconds)
+        self._near = Near(settings if connection is None else settings.model_copy(update={"near_cache_mb": 0}))
         self._given = connection
         self._own: redis.Redis | None = None
         self._connecting = threading.Lock()
@@ -101,6 +104,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the connection; the embedded server ends if nobody else uses it."""
+        self._near.close()
         with self._connecting:
             own, self._own = self._own, None
         if own is not None:
@@ -115,14 +119,17 @@ class Reader:
         self.close()
 
     def _answer(self, lookups: Sequence[Lookup]) -> list[FeatureResult]:
-        results = self._from_redis(lookups)
-        missing = [index for index, result in enumerate(results) if result is None]
+        results = self._near.look(self._library, lookups)
+        left = [index for index, result in enumerate(results) if result is None]
+        for index, result in zip(left, self._from_redis([lookups[index] for index in left]), strict=True):
+            results[index] = result
+        missing = [index for index in left if results[index] is None]
         if missing:
             computed = [lookups[index] for index in missing]
             blobs = self._library.compute(computed)
             self._publish(computed, blobs)
             for index, blob in zip(missing, blobs, strict=True):
-                results[index] = lookups[index].answer(blob, cached=False)
+                results[index] = lookups[index].answer(blob, layer="lake")
         return cast(list[FeatureResult], results)
 
     def _from_redis(self, lookups: Sequence[Lookup]) -> list[FeatureResult | None]:
@@ -131,8 +138,7 @@ class Reader:
         reason = self._breaker.reason
         if reason is None:
             try:
-                held = cast("list[bytes | None]", self._redis().mget([key for each in lookups for key in each.keys]))
-                return self._library.judge(lookups, held)
+                return self._library.judge(lookups, self._mget([key for each in lookups for key in each.keys]))
             except REDIS_FAILURES as failure:
                 reason = describe(failure, self._settings)
                 self._breaker.failed(reason)
@@ -160,6 +166,13 @@ class Reader:
                 lookup.notes.append(f"The values could not be kept in Redis ({failure.cause})")
         for lookup in lookups:
             lookup.timings.mark("publish")
+
+    def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        wanted = list(dict.fromkeys(keys))
+        with self._near.filling(wanted) as read:
+            held = cast("list[bytes | None]", self._redis().mget(wanted))
+            read.update(zip(wanted, held, strict=True))
+        return [read[key] for key in keys]
 
     def _redis(self) -> redis.Redis:
         if self._given is not None:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class FeatureResult:
     """Rows of one feature, oldest first.
 
-    `source` is `cache` or `computed`; `layer` is `redis` or `lake`; `version` is the hash of the content that the
-    rows were taken from; `notes` says in words what went wrong on the way; `timings` are milliseconds by stage,
-    `total` among them. `table` has `open_time`, `available_at`, the outputs by their canonical text, `status` and,
-    for features of slow series, `age`. `method` says how the values were computed where there is a choice, such as
-    `trades` or `bars:1m`.
+    `source` is `cache` or `computed`; `layer` is `near` (this process's own memory), `redis` or `lake`; `version` is
+    the hash of the content that the rows were taken from; `notes` says in words what went wrong on the way; `timings`
+    are milliseconds by stage, `total` among them. `table` has `open_time`, `available_at`, the outputs by their
+    canonical text, `status` and, for features of slow series, `age`. `method` says how the values were computed where
+    there is a choice, such as `trades` or `bars:1m`.
     """
 
     symbol: str
@@ -149,11 +149,12 @@ def make_result(
     outputs: dict[str, str],
     n: int | None,
     *,
-    cached: bool,
+    layer: str,
     notes: tuple[str, ...] = (),
     timings: dict[str, float] | None = None,
 ) -> FeatureResult:
-    """Give the newest `n` rows (all for None) of a blob, with the `outputs` (short name to column) of `feature`."""
+    """Give the newest `n` rows (all for None) of a blob from that layer, with the `outputs` (short name to column) of
+    `feature`."""
     batch = blob.batch
     names = ["open_time", "available_at", *outputs.values(), "status"]
     if "age" in batch.schema.names:
@@ -164,8 +165,8 @@ def make_result(
         symbol=blob.symbol,
         feature=feature,
         timeframe=blob.timeframe.value,
-        source="cache" if cached else "computed",
-        layer="redis" if cached else "lake",
+        source="computed" if layer == "lake" else "cache",
+        layer=layer,
         version=blob.version,
         table=batch if n is None else batch.slice(max(0, batch.num_rows - n)),
         outputs=dict(outputs),

@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from mdplatform.errors import InvalidSetting, RedisUnavailable
@@ -126,6 +127,22 @@ def async_connect(settings: Settings) -> redis.asyncio.Redis:
     client = cast(EmbeddedAsyncRedis, EmbeddedAsyncRedis.from_pool(pool))
     client._server = server
     return client
+
+
+def push_connection(settings: Settings) -> Any:
+    """Give one connection of redis-py on which the server sends by itself (RESP3), not connected yet.
+
+    It tries once, and starts no server; `disconnect` it when done. Raises like `connect`.
+    """
+    options: dict[str, Any] = {"protocol": 3, "retry": Retry(NoBackoff(), 0), **_timeouts(settings)}
+    options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    if settings.redis_url is None:
+        return redis.UnixDomainSocketConnection(embedded(settings).path, **options)  # type: ignore[no-untyped-call, abstract]
+    try:
+        pool = redis.ConnectionPool.from_url(settings.redis_url, **options)
+        return pool.make_connection()
+    except (ValueError, TypeError):
+        raise _refused_url() from None
 
 
 def _timeouts(settings: Settings) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +28,7 @@ from mdplatform.lake import Lake
 from mdplatform.lake.bars import BarStore
 from mdplatform.lake.tables import TableStore
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.serving.freshness import folder_of, stamp
+from mdplatform.serving.freshness import folders_of, stamp
 from mdplatform.worker.near import RACY_NS
 
 MEMORY_BYTES = 128_000_000
@@ -160,8 +159,7 @@ class HeldLake(Lake):
         self.reads = Reads()
         self.held = HeldBars(self, self.reads, most_bytes)
         self.bars = self.held
-        # kept, because to put a path together takes longer than to look at it
-        self._folder_of = lru_cache(maxsize=16_384)(partial(folder_of, self))
+        self._folder_of = folders_of(self)
 
     def stamp(self, need: Need) -> int:
         """Give the time of the folder of what is needed: another one is a change."""

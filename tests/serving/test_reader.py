@@ -80,10 +80,11 @@ def test_the_first_read_computes_and_fills_redis_and_the_second_hits(reader):
     assert first.elapsed_ms >= first.timings["compute"] > 0
 
 
-def test_a_hit_is_one_round_trip(reader, client):
-    reader.latest("BTCUSDT", RSI)
-    before = client.info("commandstats")
-    reader.latest("BTCUSDT", RSI)
+def test_a_hit_is_one_round_trip(settings, client, bars):
+    with Reader(settings.model_copy(update={"near_cache_mb": 0})) as reader:
+        reader.latest("BTCUSDT", RSI)
+        before = client.info("commandstats")
+        reader.latest("BTCUSDT", RSI)
     after = client.info("commandstats")
     calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
     del calls["cmdstat_info"]
