@@ -237,6 +237,10 @@ class LakeBusy(PlatformError):
     """A part of the lake that another process has held for too long."""
 
 
+class FeedBusy(PlatformError):
+    """A feed that another process follows already for the same home."""
+
+
 class TransportUnavailable(PlatformError):
     """The server that carries requests does not answer."""
 

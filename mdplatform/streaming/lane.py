@@ -1,0 +1,192 @@
+"""A lane: one symbol in one timeframe, whose closed bars become cells with their features.
+
+The features are opened from history (the lake's bars, and behind them the newest ones of the lane itself, which the
+lake may not have yet), and from then on take a bar at a time. Opening takes milliseconds and is for a thread
+(`open_features`); the lane takes over what was opened (`adopt`) and catches up with the bars that came meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from mdplatform.features.graph import load_from
+from mdplatform.features.guard import INSUFFICIENT_HISTORY, SETTLED, UNSETTLED
+from mdplatform.features.live import LiveFeatures, LiveValues
+from mdplatform.features.spec import FeatureSpec
+from mdplatform.lake import Lake
+from mdplatform.market.bars import BAR_SCHEMA, INSTANT, VALUE_COLUMNS
+from mdplatform.market.quality import Tally, assess
+from mdplatform.market.resample import complete_grid
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.streaming.cells import Cell, Layout
+from mdplatform.streaming.live_bar import LiveBar
+
+KEPT = 512
+"""How many of its newest bars a lane keeps: more than the lake is ever behind while it can be written."""
+_AND_THEN_SOME = 50
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Features that were opened from the bars before `end` (µs), the open time of the bar they take next."""
+
+    specs: tuple[FeatureSpec, ...]
+    layout: Layout
+    live: LiveFeatures | None
+    end: int
+
+
+def open_features(lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence[FeatureSpec], tail: pl.DataFrame,
+                  end: int) -> Opened:  # fmt: skip
+    """Open features from the lake's bars before `end` and those of `tail` (`BAR_SCHEMA`), which stand where both are.
+
+    Raises what the lake and the features raise.
+    """
+    if not specs:
+        return Opened((), Layout.of((), (), ()), None, end)
+    start = load_from(specs, timeframe, end) - _AND_THEN_SOME * timeframe.microseconds
+    known = lake.bars.read(symbol, timeframe, start, end)
+    own = tail.filter(pl.col("open_time").dt.epoch("us") < end)
+    if len(own):
+        known = pl.concat([known.filter(pl.col("state") != "gap").join(own, on="open_time", how="anti"), own])
+        known = complete_grid(known.sort("open_time"), timeframe, symbol)
+    live = LiveFeatures(specs, timeframe, known)
+    texts = tuple(f"{spec}{spec.place}" for spec in live.specs)
+    layout = Layout.of(texts, tuple(live.columns), tuple(len(spec.columns) for spec in live.specs))
+    return Opened(tuple(specs), layout, live, end)
+
+
+class Lane:
+    """The newest bars of one symbol and timeframe, and the state of their features.
+
+    `told` is open time and revision of the newest cell that consumers have been sent, by this process or another.
+    """
+
+    def __init__(self, symbol: str, timeframe: Timeframe, opened: Opened, told: tuple[int, int] = (-1, 0)) -> None:
+        self.symbol = symbol
+        self.timeframe = timeframe
+        self.opened = opened
+        self.told = told
+        self._bars: dict[int, LiveBar] = {}  # by open time, ascending
+
+    @property
+    def end(self) -> int:
+        """The open time (µs) of the bar that comes next."""
+        return max(self.opened.end, next(reversed(self._bars)) + self.timeframe.microseconds if self._bars else 0)
+
+    def take(self, bar: LiveBar) -> Cell | None:
+        """Take the next closed bar in; None if it is not new. Raises `InvalidBars`."""
+        if bar.open_time < self.end:
+            return None
+        live = self.opened.live
+        values = None if live is None else live.update(bar.open_time, bar.values, bar.state)
+        self._bars[bar.open_time] = bar
+        if len(self._bars) > KEPT:
+            del self._bars[next(iter(self._bars))]
+        return self.cell(bar, values)
+
+    def peek(self, bar: LiveBar) -> Cell | None:
+        """Give the cell of a forming bar; None if that has closed already."""
+        if bar.open_time < self.end:
+            return None
+        live = self.opened.live
+        return self.cell(bar, None if live is None else live.peek(bar.open_time, bar.values))
+
+    def correct(self, bar: LiveBar) -> bool:
+        """Put a corrected bar in the place of the one that was; false if that is not kept any more."""
+        if bar.open_time not in self._bars:
+            return False
+        self._bars[bar.open_time] = bar
+        return True
+
+    def adopt(self, opened: Opened) -> Mapping[int, LiveValues | None]:
+        """Take over features that were opened; give their values for the bars from their `end` on, by open time."""
+        values: dict[int, LiveValues | None] = {}
+        for open_time, bar in self._bars.items():
+            if open_time >= opened.end:
+                live = opened.live
+                values[open_time] = None if live is None else live.update(open_time, bar.values, bar.state)
+        self.opened = opened
+        return values
+
+    def tail(self) -> pl.DataFrame:
+        """Give the bars that are kept, as a table (`BAR_SCHEMA`)."""
+        return as_table(list(self._bars.values()))
+
+    def is_news(self, bar: LiveBar | Cell) -> bool:
+        """Tell whether consumers have not been sent this revision of this bar, and note that they are now."""
+        key = (bar.open_time, bar.revision)
+        if key > self.told:
+            self.told = key
+            return True
+        return bar.revision > 0 and bar.open_time < self.told[0]  # no bar is corrected twice to the same revision
+
+    def cell(self, bar: LiveBar, values: LiveValues | None) -> Cell:
+        """Make the cell of a bar."""
+        layout = self.opened.layout
+        return Cell(
+            timeframe=bar.timeframe.value,
+            open_time=bar.open_time,
+            close_time=bar.open_time + bar.timeframe.microseconds,
+            available_at=bar.available_at,
+            state=bar.state,
+            is_closed=bar.is_closed,
+            revision=bar.revision,
+            bar=np.array(bar.values, dtype="<f8").tobytes(),
+            layout=layout.id if values is not None else "",
+            numbers=b"" if values is None else values.numbers.tobytes(),
+            statuses=b"" if values is None else (statuses := values.statuses.tobytes()),
+            quality=_quality(bar.state, b"" if values is None else statuses),
+        )
+
+
+def _quality(state: str, statuses: bytes) -> float | None:
+    """Give the lowest of completeness (is there a bar) and warmth (are its features settled)."""
+    if state == "gap":
+        return 0.0
+    settled = statuses.count(SETTLED)
+    warming = statuses.count(UNSETTLED) + statuses.count(INSUFFICIENT_HISTORY)
+    return assess(Tally(rows=1, settled=settled, warming=warming)).score
+
+
+def as_table(bars: Sequence[LiveBar]) -> pl.DataFrame:
+    """Give closed bars as a table (`BAR_SCHEMA`); what is not known is null."""
+    numbers = np.array([bar.values for bar in bars], dtype=np.float64).reshape(len(bars), len(VALUE_COLUMNS))
+    columns: dict[str, object] = {
+        "symbol": [bar.symbol for bar in bars],
+        "timeframe": [bar.timeframe.value for bar in bars],
+        "open_time": [bar.open_time for bar in bars],
+        "close_time": [bar.close_time for bar in bars],
+        **dict(zip(VALUE_COLUMNS, numbers.T.copy(), strict=True)),
+        "is_closed": [bar.is_closed for bar in bars],
+        "state": [bar.state for bar in bars],
+        "source": [bar.source for bar in bars],
+        "revision": [bar.revision for bar in bars],
+        "available_at": [bar.available_at for bar in bars],
+        "ingested_at": [bar.available_at for bar in bars],
+    }
+    plain = {name: pl.Int64() if kind == INSTANT else kind for name, kind in BAR_SCHEMA.items()}
+    plain |= {name: pl.Float64() for name in VALUE_COLUMNS}
+    return pl.DataFrame(columns, schema=plain).with_columns(pl.col(pl.Float64).fill_nan(None)).cast(BAR_SCHEMA)
+
+
+def as_live(rows: pl.DataFrame) -> list[LiveBar]:
+    """Give the bars of a table (`BAR_SCHEMA`) one by one; nulls become NaN."""
+    if rows.is_empty():
+        return []
+    numbers = pl.col(VALUE_COLUMNS).cast(pl.Float64).fill_null(float("nan"))
+    plain = rows.select(
+        pl.col("open_time").dt.epoch("us"),
+        numbers,
+        "state",
+        "is_closed",
+        "revision",
+        pl.col("available_at").dt.epoch("us"),
+        pl.col("source").fill_null(""),
+    )
+    symbol, timeframe = rows["symbol"][0], Timeframe.parse(rows["timeframe"][0])
+    return [LiveBar(symbol, timeframe, *row) for row in plain.iter_rows()]
