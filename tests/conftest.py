@@ -71,6 +71,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("MDPLATFORM_") and name != "MDPLATFORM_TEST_DATA"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MDPLATFORM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MDPLATFORM_REDIS_TIMEOUT_SECONDS", "1")  # a busy machine is no outage
     return Settings.load()
 
 
