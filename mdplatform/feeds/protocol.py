@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mdplatform.market.events import Event
 
@@ -12,6 +12,8 @@ class Feed(Protocol):
     """A place that events come from. A new one is one file with such a class, and one line in `registry.py`."""
 
     name: str
+    bars_from: Literal["candles", "trades"]
+    """Which of its events bars are to be built of: of these alone, so that nothing counts twice."""
 
     def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
         """Give the events of the feed's symbols as they come, many at a time, until the feed ends or is closed.

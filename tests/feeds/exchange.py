@@ -111,6 +111,7 @@ class Exchange:
     def drop(self) -> None:
         """Cut all connections, as a broken line does."""
         for connection in list(self._streams):
+            self._streams.pop(connection)
             connection.transport.abort()
 
     def close(self) -> None:

@@ -1,0 +1,173 @@
+"""Filling: what a session's sequences miss is asked of REST, page by page, a few sequences at a time.
+
+1. After a short patience (messages out of order fill their holes themselves) a page from the first missing number is
+   asked for; where no number is known yet, from the instant `since` on.
+2. What it has is offered to the sequence. What lies between two of its rows the venue does not have: it is given up.
+3. A page that is not full says that all is there that there was when it was asked for.
+4. Where pages bring nothing for `_EMPTY` tries, or questions are not answered for `seconds`, what is missing is given
+   up: the sequence says it as `Lost`, and goes on with what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from mdplatform.feeds.backoff import Backoff
+from mdplatform.feeds.binance_rest import PAGE, BinanceRest, NotToBeHad
+from mdplatform.feeds.sequences import BookSequence, Sequence
+from mdplatform.feeds.session import Session
+from mdplatform.market.events import Candle, Lost, Trade
+from mdplatform.market.timeframe import MINUTE_US
+
+_PATIENCE, _EMPTY, _AT_A_TIME = 0.05, 3, 4
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+NOT_KEPT, UNANSWERED = "the venue does not have them", "the venue's API did not answer"
+
+_log = logging.getLogger(__name__)
+
+
+class Filler:
+    """Fills the holes of `session` from `rest`.
+
+    `seconds` is how long a sequence waits for an answer, `back` how far (µs) trades and candles are fetched at the
+    start. `room` waits until there is room for events, `told` is called when there are some.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        rest: BinanceRest,
+        *,
+        seconds: float,
+        back: dict[str, int],
+        counts: Counter[str],
+        room: Callable[[], Awaitable[None] | None],
+        told: Callable[[], None],
+    ) -> None:
+        self._session, self._rest, self._seconds, self._back = session, rest, seconds, back
+        self._counts, self._room, self._told = counts, room, told
+        self._few = asyncio.Semaphore(_AT_A_TIME)
+        self._at_work: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Look for holes several times a second, and fill them, until this is cancelled."""
+        try:
+            while True:
+                for sequence in self._session.wanted():
+                    key = (sequence.kind, sequence.symbol)
+                    if key not in self._at_work:
+                        self._at_work[key] = asyncio.create_task(self._fill(sequence))
+                await asyncio.sleep(_PATIENCE)
+                for key, task in list(self._at_work.items()):
+                    if task.done():
+                        del self._at_work[key]
+                        task.result()
+        finally:
+            for task in self._at_work.values():
+                task.cancel()
+            await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+
+    async def _fill(self, sequence: Sequence | BookSequence) -> None:
+        await asyncio.sleep(_PATIENCE)
+        async with self._few:
+            clock = asyncio.get_running_loop().time
+            backoff, empty, deadline = Backoff(_FIRST_WAIT, _LONGEST_WAIT), 0, clock() + self._seconds
+            while self._session.is_wanted(sequence):
+                if (room := self._room()) is not None:
+                    await room
+                try:
+                    came = await self._page(sequence)
+                except NotToBeHad as failed:
+                    wait = max(failed.wait, backoff.next())
+                    if clock() + wait > deadline:
+                        self._give_up(sequence, f"{UNANSWERED} ({failed})")
+                        return
+                    await asyncio.sleep(wait)
+                    continue
+                if came:
+                    empty, deadline = 0, clock() + self._seconds
+                    backoff.reset()
+                elif self._session.is_wanted(sequence):
+                    empty += 1
+                    if empty >= _EMPTY:
+                        self._give_up(sequence, NOT_KEPT)
+                        return
+                    await asyncio.sleep(backoff.next())
+                self._session.hear(0)
+                self._told()
+
+    def _give_up(self, sequence: Sequence | BookSequence, reason: str) -> None:
+        self._counts["given_up"] += 1
+        _log.warning("%s of %s are given up: %s", sequence.kind, sequence.symbol, reason)
+        sequence.give_up(reason, self._session.events)
+        self._session.hear(0)
+        self._told()
+
+    async def _page(self, sequence: Sequence | BookSequence) -> int:
+        """Ask for one page; give how many new rows it had."""
+        if isinstance(sequence, BookSequence):
+            before = sequence.last
+            book = await self._rest.book(sequence.symbol, self._session.now, _now())
+            sequence.offer(book, self._session.events)
+            return int(sequence.last != before)
+        breaks = sequence.breaks
+        if sequence.kind == "candles":
+            rows, is_last = await self._candles(sequence)
+            came = sum(self._session.close(row, is_filled=True) for row in rows)
+            newest = rows[-1].open_time // MINUTE_US if rows else None
+        else:
+            trades = await self._trades(sequence)
+            came = sum(
+                sequence.offer(row.trade_id, row, row.time, self._session.events, is_filled=True) for row in trades
+            )
+            newest = trades[-1].trade_id if trades else None
+            is_last = len(trades) < PAGE
+        self._counts["filled"] += came
+        if newest is not None:
+            sequence.give_up(NOT_KEPT, self._session.events, until=newest)
+        if is_last:
+            sequence.caught_up(breaks)
+        return came
+
+    async def _candles(self, sequence: Sequence) -> tuple[list[Candle], bool]:
+        now = max(await self._rest.time(), self._session.now) if sequence.is_behind else self._session.now
+        since = sequence.next * MINUTE_US if sequence.next is not None else now - now % MINUTE_US
+        earliest = now - self._back["candles"]
+        if since < earliest:
+            since = earliest - earliest % MINUTE_US
+            self._too_far(sequence, since)
+            sequence.next = since // MINUTE_US
+        sequence.begin(since // MINUTE_US)
+        rows, is_last = await self._rest.candles(sequence.symbol, since, now, _now())
+        if is_last:
+            self._session.hear(now)
+        return rows, is_last
+
+    async def _trades(self, sequence: Sequence) -> list[Trade]:
+        if sequence.next is not None:
+            return await self._rest.trades_from(sequence.symbol, sequence.next, _now())
+        now = max(await self._rest.time(), self._session.now)
+        earliest = now - self._back["trades"]
+        sequence.frontier = sequence.frontier or now
+        if sequence.frontier < earliest:
+            self._too_far(sequence, earliest)
+        trades = await self._rest.trades_since(sequence.symbol, sequence.frontier, _now())
+        if trades:
+            sequence.begin(trades[0].trade_id)
+        elif (last := await self._rest.last_trade(sequence.symbol, _now())) is not None:
+            # One that was made since the question before this is among what comes next.
+            sequence.begin(last.trade_id + (last.time < sequence.frontier))
+        return trades
+
+    def _too_far(self, sequence: Sequence, until: int) -> None:
+        reason = "so far back a feed does not ask; take the time in with `mdplatform ingest`"
+        self._session.events.append(Lost(sequence.symbol, sequence.kind, sequence.frontier, until, reason))
+        sequence.frontier = until
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
