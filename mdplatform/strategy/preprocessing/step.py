@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +38,13 @@ class Past:
 
 
 Pasts = dict[str, Past]
+
+
+class State(msgspec.Struct):
+    """What a fitted step knows, in plain words: the columns that come in, and by symbol and name what it learned."""
+
+    columns_in: list[str]
+    learned: dict[str, dict[str, list[float]]]
 
 
 class Transformed(Protocol):
@@ -181,31 +189,28 @@ class Step(Parameters):
             for symbol, _ in table.by_symbol():
                 self._fitted_of(symbol)
 
-    def state(self) -> Mapping[str, Any]:
-        """Give what was learned, as JSON can hold it."""
-        return {
-            "columns_in": self._names_in(),
-            "learned": {
-                symbol: {name: each.tolist() for name, each in fitted.items()}
-                for symbol, fitted in self.fitted_.items()
-            },
+    def state(self) -> State:
+        """Give what was learned."""
+        learned = {
+            symbol: {name: each.tolist() for name, each in fitted.items()} for symbol, fitted in self.fitted_.items()
         }
+        return State(self._names_in(), learned)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave."""
+    def restore(self, state: State) -> None:
+        """Take up what `state` gave. Raises `InvalidPreprocessing`."""
         self._check_parameters()
-        names = [str(each) for each in state["columns_in"]]
+        size = len(self._chosen(state.columns_in))
+        for symbol, numbers in state.learned.items():
+            for name, each in numbers.items():
+                if len(each) != size or not np.isfinite(each).all():
+                    place = ".".join(filter(None, ("learned", symbol, name)))
+                    raise refused(f"A finite number is needed for each of {size} columns", field=place)
         self.fitted_ = {
-            symbol: {name: np.array(each, dtype=np.float64) for name, each in fitted.items()}
-            for symbol, fitted in state["learned"].items()
+            symbol: {name: np.array(each, dtype=np.float64) for name, each in numbers.items()}
+            for symbol, numbers in state.learned.items()
         }
-        self.feature_names_in_ = np.array(names, dtype=object)
-        self.n_features_in_ = len(names)
-        size = len(self._chosen(names))
-        for symbol, fitted in self.fitted_.items():
-            for name, numbers in fitted.items():
-                if numbers.shape != (size,) or not np.isfinite(numbers).all():
-                    raise refused(f"{size} numbers are needed", field=f"learned.{symbol}.{name}".replace("..", "."))
+        self.feature_names_in_ = np.array(state.columns_in, dtype=object)
+        self.n_features_in_ = len(state.columns_in)
 
     def _fitted_of(self, symbol: str) -> Fitted:
         if not self.by_symbol:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from hashlib import blake2b
 from pathlib import Path
@@ -22,7 +23,7 @@ from mdplatform.strategy.preprocessing.pipeline import Preprocessing
 from mdplatform.strategy.preprocessing.returns import LogReturns
 from mdplatform.strategy.preprocessing.scaling import RobustZScore, RollingZScore, Winsorize
 from mdplatform.strategy.preprocessing.schema import Schema
-from mdplatform.strategy.preprocessing.step import Step
+from mdplatform.strategy.preprocessing.step import State, Step
 from mdplatform.strategy.preprocessing.table import refused
 from mdplatform.strategy.preprocessing.windows import Windows
 
@@ -34,27 +35,42 @@ STEPS: dict[str, type[Step]] = {
 }
 
 
+class SavedStep(msgspec.Struct):
+    """A step: its name in the pipeline, its class, its parameters, and what `Step.state` gave."""
+
+    name: str
+    step: str
+    parameters: dict[str, Any]
+    fitted: State
+
+
+class File(msgspec.Struct):
+    """What the file holds, besides its checksum."""
+
+    format: str
+    version: int
+    schema: Schema
+    across_holes: bool
+    steps: list[SavedStep]
+
+
 def save(preprocessing: Preprocessing, path: Path) -> None:
     """Write it: temporary file, fsync, rename."""
     preprocessing._check_fitted()
-    body: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "schema": msgspec.to_builtins(preprocessing.schema),
-        "across_holes": preprocessing.across_holes,
-        "steps": [
-            {"name": name, "step": _kind(step), "parameters": _plain(step.get_params()), "fitted": step.state()}
-            for name, step in preprocessing.named_steps.items()
-        ],
-    }
+    steps = [
+        SavedStep(name, _kind(step), _plain(step.get_params()), step.state())
+        for name, step in preprocessing.named_steps.items()
+    ]
+    file = File(FORMAT, VERSION, preprocessing.schema, preprocessing.across_holes, steps)
+    body = msgspec.to_builtins(file)
     text = json.dumps({**body, "checksum": _checksum(body)}, indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -79,11 +95,18 @@ def load(path: Path) -> Preprocessing:
         raise refused(
             "The file was changed or damaged", field="checksum", value=str(path), remedy="Fit and save it again"
         )
-    schema = msgspec.convert(body["schema"], Schema)
-    schema.check_features()
-    steps = [(each["name"], _restored(at, each)) for at, each in enumerate(body["steps"])]
-    made = Preprocessing(steps, timeframe=schema.timeframe or None, across_holes=body["across_holes"])
-    made.schema = schema
+    try:
+        file = msgspec.convert(body, File)
+    except msgspec.ValidationError as wrong:
+        place = re.search(r"`\$\.([^`]+)`$", str(wrong))
+        cause = f"The file is not as it was written ({wrong})"
+        raise refused(
+            cause, field=place[1] if place else "", value=str(path), remedy="Fit and save it again"
+        ) from wrong
+    file.schema.check_features()
+    steps = [(each.name, _restored(at, each)) for at, each in enumerate(file.steps)]
+    made = Preprocessing(steps, timeframe=file.schema.timeframe or None, across_holes=file.across_holes)
+    made.schema = file.schema
     return made
 
 
@@ -99,14 +122,12 @@ def _kind(step: Step) -> str:
     return name
 
 
-def _restored(at: int, told: dict[str, Any]) -> Step:
-    if told["step"] not in STEPS:
-        raise refused(
-            "Unknown step", field=f"steps[{at}].step", value=told["step"], remedy=f"Known: {', '.join(STEPS)}"
-        )
-    step = STEPS[told["step"]]()
+def _restored(at: int, told: SavedStep) -> Step:
+    if told.step not in STEPS:
+        raise refused("Unknown step", field=f"steps[{at}].step", value=told.step, remedy=f"Known: {', '.join(STEPS)}")
+    step = STEPS[told.step]()
     try:
-        step.set_params(**told["parameters"]).restore(told["fitted"])
+        step.set_params(**told.parameters).restore(told.fitted)
     except PlatformError as error:
         error.field = f"steps[{at}].{error.field}".rstrip(".")
         raise
