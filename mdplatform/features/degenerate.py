@@ -132,39 +132,69 @@ _RULES: dict[str, _Rule | tuple[_Rule, ...]] = {
 }
 
 
-def find_made_up(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> list[tuple[NDArray[np.bool_], int]]:
-    """Tell the rows in which the value is made up, and the status that each such set of rows gets."""
-    rules = _RULES.get(spec.name, ())
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A rule as it holds for one feature: `columns` are of one `kind` for `window` rows, `shift` rows ago.
+
+    A row is undefined where that ends, and for `spread` rows after it. Where `made_up` is told, only rows in which
+    every output is that number are, and from `long` rows on all (None: never).
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    window: int
+    spread: int
+    shift: int
+    made_up: float | None
+    long: int | None
+    status: int
+
+
+def rests_of(spec: FeatureSpec) -> list[Rest]:
+    """Give the rules of a feature, in the order in which they are tried."""
+    rules, given = _RULES.get(spec.name, ()), spec.arguments
     found = []
     for rule in rules if isinstance(rules, tuple) else (rules,):
-        rows = _find(rule, spec, bars, outputs)
-        if rows is not None:
-            found.append((rows, rule.status))
+        window = rule.window(given)
+        long = max(window, spec.settle // 4) if rule.made_up is not None and spec.settle else None
+        columns = tuple(spec.inputs[place] for place in rule.inputs)
+        spread, shift = rule.spread(given), rule.shift(given)
+        found.append(Rest(rule.kind, columns, window, spread, shift, rule.made_up, long, rule.status))
     return found
 
 
-def _find(rule: _Rule, spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
-    given = spec.arguments
-    found_runs = bars.runs(rule.kind, tuple(spec.inputs[place] for place in rule.inputs))
-    window = rule.window(given)
-    if found_runs.longest < window:
+def is_near(value: Any, made_up: float) -> Any:
+    """Tell whether a number, or which of a column, is the one that the library makes up."""
+    return abs(value - made_up) < _NEAR
+
+
+def find_made_up(spec: FeatureSpec, bars: HasRuns, outputs: Sequence[Floats]) -> list[tuple[NDArray[np.bool_], int]]:
+    """Tell the rows in which the value is made up, and the status that each such set of rows gets."""
+    found = []
+    for rest in rests_of(spec):
+        rows = _find(rest, bars, outputs)
+        if rows is not None:
+            found.append((rows, rest.status))
+    return found
+
+
+def _find(rest: Rest, bars: HasRuns, outputs: Sequence[Floats]) -> NDArray[np.bool_] | None:
+    found_runs = bars.runs(rest.kind, rest.columns)
+    if found_runs.longest < rest.window:
         return None
     runs = found_runs.lengths
-    found = runs >= window
-    if rule.made_up is not None:
-        near = np.ones(len(runs), np.bool_)
+    found = runs >= rest.window
+    if rest.made_up is not None:
         for each in outputs:
-            near &= np.abs(each - rule.made_up) < _NEAR
-        found &= near
-        if spec.settle:
-            found |= runs >= max(window, spec.settle // 4)
-    shift, spread = rule.shift(given), rule.spread(given)
-    if shift:
-        found = np.append(np.zeros(shift, np.bool_), found)[: len(runs)]
-    if spread:
+            found &= is_near(each, rest.made_up)
+        if rest.long is not None:
+            found |= runs >= rest.long
+    if rest.shift:
+        found = np.append(np.zeros(rest.shift, np.bool_), found)[: len(runs)]
+    if rest.spread:
         rows = np.arange(len(runs))
-        last = np.maximum.accumulate(np.where(found, rows, -spread - 1))
-        found = rows - last <= spread
+        last = np.maximum.accumulate(np.where(found, rows, -rest.spread - 1))
+        found = rows - last <= rest.spread
     return found if found.any() else None
 
 

@@ -34,9 +34,7 @@ def evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDAr
     refused = find_made_up(spec, bars, outputs)
     for output in outputs:
         if not np.isfinite(output[lookback:].sum()):  # which is quicker than to look at each
-            refused.append(
-                (~np.isfinite(output), DEGENERATE if spec.definition.group == _TRANSFORMS else DIVISION_BY_ZERO)
-            )
+            refused.append((~np.isfinite(output), reason_of_no_number(spec)))
     for where, reason in refused:
         lost = where & (statuses <= UNSETTLED)
         if lost.any():
@@ -44,3 +42,8 @@ def evaluate_one(spec: FeatureSpec, bars: BarArrays) -> tuple[list[Floats], NDAr
             for output in outputs:
                 output[lost] = np.nan
     return outputs, statuses
+
+
+def reason_of_no_number(spec: FeatureSpec) -> int:
+    """Give the status of a row for which the library gives no finite number."""
+    return DEGENERATE if spec.definition.group == _TRANSFORMS else DIVISION_BY_ZERO

@@ -6,7 +6,7 @@ a row have no value, and a running sum has none until its next anchor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mdplatform.features.flow.rows import FlowRows
 from mdplatform.features.graph import load_from
 from mdplatform.features.guard import INSUFFICIENT_HISTORY, UNSETTLED
 from mdplatform.features.spec import FeatureSpec
+from mdplatform.features.talib_functions import Floats
 
 READS = {
     "AMIHUD": ("close", "quote_volume"),
@@ -63,7 +64,8 @@ def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> Values:
         if spec.anchor and not segment.anchored and segment.cause != INSUFFICIENT_HISTORY:
             statuses[inside] = segment.cause  # what was summed before the hole is not known
             continue
-        parts, reasons = FUNCTIONS[spec.name](_flow(bars, inside), starts[inside], spec.arguments)
+        columns = {name: values[inside] for name, values in bars.columns.items()}
+        parts, reasons = FUNCTIONS[spec.name](flow_rows(columns), starts[inside], spec.arguments)
         given = statuses[inside] <= UNSETTLED
         statuses[inside][given & (reasons > 0)] = reasons[given & (reasons > 0)]
         for output, part in zip(outputs, parts, strict=True):
@@ -71,9 +73,9 @@ def _evaluate_one(spec: FeatureSpec, bars: BarArrays) -> Values:
     return Values(outputs, statuses)
 
 
-def _flow(bars: BarArrays, inside: slice) -> FlowRows:
-    columns = {name: values[inside] for name, values in bars.columns.items()}
-    nothing = np.zeros(inside.stop - inside.start)
+def flow_rows(columns: Mapping[str, Floats]) -> FlowRows:
+    """Give what takers did in each row, from columns of bars; those that are not there count as 0."""
+    nothing = np.zeros(len(next(iter(columns.values()))))
     volume = columns.get("volume", nothing)
     bought = np.minimum(columns.get("taker_buy_volume", nothing), volume)  # which may be above it by rounding
     return FlowRows(

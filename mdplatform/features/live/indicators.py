@@ -1,0 +1,277 @@
+"""Features that go on from bar to bar: TA-Lib's functions and order flow of bars, of one symbol and timeframe.
+
+1. Each row is given to the segment of its columns (`segment`), which tells the statuses of what reads these columns.
+2. Where nothing changes from the row before (no hole, no anchor, nobody's warm-up ends), a *plan* says what to call:
+   the states of all features that have a value. That is the way of nearly every row.
+3. Else each feature looks for itself: it takes the row into its state, or has the batch function compute the rows of a
+   segment that is too young to have a state, and opens one. Rows are kept for no longer than somebody needs them.
+4. What the library makes up for 0 / 0, and what is no number, is taken out (`resting`), as in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from mdplatform.features.bar_arrays import BarArrays
+from mdplatform.features.degenerate import rests_of
+from mdplatform.features.flow.of_bars import READS
+from mdplatform.features.guard import INSUFFICIENT_HISTORY, UNSETTLED
+from mdplatform.features.live.kernels import Kernel, State, kernel_of
+from mdplatform.features.live.resting import Resting
+from mdplatform.features.live.rows import Rows
+from mdplatform.features.live.segment import FOR_EVER, Columns, Segment, status_in
+from mdplatform.features.spec import FeatureSpec
+from mdplatform.market.bars import VALUE_COLUMNS
+
+Call: TypeAlias = tuple[Callable[..., Any], int, bool]
+"""What to call in a row, with which of the prepared arguments, and whether it gives one number."""
+
+
+def columns_of(spec: FeatureSpec) -> tuple[str, ...]:
+    """Give the columns of bars that an indicator, or a feature of order flow, reads."""
+    return READS.get(spec.name, spec.inputs)
+
+
+@dataclass
+class Track:
+    """One feature: the number of its columns' segment, where its inputs and outputs are, its kernel and its state.
+
+    `held` are the places of its inputs among the rows that are kept; the state is that of the segment that begins in
+    row `opened`.
+    """
+
+    spec: FeatureSpec
+    columns: int
+    inputs: tuple[int, ...]
+    held: list[int]
+    outputs: slice
+    kernel: Kernel
+    state: State | None = None
+    opened: int = -1
+
+    def __post_init__(self) -> None:
+        self.lookback = self.spec.lookback
+        self.settle = None if self.spec.anchor else self.spec.settle
+        self.wants_its_start = self.spec.anchor is not None and self.spec.name in READS
+        self.nothing = (nan,) * len(self.spec.outputs)
+
+    def is_open(self, segment: Segment) -> bool:
+        """Tell whether the state is that of the segment."""
+        return self.state is not None and self.opened == segment.start and not segment.outside
+
+    def status(self, segment: Segment, row: int) -> tuple[int, int]:
+        """Give the status of a row of the segment, and the row in which it changes."""
+        lost = self.wants_its_start and not segment.anchored and segment.cause != INSUFFICIENT_HISTORY
+        if lost and not segment.outside:
+            return segment.cause, FOR_EVER  # what was summed before the hole is not known
+        return status_in(segment, row, self.lookback, self.settle)
+
+
+class LiveIndicators:
+    """The state of all of them; `row` is the number of the next row, from the beginning of history."""
+
+    def __init__(self, specs: Sequence[FeatureSpec], step: int, arrays: BarArrays) -> None:
+        self.row = len(arrays.open_time)
+        names = [name for name in VALUE_COLUMNS if any(name in columns_of(spec) for spec in specs)]
+        self._used = _getter([VALUE_COLUMNS.index(name) for name in names])
+        self._rows = Rows(len(names))
+        self._columns: list[Columns] = []
+        self._tracks: list[Track] = []
+        self._arguments: dict[tuple[int, ...], Callable[[Sequence[float]], tuple[float, ...]]] = {}
+        first = 0
+        for spec in specs:
+            self._add(spec, names, step, first)
+            first += len(spec.outputs)
+        self._least = max((each.lookback + 1 for each in self._tracks if each.kernel.reads_rows), default=0)
+        rests = [(at, each.outputs, rest) for at, each in enumerate(self._tracks) for rest in rests_of(each.spec)]
+        self._resting = Resting(rests, arrays)
+        self._segments = [each.after(arrays) for each in self._columns]
+        self._open([arrays.columns[name] for name in names])
+        self._plan()
+
+    def take(
+        self, open_time: int, values: tuple[float, ...], is_gap: bool, keep: bool
+    ) -> tuple[list[float], bytearray]:
+        """Give the outputs (NaN where null) and the statuses of the next row; without `keep` nothing is committed."""
+        used = self._used(values)
+        if is_gap or self.row >= self._change or open_time >= self._ends or not isfinite(sum(used)):
+            return self._take_apart(open_time, values, is_gap, keep)
+        if self._is_keeping:
+            self._rows.push(used)
+        given = [get(values) for get in self._arguments.values()]
+        numbers: list[float] = []
+        for call, at, is_one in self._updates if keep else self._peeks:
+            if is_one:
+                numbers.append(call(*given[at]))
+            else:
+                numbers += call(*given[at])
+        statuses = bytearray(self._statuses)
+        lengths, may_hold = self._resting.after(values)
+        if may_hold or not isfinite(sum(numbers)):
+            self._take_out(numbers, statuses, lengths)
+        for place in self._blank:
+            numbers[place] = nan
+        if keep:
+            self._resting.take(self.row, values, lengths, may_hold)
+            self.row += 1
+        elif self._is_keeping:
+            self._rows.pop()
+        return numbers, statuses
+
+    def skip(self, rows: int) -> None:
+        """Let so many rows pass that are as the last one was, which had a hole in every column."""
+        self.row += rows
+
+    def save(self) -> tuple[Any, ...]:
+        """Give what `restore` needs to undo rows with a hole in every column."""
+        states = [(each.state, each.opened) for each in self._tracks]
+        return self.row, list(self._segments), self._rows.copy(), self._resting.copy(), states
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Be again as when `saved` was."""
+        self.row, self._segments, rows, self._resting, states = saved
+        self._rows.take(rows)
+        for track, (state, opened) in zip(self._tracks, states, strict=True):
+            track.state, track.opened = state, opened
+        self._plan()
+
+    def _add(self, spec: FeatureSpec, names: Sequence[str], step: int, first: int) -> None:
+        read = columns_of(spec)
+        columns = Columns(tuple(sorted(set(read))), spec.anchor, step)
+        if columns not in self._columns:
+            self._columns.append(columns)
+        inputs = tuple(VALUE_COLUMNS.index(name) for name in read)
+        self._arguments.setdefault(inputs, _getter(inputs))
+        held = [names.index(name) for name in read]
+        kernel = kernel_of(spec, read, self._rows, held)
+        outputs = slice(first, first + len(spec.outputs))
+        self._tracks.append(Track(spec, self._columns.index(columns), inputs, held, outputs, kernel))
+
+    def _take_apart(
+        self, open_time: int, values: tuple[float, ...], is_gap: bool, keep: bool
+    ) -> tuple[list[float], bytearray]:
+        """Do what `take` does, for a row in which something changes."""
+        row = self.row
+        pairs = zip(self._columns, self._segments, strict=True)
+        segments = [each.next(before, row, open_time, values, is_gap) for each, before in pairs]
+        need = self._need(segments, row + 1)
+        if need:
+            self._rows.keep(need)
+            self._rows.push(self._used(values))
+        numbers: list[float] = []
+        statuses = bytearray()
+        for track in self._tracks:
+            segment = segments[track.columns]
+            status = track.status(segment, row)[0]
+            statuses.append(status)
+            numbers += self._outputs(track, segment, values, keep) if status <= UNSETTLED else track.nothing
+        lengths, may_hold = self._resting.after(values)
+        self._take_out(numbers, statuses, lengths)
+        if keep:
+            self._resting.take(row, values, lengths, may_hold)
+            self._segments = segments
+            self.row += 1
+            self._open(None)
+            self._plan()
+        elif need:
+            self._rows.pop()
+        return numbers, statuses
+
+    def _outputs(self, track: Track, segment: Segment, values: tuple[float, ...], keep: bool) -> Sequence[float]:
+        if track.state is None or not track.is_open(segment):
+            rows = self._rows.last(self.row - segment.start + 1)
+            return track.kernel.at_end([rows[place] for place in track.held])
+        call = track.state.update if keep else track.state.peek
+        answer = call(*[values[place] for place in track.inputs])
+        return answer if isinstance(answer, tuple) else (answer,)
+
+    def _take_out(self, numbers: list[float], statuses: bytearray, lengths: Sequence[int]) -> None:
+        """Take out what is made up or no number, and say why."""
+        lost: dict[int, int] = {}
+        for rule in self._resting.rules:
+            at = rule.feature
+            if at not in lost and statuses[at] <= UNSETTLED and rule.holds(self.row, lengths[rule.run], numbers):
+                lost[at] = rule.rest.status
+        for at, track in enumerate(self._tracks):
+            if at not in lost and statuses[at] <= UNSETTLED and not all(map(isfinite, numbers[track.outputs])):
+                reason = track.kernel.reason()
+                if reason:
+                    lost[at] = reason
+        for at, status in lost.items():
+            statuses[at] = status
+            numbers[self._tracks[at].outputs] = self._tracks[at].nothing
+
+    def _need(self, segments: Sequence[Segment], row: int) -> int:
+        """Give how many of the rows before `row` are needed: those of a segment until all who read it are open."""
+        need = self._least
+        for track in self._tracks:
+            segment = segments[track.columns]
+            if not segment.outside and not track.is_open(segment):
+                need = max(need, row - segment.start, track.lookback + 1)
+        return need
+
+    def _open(self, columns: Sequence[Any] | None) -> None:
+        """Open what can be opened after the newest row, from the rows that are kept or from `columns` of history."""
+        for track in self._tracks:
+            segment = self._segments[track.columns]
+            if track.is_open(segment):
+                continue
+            track.state = None
+            rows = self.row - segment.start
+            if not segment.outside and rows > track.lookback:
+                held = self._rows.last(rows) if columns is None else [each[segment.start :] for each in columns]
+                track.state, track.opened = track.kernel.opened([held[at] for at in track.held]), segment.start
+        need = self._need(self._segments, self.row)
+        if not need:
+            self._rows.clear()
+        elif columns is not None:
+            self._rows.keep(need)
+            self._rows.extend(columns)
+
+    def _plan(self) -> None:
+        """Say what is to be called from the next row on, and in which row or at which time that changes."""
+        row, self._change = self.row, FOR_EVER
+        self._ends = min((each.until for each in self._segments), default=FOR_EVER)
+        self._is_keeping = self._need(self._segments, row) > 0
+        self._updates: list[Call] = []
+        self._peeks: list[Call] = []
+        self._blank: list[int] = []
+        self._statuses = bytearray()
+        arguments = list(self._arguments)
+        for track in self._tracks:
+            segment = self._segments[track.columns]
+            status, until = track.status(segment, row)
+            self._statuses.append(status)
+            self._change = min(self._change, until)
+            at, is_one = arguments.index(track.inputs), len(track.nothing) == 1
+            if segment.outside or (status <= UNSETTLED and not track.is_open(segment)):
+                self._change = row
+                return
+            if status <= UNSETTLED and track.state is not None:
+                self._updates.append((track.state.update, at, is_one))
+                self._peeks.append((track.state.peek, at, is_one))
+            else:
+                nothing = _zero if is_one else _zeros(len(track.nothing))
+                self._updates.append((nothing, at, is_one))
+                self._peeks.append((nothing, at, is_one))
+                self._blank += range(track.outputs.start, track.outputs.stop)
+
+
+def _getter(places: Sequence[int]) -> Callable[[Sequence[float]], tuple[float, ...]]:
+    """Give what takes the values at these places out of a row, as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
+
+
+def _zero(*_: float) -> float:
+    return 0.0
+
+
+def _zeros(count: int) -> Callable[..., tuple[float, ...]]:
+    zeros = (0.0,) * count
+    return lambda *_: zeros
