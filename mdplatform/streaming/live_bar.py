@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from mdplatform.market.timeframe import Timeframe
@@ -11,8 +13,9 @@ class LiveBar(msgspec.Struct, frozen=True, gc=False):
     """One bar; the meanings of `market.bars`, times in microseconds.
 
     A `gap` has NaN prices and amounts; an amount that the venue does not tell is NaN. `revision` counts corrections
-    from 0. A forming bar (`is_closed` is false) has `available_at` at the newest event in it. `source` is the feed's
-    name, or `resampled:<timeframe>`.
+    from 0, as the lake does. A gap, which the lake does not hold, has -1, so that the bar which fills it is its first
+    delivery and yet newer; one that withdraws a bar has the revision after that bar's. A forming bar (`is_closed` is
+    false) has `available_at` at the newest event in it. `source` is the feed's name, or `resampled:<timeframe>`.
     """
 
     symbol: str
@@ -32,6 +35,42 @@ class LiveBar(msgspec.Struct, frozen=True, gc=False):
     revision: int = 0
     available_at: int = 0
     source: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        symbol: str,
+        timeframe: Timeframe,
+        open_time: int,
+        values: Sequence[float],
+        *,
+        state: str,
+        is_closed: bool,
+        revision: int,
+        available_at: int,
+        source: str,
+    ) -> LiveBar:
+        """Make a bar of its nine `values`."""
+        opened, high, low, close, volume, quote, count, buy, buy_quote = values
+        return cls(
+            symbol,
+            timeframe,
+            open_time,
+            opened,
+            high,
+            low,
+            close,
+            volume,
+            quote,
+            count,
+            buy,
+            buy_quote,
+            state,
+            is_closed,
+            revision,
+            available_at,
+            source,
+        )
 
     @property
     def close_time(self) -> int:

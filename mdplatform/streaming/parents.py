@@ -1,0 +1,237 @@
+"""Parents: the longer bars of one symbol, built from its bars of 1m as they close, as the lake builds them.
+
+1. Each timeframe is built from the longest one that the lake stores and that divides it: 15m from 5m, 1d from 4h.
+2. A parent is made when all its children are there and none is a gap; it is corrected when one of them is.
+3. Its numbers are those of `market.resample`, bit for bit: amounts are summed as polars sums a group (Kahan's
+   algorithm), and rounded to the decimals of the children. A batch looks for these in the whole table that it has;
+   here they are the most that any child of the symbol had so far, history included. The two are the same unless a
+   symbol's amounts get finer or coarser in the course of a month, and then differ in the last bit of a sum at most.
+4. Children are kept as long as one of them may still be corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec import structs
+
+from mdplatform.lake.bars import DERIVED
+from mdplatform.market.bars import VALUE_COLUMNS
+from mdplatform.market.resample import RESAMPLED
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.streaming.amending import amended
+from mdplatform.streaming.live_bar import LiveBar
+
+GAP_VALUES: tuple[float, ...] = (float("nan"),) * 9
+_EXACT = 2.0**53
+_POWERS = tuple(10.0**n for n in range(11))
+_STORED = (Timeframe.M1, *DERIVED)
+_SUMMED = (4, 5, 7, 8)  # volume, quote volume, and those of the takers who bought
+
+
+def child_of(timeframe: Timeframe) -> Timeframe:
+    """Give the timeframe of whose bars those of `timeframe`, longer than 1m, are built.
+
+    >>> [child_of(Timeframe(name)).value for name in ("3m", "15m", "6h", "12h", "1w")]
+    ['1m', '5m', '1h', '4h', '1d']
+    """
+    return [each for each in _STORED if each.divides(timeframe)][-1]
+
+
+def chain(wanted: Iterable[Timeframe]) -> list[Timeframe]:
+    """Give the timeframes, longer than 1m and shortest first, that are needed to build those `wanted`."""
+    needed = set(wanted)
+    for each in reversed(Timeframe):
+        if each in needed and each is not Timeframe.M1:
+            needed.add(child_of(each))
+    needed.discard(Timeframe.M1)
+    return [each for each in Timeframe if each in needed]
+
+
+class Level:
+    """The closed bars of one timeframe that may be needed again, by open time, and the decimals of their amounts."""
+
+    __slots__ = ("bars", "child", "count", "decimals", "length", "origin", "parents", "step", "timeframe")
+
+    def __init__(self, timeframe: Timeframe, child: Level | None) -> None:
+        self.timeframe = timeframe
+        self.child = child
+        self.length = timeframe.microseconds
+        self.origin = timeframe.floor(0)
+        self.step = child.length if child else 0
+        self.count = self.length // child.length if child else 0
+        self.parents: list[Level] = []
+        self.bars: dict[int, LiveBar] = {}
+        self.decimals = [0, 0, 0, 0]
+        if child:
+            child.parents.append(self)
+
+    def floor(self, instant: int) -> int:
+        """Give the open time of the bar that holds `instant`."""
+        return instant - (instant - self.origin) % self.length
+
+    def put(self, bar: LiveBar, kept_us: int) -> None:
+        """Keep a bar, and forget what no correction can reach any more."""
+        self.bars[bar.open_time] = bar
+        for place, amount in enumerate(
+            (bar.volume, bar.quote_volume, bar.taker_buy_volume, bar.taker_buy_quote_volume)
+        ):
+            self.decimals[place] = _decimals(amount, self.decimals[place])
+        reach = bar.open_time - kept_us
+        needed = min((parent.floor(reach) for parent in self.parents), default=reach)
+        while (oldest := next(iter(self.bars))) < needed:
+            del self.bars[oldest]
+
+
+class Parents:
+    """The longer bars of one symbol; `kept_us` is how far back its bars of 1m may be corrected."""
+
+    def __init__(self, symbol: str, wanted: Collection[Timeframe], kept_us: int) -> None:
+        self._symbol = symbol
+        self._wanted = frozenset(wanted)
+        self._kept_us = kept_us
+        self._levels = {Timeframe.M1: Level(Timeframe.M1, None)}
+        for timeframe in chain(wanted):
+            self._levels[timeframe] = Level(timeframe, self._levels[child_of(timeframe)])
+
+    def seed(self, bar: LiveBar) -> None:
+        """Take in a closed bar of history, of 1m or longer; one that is told here is not built anew."""
+        level = self._levels.get(bar.timeframe)
+        if level is None:
+            return
+        if bar.timeframe is Timeframe.M1:
+            self.take((bar,))
+        else:
+            level.put(bar, self._kept_us)
+            self._rise({bar.timeframe: [bar.open_time]})
+
+    def take(self, minutes: Sequence[LiveBar]) -> list[LiveBar]:
+        """Take in bars of 1m, closed or corrected at one instant; give the longer ones that follow, shortest first."""
+        level = self._levels[Timeframe.M1]
+        for bar in minutes:
+            level.put(bar, self._kept_us)
+        return self._rise({Timeframe.M1: [bar.open_time for bar in minutes]})
+
+    def forming(self, minutes: Sequence[LiveBar]) -> list[LiveBar]:
+        """Give the longer bars that `minutes`, the open ones, ascending, make so far; partial ones are left out."""
+        found: list[LiveBar] = []
+        open_bars: dict[Timeframe, dict[int, LiveBar]] = {Timeframe.M1: {bar.open_time: bar for bar in minutes}}
+        for timeframe, level in self._levels.items():
+            if level.child is None:
+                continue
+            below = open_bars[level.child.timeframe]
+            here = open_bars[timeframe] = {}
+            for opened in sorted({level.floor(each) for each in below}):
+                bar = self._so_far(level, opened, below)
+                if bar is not None:
+                    here[opened] = bar
+                    if timeframe in self._wanted:
+                        found.append(bar)
+        return found
+
+    def _so_far(self, level: Level, opened: int, below: dict[int, LiveBar]) -> LiveBar | None:
+        assert level.child is not None
+        newest = max(each for each in below if level.floor(each) == opened)
+        children = []
+        for at in range(opened, newest + 1, level.step):
+            child = below.get(at) or level.child.bars.get(at)
+            if child is None or child.state == "gap":
+                return None
+            children.append(child)
+        return self._bar(level, opened, children, revision=0, is_closed=False)
+
+    def _rise(self, changed: dict[Timeframe, list[int]]) -> list[LiveBar]:
+        found: list[LiveBar] = []
+        for timeframe, level in self._levels.items():
+            if level.child is None or not (below := changed.get(level.child.timeframe)):
+                continue
+            for opened in sorted({level.floor(each) for each in below}):
+                bar = self._rebuilt(level, opened)
+                if bar is not None:
+                    level.put(bar, self._kept_us)
+                    changed.setdefault(timeframe, []).append(opened)
+                    if timeframe in self._wanted:
+                        found.append(bar)
+        return found
+
+    def _rebuilt(self, level: Level, opened: int) -> LiveBar | None:
+        """Give the bar of `level` if it is new, or not as it was; a gap if it was there and a child is a gap now."""
+        assert level.child is not None
+        there, now = level.child.bars, level.bars.get(opened)
+        if now is None and opened + level.length - level.step not in there:
+            return None
+        children = [there.get(at) for at in range(opened, opened + level.length, level.step)]
+        if any(child is not None and child.state == "gap" for child in children):
+            return None if now is None or now.state == "gap" else self._bar(level, opened, (), now.revision + 1)
+        whole = [child for child in children if child is not None]
+        if len(whole) < level.count:
+            return None
+        if now is None:
+            return self._bar(level, opened, whole, revision=0)
+        built = self._bar(level, opened, whole, revision=now.revision + 1)
+        if now.state == "gap":
+            return built
+        values = amended(now.values, built.values)
+        if values is None:
+            return None
+        return (
+            built if values == built.values else structs.replace(built, **dict(zip(VALUE_COLUMNS, values, strict=True)))
+        )
+
+    def _bar(
+        self, level: Level, opened: int, children: Sequence[LiveBar], revision: int, is_closed: bool = True
+    ) -> LiveBar:
+        """Give the bar that `children` make, a gap if there are none."""
+        assert level.child is not None
+        values, state = GAP_VALUES, "gap"
+        if children:
+            values = combined(children, level.child.decimals)
+            state = "no_trade" if all(child.state == "no_trade" for child in children) else "observed"
+        return LiveBar.of(
+            self._symbol,
+            level.timeframe,
+            opened,
+            values,
+            state=state,
+            is_closed=is_closed,
+            revision=revision,
+            available_at=max([child.available_at for child in children], default=opened + level.length),
+            source=f"{RESAMPLED}{level.child.timeframe.value}",
+        )
+
+
+def combined(children: Sequence[LiveBar], decimals: Sequence[int]) -> tuple[float, ...]:
+    """Give the nine values of the bar that `children`, ascending, make; the amounts have so many `decimals`."""
+    volume, quote, buy, buy_quote = decimals
+    return (
+        children[0].open,
+        max([child.high for child in children]),
+        min([child.low for child in children]),
+        children[-1].close,
+        _total([child.volume for child in children], volume),
+        _total([child.quote_volume for child in children], quote),
+        sum([child.trade_count for child in children]),
+        _total([child.taker_buy_volume for child in children], buy),
+        _total([child.taker_buy_quote_volume for child in children], buy_quote),
+    )
+
+
+def _total(amounts: Iterable[float], decimals: int) -> float:
+    total = lost = 0.0
+    for amount in amounts:
+        more = amount - lost
+        after = total + more
+        lost = (after - total) - more
+        total = after
+    power = _POWERS[decimals]
+    return round(total * power) / power if total * power < _EXACT else total
+
+
+def _decimals(amount: float, least: int) -> int:
+    """Give how many decimals `amount` has, at least `least` and at most 10; none if it is too large to tell."""
+    while least < 10:
+        scaled = amount * _POWERS[least]
+        if not scaled < _EXACT or round(scaled) / _POWERS[least] == amount:
+            return least
+        least += 1
+    return least
