@@ -81,6 +81,10 @@ class Journal:
         """Tell whether all bars of the symbol that closed by then are in the inbox or the lake."""
         return self._safe.get(symbol, 0) >= until
 
+    def mark_safe(self, symbol: str, until: int) -> None:
+        """Note that the lake has the symbol's bars that closed by then."""
+        self._safe[symbol] = max(until, self._safe.get(symbol, 0))
+
     def stage(self) -> int:
         """Write what was noted into the inbox; give how many bars. Raises `OSError`; nothing noted is lost by that."""
         noted = self._noted[:]  # what is noted meanwhile comes behind it
@@ -105,7 +109,7 @@ class Journal:
         key = f"{PASSING}{secrets.token_hex(8)}"
         self._lake.inbox.stage(symbol, Timeframe.M1, self._source, key, raw_bars(bars), from_us(at))
         self._staged_at[symbol] = at
-        self._safe[symbol] = max(until, self._safe.get(symbol, 0))
+        self.mark_safe(symbol, until)
 
     def _staged_before(self, symbol: str) -> int:
         """Give when the last batch was staged that may still wait, this process's or an earlier one's."""

@@ -7,7 +7,7 @@ lake may not have yet), and from then on take a bar at a time. Opening takes mil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.cells import Cell, Layout
 from mdplatform.streaming.live_bar import LiveBar
 
-KEPT = 512
+KEPT = 256
 """How many of its newest bars a lane keeps: more than the lake is ever behind while it can be written."""
 _AND_THEN_SOME = 50
 
@@ -76,10 +76,16 @@ class Lane:
     @property
     def end(self) -> int:
         """The open time (µs) of the bar that comes next."""
-        return max(self.opened.end, next(reversed(self._bars)) + self.timeframe.microseconds if self._bars else 0)
+        newest = self.newest
+        return self.opened.end if newest is None else max(self.opened.end, newest.close_time)
 
-    def take(self, bar: LiveBar) -> Cell | None:
-        """Take the next closed bar in; None if it is not new. Raises `InvalidBars`."""
+    @property
+    def newest(self) -> LiveBar | None:
+        """The newest closed bar, if any is kept."""
+        return self._bars[next(reversed(self._bars))] if self._bars else None
+
+    def take(self, bar: LiveBar, wanted: bool = True) -> Cell | None:
+        """Take the next closed bar in; None if it is not new, or no cell is `wanted`. Raises `InvalidBars`."""
         if bar.open_time < self.end:
             return None
         live = self.opened.live
@@ -87,7 +93,7 @@ class Lane:
         self._bars[bar.open_time] = bar
         if len(self._bars) > KEPT:
             del self._bars[next(iter(self._bars))]
-        return self.cell(bar, values)
+        return self.cell(bar, values) if wanted else None
 
     def peek(self, bar: LiveBar) -> Cell | None:
         """Give the cell of a forming bar; None if that has closed already."""
@@ -96,12 +102,21 @@ class Lane:
         live = self.opened.live
         return self.cell(bar, None if live is None else live.peek(bar.open_time, bar.values))
 
+    def has(self, open_time: int) -> bool:
+        """Tell whether the bar that opened then is kept."""
+        return open_time in self._bars
+
     def correct(self, bar: LiveBar) -> bool:
         """Put a corrected bar in the place of the one that was; false if that is not kept any more."""
         if bar.open_time not in self._bars:
             return False
         self._bars[bar.open_time] = bar
         return True
+
+    def remember(self, bars: Iterable[LiveBar]) -> None:
+        """Keep closed bars that the features know already, ascending, where none is kept."""
+        if not self._bars:
+            self._bars.update((bar.open_time, bar) for bar in bars)
 
     def adopt(self, opened: Opened) -> Mapping[int, LiveValues | None]:
         """Take over features that were opened; give their values for the bars from their `end` on, by open time."""

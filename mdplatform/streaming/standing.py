@@ -45,19 +45,20 @@ class Standing:
         self._wished: dict[tuple[Place, str], float] = {}  # when it was wished for last
         self._specs: dict[str, FeatureSpec] = {}
 
-    def wanted(self) -> dict[Place, tuple[FeatureSpec, ...]]:
-        """Give the features of each symbol and timeframe, the standing ones first, shortest timeframe first."""
+    def wanted(self) -> dict[str, dict[Timeframe, tuple[FeatureSpec, ...]]]:
+        """Give the features by symbol and timeframe, the standing ones first, shortest timeframe first."""
         beside: dict[Place, list[FeatureSpec]] = {}
         for place, text in self._wished:
             beside.setdefault(place, []).extend([self._specs[text]] if text else [])
-        found = {}
+        found: dict[str, dict[Timeframe, tuple[FeatureSpec, ...]]] = {}
         for symbol in self.symbols:
+            found[symbol] = {}
             for timeframe in Timeframe:
-                place = (symbol, timeframe)
-                standing = self.features if timeframe in self.timeframes else ()
-                if timeframe in self.timeframes or place in beside:
-                    more = sorted(beside.get(place, ()), key=str)
-                    found[place] = tuple(dict.fromkeys((*standing, *more)))[: max(MOST_FEATURES, len(standing))]
+                wished = beside.get((symbol, timeframe))
+                if timeframe in self.timeframes or wished is not None:
+                    standing = self.features if timeframe in self.timeframes else ()
+                    every = dict.fromkeys((*standing, *sorted(wished or (), key=str)))
+                    found[symbol][timeframe] = tuple(every)[: max(MOST_FEATURES, len(standing))]
         return found
 
     def update(self, wishes: Mapping[str, bytes], now: float) -> None:
@@ -86,15 +87,27 @@ class Standing:
 
     def _texts(self, features: Iterable[str]) -> list[str]:
         texts = []
-        for text in features:
-            if text in self.refused:
+        for given in features:
+            if given in self.refused:
                 continue
             try:
-                self._specs.setdefault(text, parse_feature(text))
-                texts.append(text)
+                spec = parse_feature(given)
             except PlatformError as refused:
-                self.refuse(text, str(refused))
+                self.refuse(given, str(refused))
+                continue
+            text = f"{spec}{spec.place}"
+            if text not in self.refused:
+                self._specs[text] = spec
+                texts.append(text)
         return texts
+
+    def wished(self) -> dict[Timeframe, list[FeatureSpec]]:
+        """Give the features that consumers wish for, by timeframe."""
+        found: dict[Timeframe, dict[FeatureSpec, None]] = {}
+        for (_, timeframe), text in self._wished:
+            if text:
+                found.setdefault(timeframe, {})[self._specs[text]] = None
+        return {timeframe: list(specs) for timeframe, specs in found.items()}
 
     def refuse(self, text: str, why: str) -> None:
         """Compute a feature no more that was wished for."""

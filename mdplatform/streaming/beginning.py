@@ -1,0 +1,133 @@
+"""A beginning: where a feed takes up a symbol, so that its bars go on in the lake and for consumers without a hole.
+
+1. The lake's bars of 1m end at L (its inbox was sealed just before). From there on the venue is asked.
+2. Consumers have been told up to R, as the facts of the symbol say; where there are none, nobody waits for what was,
+   and R is L. What lies between R and L is in the lake, but was not sent by the process before: it is told again.
+3. Longer bars that are forming at R are built from the lake's bars of 1m, and features are opened up to R.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import polars as pl
+
+from mdplatform.features.spec import FeatureSpec
+from mdplatform.lake import Lake
+from mdplatform.market.bars import empty_bars
+from mdplatform.market.events import Candle
+from mdplatform.market.time import to_us
+from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
+from mdplatform.streaming.cells import decode_packet
+from mdplatform.streaming.lane import Lane, as_live, open_features
+from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.track import CELL
+
+_RECENT = 3
+_LONGEST_RETELLING_US = DAY_US
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """`since` (µs) is from where on the venue is asked, None where nothing is known of the symbol.
+
+    `seeds` are the bars of 1m that forming ones are built of, `recent` the newest closed bars of each lane, still to be
+    taken by it, and `untold` what the lake has and consumers have not.
+    """
+
+    symbol: str
+    since: int | None
+    at: int
+    seeds: list[LiveBar]
+    untold: list[Candle]
+    lanes: list[Lane]
+    recent: dict[Timeframe, list[LiveBar]]
+
+
+def begin(
+    lake: Lake, symbol: str, specs: Mapping[Timeframe, Sequence[FeatureSpec]], facts: Mapping[str, bytes]
+) -> Beginning:
+    """Work out where to begin; `specs` are the features of each timeframe. Raises what the lake and features raise."""
+    told, told_at = _told(facts)
+    since, end = _end_of(lake, symbol)
+    at = end
+    if told_at and told_at < end:
+        at = max(Timeframe.M1.floor(told_at), end - _LONGEST_RETELLING_US)
+    lanes, recent = [], {}
+    for timeframe in Timeframe:
+        close = timeframe.floor(at)
+        newest: list[LiveBar] = []
+        if timeframe in specs:
+            newest = as_live(lake.bars.read(symbol, timeframe, close - _RECENT * timeframe.microseconds, close))
+        end = newest[0].open_time if newest else close
+        opened = open_features(lake, symbol, timeframe, specs.get(timeframe, ()), empty_bars(), end)
+        lanes.append(Lane(symbol, timeframe, opened, told.get(timeframe, (-1, 0))))
+        recent[timeframe] = newest
+    longest = max(Timeframe, key=lambda each: each.microseconds)
+    seeds = lake.bars.read(symbol, Timeframe.M1, longest.floor(at), at) if at else empty_bars()
+    untold = lake.bars.read(symbol, Timeframe.M1, at, end) if at < end else empty_bars()
+    return Beginning(
+        symbol=symbol,
+        since=since,
+        at=at,
+        seeds=as_live(seeds.filter(pl.col("state") != "gap")),
+        untold=[_as_candle(bar) for bar in as_live(untold) if bar.state != "gap"],
+        lanes=lanes,
+        recent=recent,
+    )
+
+
+def _told(facts: Mapping[str, bytes]) -> tuple[dict[Timeframe, tuple[int, int]], int]:
+    """Give what consumers were told last of each timeframe, and up to when."""
+    told: dict[Timeframe, tuple[int, int]] = {}
+    at = 0
+    for name, raw in facts.items():
+        if not name.startswith(CELL):
+            continue
+        try:
+            packet = decode_packet(raw)
+            cell = packet.cells[0]
+            told[Timeframe(cell.timeframe)] = (cell.open_time, cell.revision)
+        except (msgspec.MsgspecError, IndexError, ValueError):
+            continue  # written by another version: what it says is told again
+        at = max(at, packet.at)
+    return told, at
+
+
+def _end_of(lake: Lake, symbol: str) -> tuple[int | None, int]:
+    """Give from where on the venue is asked, and the end of what the lake has, 0 if that is nothing.
+
+    Where the lake has longer bars alone, the venue is asked for the whole of the day: else the next longer bars would
+    lack their beginning.
+    """
+    for timeframe in lake.bars.timeframes(symbol):
+        newest = lake.bars.tail(symbol, timeframe, 1)
+        if len(newest):
+            end = to_us(newest["close_time"][-1])
+            return (end, end) if timeframe is Timeframe.M1 else (end - end % DAY_US, end - end % MINUTE_US)
+    return None, 0
+
+
+def _as_candle(bar: LiveBar) -> Candle:
+    quote, count, bought, bought_quote = (
+        None if math.isnan(each) else each
+        for each in (bar.quote_volume, bar.trade_count, bar.taker_buy_volume, bar.taker_buy_quote_volume)
+    )
+    return Candle(
+        symbol=bar.symbol,
+        timeframe=bar.timeframe,
+        open_time=bar.open_time,
+        open=bar.open,
+        high=bar.high,
+        low=bar.low,
+        close=bar.close,
+        volume=bar.volume,
+        quote_volume=quote,
+        trade_count=None if count is None else int(count),
+        taker_buy_volume=bought,
+        taker_buy_quote_volume=bought_quote,
+        time=bar.close_time,
+    )

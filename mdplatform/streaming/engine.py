@@ -1,0 +1,309 @@
+"""The engine of a feed process: from what a venue says to what consumers hear and the lake holds.
+
+1. It takes up each symbol where lake and consumers were left (`beginning`), and asks the feed for what came since.
+2. Events become closed bars (`bars`); those of 1m are noted in the `journal`.
+3. Each symbol's `track` makes cells of them, with the features that are `standing` or wished for, and posts, which go
+   through `outgoing` to the broadcaster, many at once.
+4. Beside that, about once a second, the journal is staged and wishes are read (`opening`), and every `seal_seconds`
+   what was staged is merged into the lake; in threads, as is the opening of features.
+
+The feed is the clock of all this: the engine takes as much as it gives and waits for nothing but a full `outgoing`.
+What goes wrong with Redis or the lake is logged once, and once more when it is over; the stream goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from mdplatform.errors import PlatformError, TransportUnavailable
+from mdplatform.feeds.protocol import Feed
+from mdplatform.lake import Lake
+from mdplatform.market.events import Event
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.messaging.broadcast import Broadcaster
+from mdplatform.settings import Settings
+from mdplatform.streaming.bars import LiveBars
+from mdplatform.streaming.beginning import begin
+from mdplatform.streaming.cells import Cell
+from mdplatform.streaming.journal import Journal
+from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.opening import correct, fulfil, refused
+from mdplatform.streaming.outgoing import Outgoing
+from mdplatform.streaming.standing import Standing
+from mdplatform.streaming.track import Track
+
+log = logging.getLogger("mdplatform.feed")
+
+STAGE_SECONDS = 0.5
+"""How often the journal is staged."""
+WISH_SECONDS = 1.0
+"""How often the wishes of consumers are read."""
+FORMING_SECONDS = 0.25
+"""How often at most the forming bars of a symbol are sent."""
+FINISH_SECONDS = 10.0
+"""How long, at the end, posts may take to be sent."""
+_EVENTS_AT_ONCE = 2_000
+
+
+def now_us() -> int:
+    """Give this machine's clock, microseconds."""
+    return time.time_ns() // 1000
+
+
+class Engine:
+    """Runs one feed. `announce` says of a symbol that the lake has new bars, and raises `RedisUnavailable`.
+
+    `start` (µs) is from where on symbols are asked for of which nothing is known; `oldest` how far back at most the
+    feed is asked, for any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        feed: Feed,
+        broadcaster: Broadcaster,
+        standing: Standing,
+        *,
+        announce: Callable[[str], None] = lambda _: None,
+        start: int | None = None,
+        oldest: int | None = None,
+    ) -> None:
+        self.lake = Lake(settings.lake_dir)
+        self.standing = standing
+        self.journal = Journal(self.lake, standing.symbols, feed.name)
+        self.outgoing = Outgoing(broadcaster, self.journal.is_safe, self._on_trouble)
+        self.tracks: dict[str, Track] = {}
+        self.ready = asyncio.Event()
+        self.closed = 0
+        """How many bars of 1m have closed."""
+        self.latest = 0
+        """The newest close of a bar, by the venue's clock (µs)."""
+        self._seal_seconds = settings.seal_seconds
+        self._feed = feed
+        self._broadcaster = broadcaster
+        self._announce = announce
+        self._start, self._oldest = start, oldest
+        self._name = f"{platform.node()}-{os.getpid()}-{now_us():x}"
+        self._bars = LiveBars(
+            standing.symbols, list(Timeframe), source=feed.name, grace_us=round(settings.close_grace_seconds * 1e6)
+        )
+        self._received = 0
+        self._forming: dict[tuple[str, Timeframe], LiveBar] = {}
+        self._unannounced: set[str] = set()
+        self._openings: set[asyncio.Task[None]] = set()
+        self._troubles: set[str] = set()
+        self._group = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Follow the feed until it ends, is stopped or this is cancelled; what was taken is in the lake then."""
+        since = await self._begin()
+        try:
+            async with self._group as group:
+                beside = [
+                    group.create_task(self.outgoing.run()),
+                    group.create_task(_every(STAGE_SECONDS, self._stage)),
+                    group.create_task(_every(self._seal_seconds, self._seal)),
+                    group.create_task(_every(WISH_SECONDS, self._fulfil)),
+                    group.create_task(_every(FORMING_SECONDS, self._tell_forming)),
+                ]
+                self.ready.set()
+                try:
+                    await self._follow(since)
+                finally:
+                    await self._finish()
+                    for task in beside:
+                        task.cancel()
+        except* PlatformError as failed:
+            raise failed.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """Let go of the feed; `run` ends when what was taken is sent and in the lake."""
+        await self._feed.close()
+
+    # -- the beginning and the end ------------------------------------------------------------------------------------
+
+    async def _begin(self) -> dict[str, int]:
+        """Take up every symbol; give from where on the feed is asked for each."""
+        await self._seal()
+        facts = await self._broadcaster.facts(self.standing.symbols)
+        wanted = self.standing.wanted()
+        since: dict[str, int] = {}
+        for symbol in self.standing.symbols:
+            begun = await asyncio.to_thread(begin, self.lake, symbol, wanted[symbol], facts[symbol])
+            track = self.tracks[symbol] = Track(symbol, self._name, begun.lanes, begun.at)
+            track.sent = tuple(wanted[symbol])
+            self.journal.mark_safe(symbol, begun.at)
+            cells = track.take_recent(begun.recent)
+            if cells:
+                self._post(track, track.at, cells)
+            self._bars.seed(begun.seeds)
+            self._tell(self._bars.take(begun.untold))  # the lake has these already
+            first = begun.since if begun.since is not None else self._start
+            if first is not None:
+                since[symbol] = first if self._oldest is None else max(first, self._oldest)
+        return since
+
+    async def _finish(self) -> None:
+        if self._openings:
+            await asyncio.wait(self._openings, timeout=FINISH_SECONDS)
+        await self._stage()
+        await self._seal()
+        if not await self.outgoing.drained(FINISH_SECONDS):
+            log.warning("%d posts could not be sent before the end", self.outgoing.waiting)
+
+    # -- the stream ---------------------------------------------------------------------------------------------------
+
+    async def _follow(self, since: Mapping[str, int]) -> None:
+        async for events in self._feed.events(since):
+            self._received = now_us()
+            for first in range(0, len(events), _EVENTS_AT_ONCE):
+                self._take(events[first : first + _EVENTS_AT_ONCE])
+                await self.outgoing.room()
+                await asyncio.sleep(0)
+
+    def _take(self, events: Sequence[Event]) -> None:
+        bars = self._bars.take(events)
+        for bar in bars:
+            if bar.timeframe is Timeframe.M1 and bar.is_closed:
+                self.journal.add(bar)
+                self.closed += 1
+                self.latest = max(self.latest, bar.close_time)
+        self._tell(bars)
+
+    def _tell(self, bars: Sequence[LiveBar]) -> None:
+        by_symbol: dict[str, list[LiveBar]] = {}
+        for bar in bars:
+            if bar.is_closed:
+                self._forming.pop((bar.symbol, bar.timeframe), None)
+                by_symbol.setdefault(bar.symbol, []).append(bar)
+            else:
+                self._forming[bar.symbol, bar.timeframe] = bar
+        for symbol, closed in by_symbol.items():
+            self._advance(self.tracks[symbol], closed)
+
+    def _advance(self, track: Track, bars: Sequence[LiveBar]) -> None:
+        """Have a symbol's bars told, up to the first correction for which features have to be opened anew."""
+        if track.held is not None:
+            track.held.extend(bars)
+            return
+        place = 0
+        while place < len(bars):
+            stop = next((at for at in range(place, len(bars)) if bars[at].revision), len(bars))
+            for close, cells in track.take(bars[place:stop]):
+                self._post(track, close, cells)
+            place = next((at for at in range(stop, len(bars)) if not bars[at].revision), len(bars))
+            corrected = bars[stop:place]
+            if track.correct(corrected):
+                track.held = list(bars[place:])
+                task = self._group.create_task(self._correct(track, corrected))
+                self._openings.add(task)
+                task.add_done_callback(self._openings.discard)
+                return
+
+    def _post(self, track: Track, at: int, cells: Sequence[Cell]) -> None:
+        self.outgoing.put([(track.post(at, cells, self._received, now_us()), at)])
+
+    # -- features that are opened anew --------------------------------------------------------------------------------
+
+    async def _correct(self, track: Track, corrected: Sequence[LiveBar]) -> None:
+        try:
+            cells = await correct(self.lake, track, corrected)
+            if cells:
+                self._post(track, track.at, cells)
+        except PlatformError as failed:
+            log.error("The features of %s could not be opened after a correction. %s", track.symbol, failed)
+        held, track.held = track.held, None
+        self._advance(track, held or [])
+
+    async def _fulfil(self) -> None:
+        """Read the wishes, and have what is new computed."""
+        try:
+            wishes = await self._broadcaster.wishes()
+        except TransportUnavailable:
+            return  # which `outgoing` says, should it last
+        self.standing.update(wishes, time.monotonic())
+        for symbol, wanted in self.standing.wanted().items():
+            track = self.tracks[symbol]
+            try:
+                cells = await fulfil(self.lake, track, wanted)
+            except PlatformError as failed:
+                self._refuse(failed)
+                continue
+            if cells:
+                self._post(track, track.at, cells)
+
+    def _refuse(self, failed: PlatformError) -> None:
+        log.warning("What is wished for could not be opened. %s", failed)
+        for timeframe, specs in self.standing.wished().items():
+            for text, why in refused(specs, timeframe).items():
+                self.standing.refuse(text, why)
+
+    async def _tell_forming(self) -> None:
+        forming, self._forming = self._forming, {}
+        by_symbol: dict[str, list[Cell]] = {}
+        for (symbol, timeframe), bar in forming.items():
+            track = self.tracks[symbol]
+            if (symbol, timeframe) in self.standing.forming and track.held is None and timeframe in track.sent:
+                cell = track.lanes[timeframe].peek(bar)
+                by_symbol.setdefault(symbol, []).extend([cell] if cell is not None else [])
+        for symbol, cells in by_symbol.items():
+            if cells:
+                self._post(self.tracks[symbol], self.tracks[symbol].at, cells)
+
+    # -- the lake, and what goes wrong --------------------------------------------------------------------------------
+
+    async def _stage(self) -> None:
+        lost = self.journal.counts.lost
+        if self.journal.waiting:
+            await self._try("The inbox of the lake cannot be written", self.journal.stage)
+        self._note("Bars are left out of the lake, for too many wait", lost > 0, f"{lost} so far")
+
+    async def _seal(self) -> None:
+        await self._try("The lake cannot be written", self._seal_in_thread)
+        await self._try("Readers cannot be told of new bars", self._announce_in_thread)
+
+    def _seal_in_thread(self) -> None:
+        self.journal.seal(self._unannounced.add)
+
+    def _announce_in_thread(self) -> None:
+        for symbol in sorted(self._unannounced):
+            self._announce(symbol)
+            self._unannounced.discard(symbol)
+
+    async def _try(self, trouble: str, work: Callable[[], object]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except (OSError, PlatformError) as failed:
+            self._note(trouble, True, str(failed))
+        else:
+            self._note(trouble, False)
+
+    def _on_trouble(self, away: TransportUnavailable | None) -> None:
+        self._note("Posts cannot be sent", away is not None, str(away or ""))
+        if away is None:
+            for track in self.tracks.values():
+                track.forget_layouts()
+
+    def _note(self, trouble: str, is_there: bool, told: str = "") -> None:
+        """Log a trouble once when it begins, and once when it is over."""
+        if is_there and trouble not in self._troubles:
+            self._troubles.add(trouble)
+            log.error("%s; the stream goes on. %s", trouble, told)
+        elif not is_there and trouble in self._troubles:
+            self._troubles.discard(trouble)
+            log.warning("Over: %s", trouble.lower())
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again: after a pause of so long, or of as long as it took."""
+    took = 0.0
+    while True:
+        await asyncio.sleep(max(seconds, took))
+        began = time.monotonic()
+        await work()
+        took = time.monotonic() - began
