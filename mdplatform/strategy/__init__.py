@@ -11,6 +11,10 @@ async with StrategyDataManager() as manager:
         strategy_id="momentum", symbols=["BTCUSDT"], indicators=["RSI"], timeframes=["15m"], priority=DataPriority.HIGH
     )
     print(await manager.result(request_id))
+
+async with EnhancedMarketDataConsumer() as consumer:
+    async for frame in consumer.frames(["BTCUSDT", "ETHUSDT"], ["5m", "1h"]):
+        print(frame.time, frame["BTCUSDT", "5m"]["RSI"], frame.missing)
 """
 
 from __future__ import annotations
@@ -23,16 +27,23 @@ if TYPE_CHECKING:
     from mdplatform.requests.answer import Answer, Progress, Status
     from mdplatform.requests.request import Refresh, RequestType
     from mdplatform.requests.result import Result
+    from mdplatform.strategy.consumer import EnhancedMarketDataConsumer
     from mdplatform.strategy.manager import StrategyDataManager
     from mdplatform.strategy.pending import OpenRequest
     from mdplatform.strategy.reader import AsyncFeatureReader, FeatureReader
     from mdplatform.strategy.sync_manager import SyncStrategyDataManager
+    from mdplatform.streaming.frame import Frame
+    from mdplatform.streaming.frame_cell import CellStatus, FrameCell
 
 __all__ = [
     "Answer",
     "AsyncFeatureReader",
+    "CellStatus",
     "DataPriority",
+    "EnhancedMarketDataConsumer",
     "FeatureReader",
+    "Frame",
+    "FrameCell",
     "OpenRequest",
     "Progress",
     "Refresh",
@@ -48,10 +59,13 @@ _MODULES = {
     "mdplatform.requests.answer": ("Answer", "Progress", "Status"),
     "mdplatform.requests.request": ("Refresh", "RequestType"),
     "mdplatform.requests.result": ("Result",),
+    "mdplatform.strategy.consumer": ("EnhancedMarketDataConsumer",),
     "mdplatform.strategy.manager": ("StrategyDataManager",),
     "mdplatform.strategy.pending": ("OpenRequest",),
     "mdplatform.strategy.reader": ("AsyncFeatureReader", "FeatureReader"),
     "mdplatform.strategy.sync_manager": ("SyncStrategyDataManager",),
+    "mdplatform.streaming.frame": ("Frame",),
+    "mdplatform.streaming.frame_cell": ("CellStatus", "FrameCell"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

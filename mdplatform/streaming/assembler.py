@@ -78,13 +78,21 @@ class Assembler:
             return self.shape.symbols
         return tuple(each for each, at in zip(self.shape.symbols, self._at, strict=True) if at < self._next)
 
-    def begin(self, since: int, places: Mapping[str, str] | None = None) -> None:
+    @property
+    def over(self) -> int | None:
+        """T up to which frames were made or left out (microseconds), None before anything was heard."""
+        return None if self._next is None else self._next - self.shape.clock.microseconds
+
+    def begin(self, since: int | None, places: Mapping[str, str] | None = None) -> None:
         """Give no frame for T up to `since` (microseconds); say from which places on the transport is heard."""
-        self.flush(since)
-        clock = self.shape.clock
-        if self._next is None or self._next <= since:
-            self._advance(clock.floor(since) + clock.microseconds)
-        self._first = max(self._first, self._next or 0)
+        if since is not None:
+            self.flush(since)
+            clock = self.shape.clock
+            if self._next is None or self._next <= since:
+                self._show(since)
+                self._advance(clock.floor(since) + clock.microseconds)
+            self._first = max(self._first, self._next or 0)
+        self.skipped = 0
         self._places.update(places or {})
 
     def take(self, packet: Packet, now: float = 0.0, place: str = "") -> list[Frame]:

@@ -1,0 +1,1 @@
+"""The inside of the consumer: what is checked, heard, assembled, given to callbacks, and replayed."""

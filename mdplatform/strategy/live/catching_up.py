@@ -1,0 +1,63 @@
+"""Catching up: what was sent since a cursor, or what was let go before it was heard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from mdplatform.messaging.broadcast import Listener, Missed, Post
+from mdplatform.strategy.live.lake_view import LakeView
+from mdplatform.strategy.live.line import Line
+from mdplatform.streaming.cells import Layout, Packet
+from mdplatform.streaming.cursor import Cursor
+
+MOST_AT_ONCE = 8
+"""Listeners that catch up at the same time."""
+_QUIET_SECONDS = 0.5
+
+
+async def catch_up(
+    line: Line,
+    cursor: Cursor,
+    until: Mapping[str, str],
+    open_listener: Callable[[], Listener],
+    readable: Callable[[Post], Awaitable[Packet | None]],
+    refill: Callable[[Line], Awaitable[None]],
+) -> None:
+    """Give the line what was sent between its cursor and the places `until`, from where on it is heard anyway.
+
+    What comes twice by that is nothing new to the assembler. Raises `TransportUnavailable`: then it can be tried again.
+    """
+    open_topics = {topic for topic, place in cursor.places.items() if until.get(topic) not in (None, place)}
+    listener = open_listener()
+    try:
+        await listener.follow(sorted(open_topics), {each: cursor.places[each] for each in open_topics})
+        while open_topics:
+            heard = await listener.receive(_QUIET_SECONDS)
+            if not heard:
+                return
+            for each in heard:
+                if isinstance(each, Missed):
+                    await refill(line)
+                    continue
+                packet = await readable(each)
+                if packet is not None:
+                    await line.give_patiently(line.assembler.take(packet, time.monotonic(), each.place))
+                if each.place == until.get(each.topic):
+                    open_topics.discard(each.topic)
+    finally:
+        await listener.close()
+
+
+async def refill(line: Line, lake: LakeView, until: int | None, layouts: dict[str, Layout]) -> None:
+    """Give the line what the lake has of the time since its last frame, up to `until` (microseconds)."""
+    since = line.assembler.over
+    if since is None or until is None or until <= since or not lake.is_there:
+        return
+    past = lake.past(line.shape)
+    layouts[past.layout.id] = past.layout
+    pieces = past.packets(since + 1, until)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        for packet in piece:
+            await line.give_patiently(line.assembler.take(packet, time.monotonic()))

@@ -1,0 +1,380 @@
+"""The ear of a consumer: one listener for all of its subscriptions.
+
+1. A line is opened: its symbols are followed; what comes is held. It is seeded from the lake and from the facts, so
+   that long timeframes and tensors have their past. With a cursor, a listener of its own brings what was sent since
+   (`catching_up`). Then what was held goes on.
+2. Posts are decoded once and given to the lines of their symbol. Layouts that are not known are looked up first.
+3. Posts that were let go before they were heard are filled in from the lake, as far as it has them.
+4. What the lines want is wished for, again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from mdplatform.errors import TransportUnavailable
+from mdplatform.market.timeframe import DAY_US
+from mdplatform.messaging.broadcast import Listener, Missed, Post
+from mdplatform.settings import Settings
+from mdplatform.strategy.live.catching_up import MOST_AT_ONCE, catch_up, refill
+from mdplatform.strategy.live.lake_view import LakeView
+from mdplatform.strategy.live.line import Line
+from mdplatform.strategy.live.subscription import Subscription
+from mdplatform.streaming.cells import Layout, Packet, decode_layout, decode_packet
+from mdplatform.streaming.cursor import Cursor
+from mdplatform.streaming.known_sentiment import KnownSentiment
+from mdplatform.streaming.shape import Shape
+from mdplatform.streaming.wishes import Wish, encode_wishes
+
+CELL_FACT, LAYOUT_FACT = "cell:", "layout:"
+_RECEIVE_SECONDS = 0.5
+_TURN_SECONDS = 0.002
+_WISH_SECONDS, _WISH_LIFE = 2.0, 10.0
+_AWAY_SECONDS = 0.2
+_SENTIMENT_SECONDS = 1.0
+_SENTIMENT_BACK = 400 * DAY_US
+_MOST_LAYOUTS = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class Ear:
+    """Hears for all lines of a consumer, in one event loop."""
+
+    def __init__(self, settings: Settings, open_listener: Callable[[], Listener], lake: LakeView) -> None:
+        self._settings = settings
+        self._open_listener = open_listener
+        self._lake = lake
+        self._listener = open_listener()
+        self._name = f"consumer-{secrets.token_hex(6)}"
+        self._lines: dict[Shape, Line] = {}
+        self._opening: dict[Shape, asyncio.Task[None]] = {}
+        self._own: set[Line] = set()
+        self._by_topic: dict[str, list[Line]] = {}
+        self._changing = asyncio.Lock()
+        self._catching_up = asyncio.Semaphore(MOST_AT_ONCE)
+        self._layouts: dict[str, Layout] = {}
+        self._looked_up: dict[tuple[str, str], float] = {}
+        self._sentiment_read = -1
+        self._wished = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.away = ""
+        self.unreadable = 0
+        self.heard_at: dict[str, float] = {}
+        self._begun = time.monotonic()
+        for work in (self._hear(), self._wish(), self._watch_sentiment()):
+            self._background(work)
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    async def join(self, subscription: Subscription) -> Line:
+        """Open a line for a subscription, or take the one that there is. Raises `TransportUnavailable`."""
+        shape, cursor = subscription.wanted.shape, subscription.wanted.cursor
+        if cursor is not None:
+            return await self._resume(subscription, cursor)
+        while True:
+            line = self._lines.get(shape)
+            if line is None:
+                line = self._lines[shape] = Line(shape, self._layouts)
+                self._opening[shape] = asyncio.create_task(self._open(line))
+            opening = self._opening.get(shape)
+            if opening is None:
+                break
+            try:
+                await asyncio.shield(opening)
+            finally:
+                if opening.done():
+                    self._opening.pop(shape, None)
+                    if opening.cancelled() or opening.exception() is not None:
+                        self._lines.pop(shape, None)
+            if self._lines.get(shape) is line:
+                break
+        line.add(subscription)
+        return line
+
+    async def leave(self, line: Line, subscription_id: str) -> None:
+        """Take a subscription off its line; a line without any is closed."""
+        for each in {line, *self._lines.values(), *self._own}:
+            each.remove(subscription_id)
+            if not len(each) and each.shape not in self._opening and not each.held_for:
+                await self._drop(each)
+
+    def why(self, shape: Shape, line: Line) -> str:
+        """Say in words why nothing comes; empty where nothing is wrong."""
+        if self.away:
+            return f"The server that carries frames does not answer: {self.away}"
+        if line.held_for:
+            return f"Waiting: {line.held_for}"
+        now, silence = time.monotonic(), self._settings.feed_silence_seconds
+        never = [each for each in shape.symbols if each not in self.heard_at]
+        if never:
+            return f"Nothing was heard of {', '.join(never[:5])} yet: start a feed with `mdplatform feed`"
+        silent = [each for each in shape.symbols if now - self.heard_at[each] > silence]
+        if silent:
+            seconds = max(now - self.heard_at[each] for each in silent)
+            return f"Nothing was heard of {', '.join(silent[:5])} for {seconds:.0f} s: is the feed running?"
+        return ""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        tasks = [*self._tasks, *self._opening.values()]
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for line in (*self._lines.values(), *self._own):
+            await line.close()
+        try:
+            await asyncio.wait_for(self._listener.wish(self._name, b"", 1.0), 1.0)
+        except (TransportUnavailable, TimeoutError):
+            _log.debug("The wishes of %s end by themselves", self._name)
+        await self._listener.close()
+
+    async def _open(self, line: Line) -> None:
+        try:
+            places, facts = await self._follow(line)
+            newest = max((each.at for each in facts), default=None)
+            until = await asyncio.to_thread(self._lake.newest, line.shape) if newest is None else newest
+            await self._seed(line, until, facts)
+            line.assembler.begin(until, places)
+            line.release()
+        except BaseException:
+            await self._drop(line)
+            raise
+
+    async def _resume(self, subscription: Subscription, cursor: Cursor) -> Line:
+        line = Line(subscription.wanted.shape, self._layouts)
+        self._own.add(line)
+        try:
+            places, facts = await self._follow(line)
+            await self._seed(line, cursor.time, [each for each in facts if each.at <= cursor.time])
+            line.assembler.begin(cursor.time, {**places, **cursor.places})
+        except BaseException:
+            self._own.discard(line)
+            await self._drop(line)
+            raise
+        line.add(subscription)
+        line.hold("catching up with what was sent since its cursor")
+        self._background(self._catch_up(line, cursor, places))
+        return line
+
+    async def _catch_up(self, line: Line, cursor: Cursor, places: dict[str, str]) -> None:
+        async with self._catching_up:
+            while True:
+                try:
+                    await catch_up(line, cursor, places, self._open_listener, self._readable, self._refill)
+                    break
+                except TransportUnavailable as away:
+                    _log.warning("A subscription cannot catch up yet: %s", away)
+                    await asyncio.sleep(_AWAY_SECONDS)
+        line.release()
+
+    async def _refill(self, line: Line) -> None:
+        facts = await self._facts(line.shape.symbols)
+        newest = max((each.at for each in facts), default=None)
+        await refill(line, self._lake, newest, self._layouts)
+
+    async def _follow(self, line: Line) -> tuple[dict[str, str], list[Packet]]:
+        """Hear the line's symbols; give the places from which on, and the newest cells."""
+        async with self._changing:
+            new = [each for each in line.shape.symbols if each not in self._by_topic]
+            for symbol in line.shape.symbols:
+                self._by_topic.setdefault(symbol, []).append(line)
+            places = await self._listener.follow(new) if new else {}
+        self._wished.set()
+        places = {**{each: self._listener.cursors[each] for each in line.shape.symbols}, **places}
+        return places, await self._facts(line.shape.symbols)
+
+    async def _drop(self, line: Line) -> None:
+        await line.close()
+        if self._lines.get(line.shape) is line:
+            del self._lines[line.shape]
+        self._own.discard(line)
+        async with self._changing:
+            for symbol in line.shape.symbols:
+                lines = self._by_topic.get(symbol, [])
+                if line in lines:
+                    lines.remove(line)
+            left = [each for each in line.shape.symbols if each in self._by_topic and not self._by_topic[each]]
+            for symbol in left:
+                del self._by_topic[symbol]
+            if left:
+                try:
+                    await self._listener.leave(left)
+                except TransportUnavailable as away:
+                    _log.warning("%s is followed until the server answers: %s", ", ".join(left), away)
+        self._wished.set()
+
+    async def _seed(self, line: Line, until: int | None, facts: Sequence[Packet]) -> None:
+        """Let the assembler know the past up to `until`."""
+        now = time.monotonic()
+        if until is not None:
+            layout, packets = await asyncio.to_thread(self._lake.seed, line.shape, until)
+            self._layouts[layout.id] = layout
+            line.assembler.sentiment = await asyncio.to_thread(self._sentiment, line.shape)
+            for packet in packets:
+                line.assembler.take(packet, now)
+        for packet in facts:
+            line.assembler.take(packet, now)
+
+    # -- hearing ------------------------------------------------------------------------------------------------------
+
+    async def _hear(self) -> None:
+        """Receive for ever; whatever goes wrong is told and tried again."""
+        while True:
+            try:
+                heard = await self._listener.receive(self._patience())
+                self.away = ""
+            except TransportUnavailable as away:
+                if not self.away:
+                    _log.warning("Nothing can be heard for now: %s", away)
+                self.away = str(away)
+                await asyncio.sleep(_AWAY_SECONDS)
+                heard = []
+            try:
+                await self._take(heard)
+            except TransportUnavailable as away:
+                _log.warning("What was heard cannot be read for now: %s", away)
+            self._tick()
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        due = [line.due for line in (*self._lines.values(), *self._own)]
+        return min((max(0.0, each - now) for each in due if each is not None), default=_RECEIVE_SECONDS)
+
+    async def _take(self, heard: Iterable[Post | Missed]) -> None:
+        turn = time.perf_counter()
+        for each in heard:
+            lines = self._by_topic.get(each.topic, ())
+            if isinstance(each, Missed):
+                _log.warning("Posts of %s were let go before they were heard", each.topic)
+                for line in lines:
+                    if not line.held_for:
+                        line.hold("filling in what was missed")
+                        self._background(self._fill_in(line))
+                continue
+            self.heard_at[each.topic] = time.monotonic()
+            packet = await self._readable(each)
+            if packet is not None:
+                for line in tuple(lines):
+                    line.hear(packet, each.place)
+            if time.perf_counter() - turn > _TURN_SECONDS:
+                await asyncio.sleep(0)
+                turn = time.perf_counter()
+
+    async def _fill_in(self, line: Line) -> None:
+        try:
+            await self._refill(line)
+        except Exception:  # noqa: BLE001  frames go on, marked; the log has it
+            _log.exception("What was missed cannot be filled in")
+        finally:
+            line.release()
+
+    async def _readable(self, post: Post) -> Packet | None:
+        """Decode a post; see to it that the layouts of its cells are known."""
+        try:
+            packet = decode_packet(post.body)
+        except msgspec.DecodeError as error:
+            self.unreadable += 1
+            _log.error("A post of %s cannot be read: %s", post.topic, error)
+            return None
+        for cell in packet.cells:
+            if cell.layout and cell.layout not in self._layouts:
+                await self._look_up(packet.symbol, cell.layout)
+        return packet
+
+    async def _look_up(self, symbol: str, layout: str) -> None:
+        """Look up the layouts of a symbol; for one that is not found, at most once a second."""
+        now = time.monotonic()
+        if now - self._looked_up.get((symbol, layout), -1.0) >= 1.0:
+            if len(self._looked_up) > _MOST_LAYOUTS:
+                self._looked_up.clear()
+            self._looked_up[symbol, layout] = now
+            await self._facts([symbol])
+
+    async def _facts(self, symbols: Sequence[str]) -> list[Packet]:
+        """Read the facts of symbols: remember their layouts, give their newest cells."""
+        packets = []
+        for symbol, facts in (await self._listener.facts(symbols)).items():
+            for name, raw in facts.items():
+                try:
+                    if name.startswith(LAYOUT_FACT):
+                        layout = decode_layout(raw)
+                        self._layouts[layout.id] = layout
+                    elif name.startswith(CELL_FACT):
+                        packets.append(decode_packet(raw))
+                except msgspec.DecodeError as error:
+                    self.unreadable += 1
+                    _log.error("The fact %s of %s cannot be read: %s", name, symbol, error)
+        return sorted(packets, key=lambda each: each.at)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for line in (*self._lines.values(), *self._own):
+            line.tick(now)
+        for line in [each for each in self._own if each.is_idle]:
+            self._merge(line)
+
+    def _merge(self, line: Line) -> None:
+        """Let a line that has caught up be the line of its shape, or hand its subscriptions to that one."""
+        base = self._lines.get(line.shape)
+        if base is None:
+            self._own.discard(line)
+            self._lines[line.shape] = line
+        elif base.is_idle and base.assembler.last == line.assembler.last and line.shape not in self._opening:
+            base.take_over(line)
+            self._own.discard(line)
+            self._background(self._drop(line))
+
+    # -- wishes and sentiment -----------------------------------------------------------------------------------------
+
+    async def _wish(self) -> None:
+        is_told = False
+        while True:
+            self._wished.clear()
+            shapes = dict.fromkeys(each.shape for each in (*self._lines.values(), *self._own))
+            wishes = [
+                Wish(each.symbols, tuple(one.value for one in each.timeframes), each.features, each.forming)
+                for each in shapes
+            ]
+            try:
+                await self._listener.wish(self._name, encode_wishes(wishes), _WISH_LIFE)
+                is_told = False
+            except TransportUnavailable as away:
+                if not is_told:
+                    _log.warning("Wishes cannot be told for now: %s", away)
+                is_told = True
+            try:
+                async with asyncio.timeout(_WISH_SECONDS):
+                    await self._wished.wait()
+            except TimeoutError:
+                continue
+
+    async def _watch_sentiment(self) -> None:
+        """Read sentiment again whenever some was taken in."""
+        while True:
+            lines = [each for each in (*self._lines.values(), *self._own) if each.shape.providers]
+            changed = self._lake.sentiment_changed
+            if lines and changed != self._sentiment_read:
+                try:
+                    for line in lines:
+                        line.assembler.sentiment = await asyncio.to_thread(self._sentiment, line.shape)
+                    self._sentiment_read = changed
+                except Exception:  # noqa: BLE001  the older one stays; the log has it
+                    _log.exception("Sentiment cannot be read")
+            await asyncio.sleep(_SENTIMENT_SECONDS)
+
+    def _sentiment(self, shape: Shape) -> KnownSentiment:
+        now = time.time_ns() // 1000
+        return self._lake.sentiment(shape, now - _SENTIMENT_BACK, now + _SENTIMENT_BACK)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,175 @@
+"""A line: one shape's assembler, and all subscriptions of it.
+
+Packets that are heard become frames, and each frame is given to every subscription before the next one is. A line can
+be *held*: then packets wait in it, in order, until it is released. It is held while it is opened, while it catches up
+with what it missed, and while a subscription with the policy `block` has no room; that for at most `BLOCK_SECONDS` or
+`MOST_HELD` packets, after which the subscription drops its oldest frames until it has had room again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from mdplatform.strategy.live.subscription import Subscription
+from mdplatform.strategy.live.wanted import Policy
+from mdplatform.streaming.assembler import Assembler
+from mdplatform.streaming.cells import Layout, Packet
+from mdplatform.streaming.frame import Frame
+from mdplatform.streaming.shape import Shape
+
+BLOCK_SECONDS = 10.0
+MOST_HELD = 10_000
+_log = logging.getLogger(__name__)
+
+
+class Line:
+    """The frames of one shape, in one event loop."""
+
+    def __init__(self, shape: Shape, layouts: dict[str, Layout]) -> None:
+        self.shape = shape
+        self.assembler = Assembler(shape, layouts)
+        self.held_for = "opening"
+        self.lost = 0
+        self._subscriptions: dict[str, Subscription] = {}
+        self._all: tuple[Subscription, ...] = ()
+        self._blockers: tuple[Subscription, ...] = ()
+        self._excused: set[str] = set()
+        self._frames: deque[Frame] = deque()
+        self._held: deque[tuple[Packet, str]] = deque()
+        self._waiter: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held and nothing waits to be given."""
+        return not self.held_for and self._waiter is None and not self._frames
+
+    def add(self, subscription: Subscription) -> None:
+        """Give frames to this one too, from the next one on."""
+        self._subscriptions[subscription.id] = subscription
+        self._listed()
+
+    def remove(self, subscription_id: str) -> None:
+        """Give it none any more."""
+        self._subscriptions.pop(subscription_id, None)
+        self._excused.discard(subscription_id)
+        self._listed()
+
+    def take_over(self, other: Line) -> None:
+        """Serve the subscriptions of a line that has come as far as this one."""
+        self._subscriptions.update(other._subscriptions)
+        self._listed()
+        other._subscriptions.clear()
+        other._listed()
+
+    def hear(self, packet: Packet, place: str) -> None:
+        """Take a packet, or hold it."""
+        if self.held_for or self._waiter is not None:
+            if len(self._held) >= MOST_HELD:
+                self._overflow()
+            self._held.append((packet, place))
+            return
+        self._give(self.assembler.take(packet, time.monotonic(), place))
+
+    def tick(self, now: float) -> None:
+        """Make the frames that have waited for so long as they may."""
+        if not self.held_for and self._waiter is None:
+            due = self.assembler.due
+            if due is not None and due <= now:
+                self._give(self.assembler.tick(now))
+
+    @property
+    def due(self) -> float | None:
+        """When `tick` has something to do."""
+        return None if self.held_for or self._waiter is not None else self.assembler.due
+
+    def hold(self, reason: str) -> None:
+        """Hold what is heard from now on."""
+        self.held_for = reason
+
+    def release(self) -> None:
+        """Go on with what was held."""
+        self.held_for = ""
+        self._pump()
+
+    async def give_patiently(self, frames: Iterable[Frame]) -> None:
+        """Give frames to who has room for them; wait for the others, so that what is caught up with is not dropped."""
+        for frame in frames:
+            full = [each for each in self._all if each.is_full and each.id not in self._excused]
+            if full:
+                await self._wait_for(full)
+            for each in self._all:
+                each.offer(frame)
+
+    async def close(self) -> None:
+        """Stop; what is held is let go."""
+        self.held_for = "closed"
+        self._held.clear()
+        self._frames.clear()
+        if self._waiter is not None:
+            self._waiter.cancel()
+            await asyncio.gather(self._waiter, return_exceptions=True)
+
+    def _listed(self) -> None:
+        self._all = tuple(self._subscriptions.values())
+        self._blockers = tuple(each for each in self._all if each.wanted.policy is Policy.BLOCK)
+
+    def _give(self, frames: list[Frame]) -> None:
+        if frames:
+            self._frames.extend(frames)
+            self._pump()
+
+    def _pump(self) -> None:
+        """Give what waits, then what is held, until somebody blocks."""
+        while self._waiter is None and not self.held_for:
+            if self._frames:
+                frame = self._frames.popleft()
+                for each in self._all:
+                    each.offer(frame)
+                if self._blockers and (full := self._blocking()):
+                    self._waiter = asyncio.get_running_loop().create_task(self._wait_and_go_on(full))
+            elif self._held:
+                packet, place = self._held.popleft()
+                self._frames.extend(self.assembler.take(packet, time.monotonic(), place))
+            else:
+                return
+
+    def _blocking(self) -> list[Subscription]:
+        for each in self._blockers:
+            if not each.is_full:
+                self._excused.discard(each.id)
+        return [each for each in self._blockers if each.is_blocking and each.id not in self._excused]
+
+    async def _wait_and_go_on(self, full: list[Subscription]) -> None:
+        await self._wait_for(full)
+        self._waiter = None
+        self._pump()
+
+    async def _wait_for(self, full: list[Subscription]) -> None:
+        """Wait until they have room; who has none in the end does not hold back the others until it has."""
+        try:
+            async with asyncio.timeout(BLOCK_SECONDS):
+                for each in full:
+                    await each.room()
+        except TimeoutError:
+            for each in full:
+                if each.is_full and each.is_open:
+                    _log.warning("Subscription %s held back its shape for too long: it drops frames", each.id)
+                    self._excused.add(each.id)
+
+    def _overflow(self) -> None:
+        """Make room where too much is held: who blocks is waited for no longer, else the oldest packet is lost."""
+        if self._waiter is None:
+            self._held.popleft()
+            self.lost += 1
+            return
+        self._excused.update(each.id for each in self._blockers if each.is_full)
+        self._waiter.cancel()
+        self._waiter = None
+        self._pump()

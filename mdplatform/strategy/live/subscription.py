@@ -1,0 +1,178 @@
+"""One subscription: its callback, the frames that wait for it, and its counts.
+
+A function is called in the event loop, at once; what it returns, if it can be awaited, runs as a task, and frames that
+come meanwhile wait in a queue. Frames are given in order, each once; a callback that raises is counted, logged, and
+called again with the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any
+
+from mdplatform.strategy.live.wanted import Policy, Wanted
+from mdplatform.streaming.frame import Frame
+
+SLOW_SECONDS = 0.1
+"""A callback that holds up the event loop for longer is named in the log."""
+_log = logging.getLogger(__name__)
+
+
+class Subscription:
+    """What is given to one callback, or, without one, to who iterates."""
+
+    def __init__(self, id: str, wanted: Wanted) -> None:
+        self.id = id
+        self.wanted = wanted
+        self.is_open = True
+        self.frames = 0
+        self.dropped = 0
+        self.failed = 0
+        self.error = ""
+        self.last: Frame | None = None
+        self.last_at = 0
+        self.waiting: deque[Frame] = deque()
+        self._callback = wanted.callback
+        self._takes_revisions = wanted.revisions
+        self._bound = wanted.queue
+        self._task: asyncio.Task[None] | None = None
+        self._changed: asyncio.Future[None] | None = None
+        self._is_ended = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many frames wait as may."""
+        return len(self.waiting) >= self._bound
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether the shape has to wait for it."""
+        return self.is_full and self.is_open and self.wanted.policy is Policy.BLOCK
+
+    def offer(self, frame: Frame) -> None:
+        """Give a frame: at once, or when its turn comes; if the queue is full, as the policy says."""
+        if not self.is_open or (frame.revision and not self._takes_revisions):
+            return
+        if self._callback is not None and self._task is None:
+            self._call(frame)
+            return
+        if len(self.waiting) >= self._bound:
+            if self.wanted.policy is Policy.CONFLATE:
+                self.dropped += len(self.waiting)
+                self.waiting.clear()
+            else:
+                self.dropped += 1
+                self.waiting.popleft()
+        self.waiting.append(frame)
+        if self._callback is None:
+            self._tell()
+
+    async def room(self) -> None:
+        """Wait until the queue has room, or nobody wants anything any more."""
+        while self.is_full and self.is_open:
+            await self._wait()
+
+    async def next(self) -> Frame | None:
+        """Give the next frame to who iterates; None when it is over."""
+        while not self.waiting:
+            if not self.is_open or self._is_ended:
+                return None
+            await self._wait()
+        frame = self.waiting.popleft()
+        self._tell()
+        self._note(frame)
+        return frame
+
+    async def drained(self) -> None:
+        """Wait until all frames were given and the callback is done with them."""
+        while self.is_open and (self.waiting or self._task is not None):
+            await self._wait()
+
+    def end(self) -> None:
+        """Say that no more frames come; those that wait are still given."""
+        self._is_ended = True
+        self._tell()
+
+    def close(self) -> None:
+        """Give nothing any more; a callback that is running goes on to its end."""
+        self.is_open = False
+        self.waiting.clear()
+        self._tell()
+
+    async def cancel(self) -> None:
+        """Close, and end a callback that is running, unless it is who asks."""
+        self.close()
+        task = self._task
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _note(self, frame: Frame) -> None:
+        self.frames += 1
+        self.last = frame
+        self.last_at = time.time_ns()
+
+    def _call(self, frame: Frame) -> None:
+        assert self._callback is not None
+        self._note(frame)
+        began = time.perf_counter()
+        try:
+            returned = self._callback(frame)
+        except Exception as failure:  # noqa: BLE001  it is the strategy's; status and log have it
+            self._fail(failure)
+            return
+        if returned is not None and inspect.isawaitable(returned):
+            self._task = asyncio.get_running_loop().create_task(self._run(returned))
+        elif (took := time.perf_counter() - began) > SLOW_SECONDS:
+            _log.warning(
+                "The callback of subscription %s held up the event loop for %.0f ms; what takes long belongs behind an "
+                "`await`, such as `asyncio.to_thread`", self.id, took * 1000,
+            )  # fmt: skip
+
+    async def _run(self, returned: Awaitable[Any]) -> None:
+        """Wait for what the callback returned, then give it what came meanwhile."""
+        assert self._callback is not None
+        try:
+            while True:
+                try:
+                    await returned
+                except Exception as failure:  # noqa: BLE001  it is the strategy's; status and log have it
+                    self._fail(failure)
+                while True:
+                    if not self.waiting:
+                        return
+                    frame = self.waiting.popleft()
+                    self._tell()
+                    self._note(frame)
+                    try:
+                        returned = self._callback(frame)
+                    except Exception as failure:  # noqa: BLE001  as above
+                        self._fail(failure)
+                        continue
+                    if returned is not None and inspect.isawaitable(returned):
+                        break
+                    await asyncio.sleep(0)
+        finally:
+            self._task = None
+            self._tell()
+            if self.waiting and self.is_open:
+                self._call(self.waiting.popleft())
+
+    def _fail(self, failure: Exception) -> None:
+        self.failed += 1
+        self.error = f"{type(failure).__name__}: {failure}"[:200]
+        _log.error("The callback of subscription %s failed", self.id, exc_info=failure)
+
+    async def _wait(self) -> None:
+        if self._changed is None or self._changed.done():
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def _tell(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
