@@ -60,15 +60,15 @@ class Near:
         """Read these keys from Redis inside the `with`, and put what was read into the dictionary, to be kept."""
         read: dict[str, bytes | None] = {}
         shared = self._shared or self._open()
-        fill = None
-        if shared is not None:
-            shared.tracking.want()
-            fill = shared.cache.begin(filter(is_tracked, keys))
+        fill = None if shared is None else shared.cache.begin(filter(is_tracked, keys))
         try:
             yield read
         finally:
-            if shared is not None and fill is not None:
-                shared.cache.keep(fill, read)
+            if shared is not None:
+                if fill is not None:
+                    shared.cache.keep(fill, read)
+                elif read:  # it answers
+                    shared.tracking.want()
 
     def look(self, library: Library, lookups: Sequence[Lookup]) -> list[FeatureResult | None]:
         """Give the answers that are held near and are fresh, by the sequences that are held and by the lake."""

@@ -1,19 +1,24 @@
 """The finder: the answers of questions, from the nearest place that has them.
 
-1. The sequences of all that the questions depend on are read, by one `MGET` for all that is asked in a tick of the
-   loop, and the times of their folders in the lake: the *witness* of each question.
-2. What the near cache has, and the witness vouches for, is answered at once.
-3. Of the rest, blobs of newest rows are looked for in Redis, by one more `MGET`.
-4. What is left is computed (`workshop`), once for equal questions.
+1. The *witness* of a question are the sequences of all that it depends on, and the times of their folders in the lake.
+   Sequences are first taken from what this process has heard (`serving.tracking`): what the near cache has, and such a
+   witness vouches for, is answered at once, without asking Redis.
+2. For the rest the sequences are read, by one `MGET` for all that is asked in a tick of the loop; and the near cache is
+   looked at again.
+3. Of what is left, blobs of newest rows are looked for in Redis, by one more `MGET`.
+4. What is left then is computed (`workshop`), once for equal questions.
 
-Everything is read after its witness was taken. So no answer is older than the last bump before the call.
+Everything is read after its witness was taken. So no answer of steps 2 to 4 is older than the last bump before the
+call, and none of step 1 than the last bump of which the word had arrived: usually within a tenth of a millisecond, and
+`tracking.BOUND_SECONDS` at most; where that is not proven, step 1 answers nothing. Nor is any answer older than the
+last change of the lake before the call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mdplatform.features.kinds import Need
@@ -49,19 +54,13 @@ class Finder:
 
         `stages` gets how long each stage of looking took, in milliseconds.
         """
-        questions = list(ranked)
-        witnesses, away = await self._witnesses(questions, stages)
-        notes = () if away is None else (f"Redis was not used ({away}); memory and the lake answer",)
         answered: dict[AnyQuestion, Answered] = {}
-        missed: list[AnyQuestion] = []
-        for question in questions:
-            kept = self.near.get(question.identity, question.n, witnesses[question.needs])
-            if kept is None:
-                missed.append(question)
-            elif kept.error is not None:
-                answered[question] = Answered(None, Found("near", error=kept.error))
-            else:
-                answered[question] = self._answered(question, Found("near", kept, notes=notes))
+        missed = self._from_near(ranked, self._heard(ranked), answered)
+        if not missed:
+            return answered
+        witnesses, away = await self._witnesses(missed, stages)
+        notes = () if away is None else (f"Redis was not used ({away}); memory and the lake answer",)
+        missed = self._from_near(missed, witnesses, answered, notes)
         if missed:
             lookups = await self._from_redis(missed, witnesses, answered, stages)
             await self._computed({each: ranked[each] for each in missed}, witnesses, lookups, answered, notes)
@@ -71,6 +70,32 @@ class Finder:
         """Leave what is being computed, and let go of Redis."""
         await self.workshop.close()
         await self._shelf.close()
+
+    def _from_near(
+        self,
+        questions: Iterable[AnyQuestion],
+        witnesses: Mapping[tuple[Need, ...], Witness],
+        answered: dict[AnyQuestion, Answered],
+        notes: tuple[str, ...] = (),
+    ) -> list[AnyQuestion]:
+        """Answer what is near, if its witness vouches for it; give the rest."""
+        missed: list[AnyQuestion] = []
+        for question in questions:
+            witness = witnesses.get(question.needs)
+            kept = None if witness is None else self.near.get(question.identity, question.n, witness)
+            if kept is None:
+                missed.append(question)
+            elif kept.error is not None:
+                answered[question] = Answered(None, Found("near", error=kept.error))
+            else:
+                answered[question] = self._answered(question, Found("near", kept, notes=notes))
+        return missed
+
+    def _heard(self, questions: Iterable[AnyQuestion]) -> dict[tuple[Need, ...], Witness]:
+        """Give the witnesses of which all sequences are known without asking Redis."""
+        keys = {question.needs: question.sequence_keys for question in questions}
+        told = {needs: self._shelf.near_sequences(each) for needs, each in keys.items()}
+        return self._seen({needs: tuple(each) for needs, each in told.items() if each is not None})
 
     async def _witnesses(
         self, questions: Sequence[AnyQuestion], stages: dict[str, float]
@@ -85,17 +110,19 @@ class Finder:
         told = await self._shelf.sequences(list(keys.values()))
         stages["redis"] = (time.perf_counter() - began) * 1000
         sequences = None if told is None else dict(zip(keys, told, strict=True))
-        seen_at = time.time_ns()
-        stamps = {need: self._lake.stamp(need) for need in keys}
-        witnesses = {
-            needs: Witness(
-                None if sequences is None else tuple([sequences[each] for each in needs]),
-                tuple([stamps[each] for each in needs]),
-                seen_at,
-            )
-            for needs in {question.needs for question in questions}
-        }
+        all_needs = {question.needs for question in questions}
+        witnesses = self._seen(
+            {needs: None if sequences is None else tuple([sequences[each] for each in needs]) for needs in all_needs}
+        )
         return witnesses, (self._shelf.reason or "it does not answer") if told is None else None
+
+    def _seen(self, sequences: Mapping[tuple[Need, ...], tuple[int, ...] | None]) -> dict[tuple[Need, ...], Witness]:
+        """Give witnesses with these sequences, and the times of the folders as they are now."""
+        seen_at = time.time_ns()
+        stamps = {need: self._lake.stamp(need) for needs in sequences for need in needs}
+        return {
+            needs: Witness(told, tuple([stamps[need] for need in needs]), seen_at) for needs, told in sequences.items()
+        }
 
     async def _from_redis(
         self,

@@ -1,6 +1,7 @@
 """The shelf: what workers and readers share in Redis, seen from one event loop.
 
-Sequences and blobs are read by one `MGET` for all that is asked in a tick of the loop. Leases say which worker computes
+Sequences and blobs are read by one `MGET` for all that is asked in a tick of the loop. Sequences are held near, too
+(`serving.near`). Leases say which worker computes
 what is on no shelf: who gets one computes and publishes; others wait until it is gone, and look again. A lease that is
 not renewed lasts a second, so that nobody waits for the dead.
 
@@ -9,6 +10,7 @@ After a failure Redis is left alone for a while; methods give None then, and `re
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
@@ -16,6 +18,7 @@ from typing import TypeVar, cast
 import redis
 
 from mdplatform.serving.coalesce import Coalescer
+from mdplatform.serving.near import Near
 from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, read_sequence
 from mdplatform.settings import Settings
 from mdplatform.valkey.breaker import Breaker
@@ -42,8 +45,10 @@ class Shelf:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._breaker = Breaker(settings.redis_retry_seconds)
-        self._small = Coalescer(self._mget)
-        self._large = Coalescer(self._mget)  # apart, so that numbers do not wait behind blobs
+        self._numbers = Coalescer(self._mget_near)
+        self._leases = Coalescer(self._mget)
+        self._blobs = Coalescer(self._mget)  # apart, so that numbers do not wait behind blobs
+        self._near = Near(settings)
         self._link = Link(settings)
         self._holder = secrets.token_hex(8)
 
@@ -52,18 +57,24 @@ class Shelf:
         """Why Redis is left alone at present; None if it is asked."""
         return self._breaker.reason
 
+    def near_sequences(self, keys: Sequence[str]) -> list[int] | None:
+        """Give the numbers under these keys as this process has heard of them, `BOUND_SECONDS` ago at the latest; None
+        if it cannot tell."""
+        held = self._near.get(keys)
+        return None if held is None else [read_sequence(each) for each in held]
+
     async def sequences(self, keys: Sequence[str]) -> list[int] | None:
         """Give the numbers that are held under these keys, 0 for none."""
-        held = await self._try(lambda: self._small.get(keys)) if keys else []
+        held = await self._try(lambda: self._numbers.get(keys)) if keys else []
         return None if held is None else [read_sequence(each) for each in held]
 
     async def blobs(self, keys: Sequence[str]) -> list[bytes | None] | None:
         """Give the blobs that are held under these keys."""
-        return await self._try(lambda: self._large.get(keys)) if keys else []
+        return await self._try(lambda: self._blobs.get(keys)) if keys else []
 
     async def are_leased(self, leases: Sequence[str]) -> list[bool] | None:
         """Tell of each lease whether somebody holds it."""
-        held = await self._try(lambda: self._small.get(leases)) if leases else []
+        held = await self._try(lambda: self._leases.get(leases)) if leases else []
         return None if held is None else [each is not None for each in held]
 
     async def publish(
@@ -121,6 +132,7 @@ class Shelf:
 
     async def close(self) -> None:
         """Close the connections; the embedded server ends if nobody else uses it."""
+        await asyncio.to_thread(self._near.close)
         await self._link.close()
 
     async def _hold(self, keys: Sequence[str], milliseconds: int) -> None:
@@ -146,6 +158,12 @@ class Shelf:
             if failed is not None:
                 failed.append(told)
             return None
+
+    async def _mget_near(self, keys: Sequence[str]) -> list[bytes | None]:
+        with self._near.filling(keys) as read:
+            held = await self._mget(keys)
+            read.update(zip(keys, held, strict=True))
+        return held
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         places = {key: place for place, key in enumerate(dict.fromkeys(keys))}

@@ -356,7 +356,7 @@ def test_a_worker_lends_so_much_and_no_more(settings, processes, market):
         async with Evaluator(settings, worker="a") as one:
             await asyncio.gather(*(ask(one, latest=600 + number) for number in range(10)))
             client = await asyncio.to_thread(async_connect, settings)
-            keys = [key async for key in client.scan_iter("mdp:*:lent")]
+            keys = [key async for key in client.scan_iter("mdp:{lent:*")]
             lives = [await client.pttl(key) for key in keys]
             await client.aclose()
             return lives
