@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from mdplatform.errors import UnknownParameter, UnknownSource
 from mdplatform.feeds.binance import BinanceFeed
 from mdplatform.feeds.protocol import Feed
+from mdplatform.feeds.recording import RecordingFeed
+from mdplatform.feeds.simulated import SimulatedFeed
 from mdplatform.settings import Settings
 
 FEEDS: dict[str, Callable[..., Feed]] = {
     "binance": BinanceFeed.from_settings,
+    "recording": RecordingFeed.from_settings,
+    "simulated": SimulatedFeed.from_settings,
 }
 """What makes each feed, of the settings and the symbols that are wanted; its options are keywords."""
 

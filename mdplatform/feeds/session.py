@@ -49,6 +49,13 @@ def check_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_symbol(each) for each in symbols))
 
 
+def check_speed(speed: float) -> None:
+    """Refuse what is no speed of a replay. Raises `ParameterOutOfRange`."""
+    if not 0.0 <= speed < 1e9:
+        remedy = "1 is real time, 60 a minute a second, 0 as fast as it is taken"
+        raise ParameterOutOfRange("A speed that cannot be", value=speed, remedy=remedy)
+
+
 class Session:
     """What became of the messages so far; `take` adds to `events`, which `drain` empties."""
 
@@ -121,6 +128,8 @@ class Session:
             self.counts["other"] += 1
         if said.time > self.now:
             self.now = said.time
+            if self.now >= self._looked_at + _CLOCK_STEP:
+                self._tell_clock()
 
     def _take_candle(self, candle: Candle) -> None:
         sequence = self.candles.get(candle.symbol)
@@ -180,16 +189,19 @@ class Session:
 
     def drain(self) -> list[Event]:
         """Give the events so far, with the clock behind them where it went on."""
-        events, self.events = self.events, []
         if self.now >= self._looked_at + _CLOCK_STEP:
-            self._looked_at = self.now
-            known = min((each.frontier for each in self.sequences if each.is_blocked), default=self.now)
-            due = min((self._due(each) + MINUTE_US - 1 for each in self.candles.values()), default=self.now)
-            clock = min(self.now, known, due)
-            if clock > self._clock:
-                self._clock = clock
-                events.append(Clock(clock))
+            self._tell_clock()
+        events, self.events = self.events, []
         return events
+
+    def _tell_clock(self) -> None:
+        self._looked_at = self.now
+        known = min((each.frontier for each in self.sequences if each.is_blocked), default=self.now)
+        due = min((self._due(each) + MINUTE_US - 1 for each in self.candles.values()), default=self.now)
+        clock = min(self.now, known, due)
+        if clock > self._clock:
+            self._clock = clock
+            self.events.append(Clock(clock))
 
     def tallies(self) -> dict[str, int]:
         """Give the counts, those of the sequences with them."""

@@ -124,7 +124,7 @@ class _Read:
 
 def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]:
     """Give the trades and the depth of one recording. Raises errors of `SourceError`."""
-    data, is_cut = _content(path, options.max_bytes)
+    data, is_cut = recorded_bytes(path, options.max_bytes)
     read = _Read()
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -160,7 +160,7 @@ def read_recording(path: Path, options: TableOptions) -> Iterator[TableDelivery]
             aside, notes = None, ()  # they are told once
 
 
-def _content(path: Path, max_bytes: int) -> tuple[bytes, bool]:
+def recorded_bytes(path: Path, max_bytes: int) -> tuple[bytes, bool]:
     """Give a file's bytes, of a gzip file those that can be unpacked, and whether it was cut."""
     data = read_bytes(path, max_bytes)
     verify_checksum(path, data)

@@ -241,6 +241,12 @@ def _amounts(
 _MONTHS_BETWEEN_OUTAGES = 6  # an outage leaves a gap in that day's bar, and daily features want weeks without one
 
 
+def traded_minutes(seed: int, symbol: str, month: int) -> int:
+    """Give how many minutes of a month have trades."""
+    present, no_trade = _interruptions(seed, symbol, month, _month_minutes(month))
+    return int(present.sum()) - len(no_trade)
+
+
 def _interruptions(
     seed: int, symbol: str, month: int, count: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:

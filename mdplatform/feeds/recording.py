@@ -1,0 +1,171 @@
+"""Recordings: raw messages of Binance's websocket, told again as the exchange sent them, read by the live decoder.
+
+What a recording looks like is told in `sources/recording.py`. Messages go through the same `Session` as the live ones;
+what it misses is not to be had: a hole is waited over for `PATIENCE` of the venue's time, and then said as `Lost`.
+Single trades are given where the recording has some, else aggregated ones. Bars are to be built of its candles, if it
+has any, else of its trades.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from mdplatform.errors import NoData, ParameterOutOfRange
+from mdplatform.feeds.session import KINDS, Session, check_kinds, check_speed, check_symbols
+from mdplatform.market.events import Candle, Clock, Event, Lost
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.settings import Settings
+from mdplatform.sources.recording import recorded_bytes
+
+PATIENCE = 2_000_000
+"""How long (µs, venue's time) a hole is waited over: what comes late may be behind it."""
+_NOT_RECORDED = "the recording does not have them"
+_LOOKED_EACH = 64
+_AT_ONCE = 512
+_SYMBOL = re.compile(rb'"s"\s*:\s*"([^"]+)"')
+
+
+class RecordingFeed:
+    """The recording at `path`, `speed` times as fast as it was received; with 0 as fast as it is taken.
+
+    Without `symbols` all of the recording's are told. Raises errors of `SourceError`, `NoData`, `ParameterOutOfRange`.
+    """
+
+    name = "recording"
+
+    def __init__(
+        self,
+        path: str | Path,
+        symbols: Sequence[str] = (),
+        *,
+        streams: Sequence[str] = KINDS,
+        speed: float = 0.0,
+        max_bytes: int = 2_048_000_000,
+    ) -> None:
+        check_speed(speed)
+        kinds = check_kinds(streams)
+        data, _ = recorded_bytes(Path(path).expanduser(), max_bytes)
+        self._lines = data.split(b"\n")
+        found = sorted({each.decode(errors="replace").upper() for each in _SYMBOL.findall(data)})
+        self.symbols = check_symbols(symbols or found or ["UNKNOWN"])
+        if missing := [each for each in self.symbols if each not in found]:
+            raise NoData(f"{path} has no messages of {missing[0]}", value=found[:20])
+        self._only = found[0] if len(found) == 1 else ""
+        self._speed = speed
+        self._is_closed = asyncio.Event()
+        self.bars_from: Literal["candles", "trades"] = (
+            "candles" if "candles" in kinds and re.search(rb'"e"\s*:\s*"kline"', data) else "trades"
+        )
+        self._session = Session(self.symbols, kinds, single=re.search(rb'"e"\s*:\s*"trade"', data) is not None)
+        self._blocked: dict[tuple[str, str], int] = {}
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        symbols: Sequence[str],
+        *,
+        path: str | None = None,
+        streams: Sequence[str] = KINDS,
+        speed: float = 0.0,
+    ) -> RecordingFeed:
+        """Make the feed of a recording that is named as `recording:PATH`."""
+        if not path:
+            raise ParameterOutOfRange("A recording needs its file", value="recording", remedy="Name it recording:PATH")
+        return cls(path, symbols, streams=streams, speed=speed, max_bytes=settings.max_file_bytes)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """`messages`, `unreadable`, `other`, `repeated`, `skipped`, `dropped`."""
+        return self._session.tallies()
+
+    async def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
+        """Give the recorded events, those before `since` left out; the feed ends with the recording."""
+        clock = asyncio.get_running_loop().time
+        began, first = clock(), None
+        waiting = 0
+        for line in self._lines:
+            received_at = self._take(line)
+            if received_at is None:
+                continue
+            waiting += 1
+            first = received_at if first is None else first
+            ahead = 0.0 if not self._speed else (received_at - first) / 1e6 / self._speed - (clock() - began)
+            if waiting < _AT_ONCE and ahead <= 0.01:
+                continue
+            waiting = 0
+            yield self._given(since)
+            if await self._closes_within(ahead):
+                return
+        self._look(patience=0)
+        yield self._given(since)
+
+    async def close(self) -> None:
+        """End before the recording does."""
+        self._is_closed.set()
+
+    async def _closes_within(self, seconds: float) -> bool:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return self._is_closed.is_set()
+        try:
+            await asyncio.wait_for(self._is_closed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _take(self, line: bytes) -> int | None:
+        """Take a line in; give when it was received (µs), None where that cannot be told."""
+        told, _, raw = line.strip().partition(b" ")
+        if not told:
+            return None
+        try:
+            received_at = _microseconds(int(told))
+        except ValueError:
+            self._session.counts["unreadable"] += 1
+            return None
+        self._session.take(raw, received_at, self._only)
+        if self._session.counts["messages"] % _LOOKED_EACH == 0:
+            self._look(PATIENCE)
+        return received_at
+
+    def _look(self, patience: int) -> None:
+        """Give up what has been missing for longer than that."""
+        missing = {}
+        for sequence in self._session.sequences:
+            if sequence.is_blocked and (sequence.kind != "book" or patience):
+                key = (sequence.kind, sequence.symbol)
+                missing[key] = at = self._blocked.get(key, self._session.now)
+                if self._session.now - at >= patience:
+                    sequence.give_up(_NOT_RECORDED, self._session.events)
+                    del missing[key]
+        self._blocked = missing
+        self._session.hear(0)
+
+    def _given(self, since: Mapping[str, int]) -> list[Event]:
+        events = self._session.drain()
+        return [event for event in events if _is_after(event, since)] if since else events
+
+
+def _is_after(event: Event, since: Mapping[str, int]) -> bool:
+    if isinstance(event, Clock | Lost):
+        return True
+    begin = since.get(event.symbol, 0)
+    return event.open_time >= Timeframe.M1.floor(begin) if isinstance(event, Candle) else event.time >= begin
+
+
+def _microseconds(told: int) -> int:
+    """Give an instant in s, ms, µs or ns as µs.
+
+    >>> {_microseconds(1_723_161_253_937_085 * 1000 // unit) for unit in (1, 1000)}
+    {1723161253937085}
+    """
+    if told < 10**11:
+        return told * 1_000_000
+    if told < 10**14:
+        return told * 1_000
+    return told if told < 10**17 else told // 1_000
