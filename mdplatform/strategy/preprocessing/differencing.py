@@ -44,7 +44,7 @@ class FractionalDifference(Step):
             raise refused("A logarithm needs values above zero", field=names[at], remedy="Name the prices in `columns`")
         return {}
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
         levels = values
         if self.logs:
             levels = np.log(np.ascontiguousarray(np.where(values > 0, values, np.nan)))

@@ -10,8 +10,8 @@ import numpy as np
 
 from mdplatform.strategy.preprocessing.table import Floats
 
-_ROWS = 8_192
-"""Rows that are worked on at once, so that they stay in the processor's cache."""
+_ROWS = 2_048
+"""Rows that are worked on at once, so that they stay in the processor's cache; more where windows are long."""
 
 
 def log_returns(values: Floats, periods: int) -> Floats:
@@ -29,8 +29,9 @@ def log_returns(values: Floats, periods: int) -> Floats:
 def weighted_sum(values: Floats, weights: Floats) -> Floats:
     """Give sum(weights[i] * x[t - i]) of each row, NaN where any of these is missing or before the first."""
     width, made = len(weights), np.full_like(values, np.nan)
-    for start in range(width - 1, len(values), _ROWS):
-        stop = min(len(values), start + _ROWS)
+    size = max(_ROWS, 4 * width)
+    for start in range(width - 1, len(values), size):
+        stop = min(len(values), start + size)
         if stop - start < width:
             for row in range(start, stop):
                 block = values[row - width + 1 : row + 1][::-1] * weights[:, None]
@@ -43,17 +44,17 @@ def weighted_sum(values: Floats, weights: Floats) -> Floats:
     return made
 
 
-def rolling_z(values: Floats, window: int, least: int) -> Floats:
+def rolling_z(values: Floats, window: int, least: int, first: int = 0) -> Floats:
     """Give (x[t] - mean) / standard deviation (the population's) over the last `window` rows, itself included.
 
-    Missing values are left out; NaN where x[t] is missing, where fewer than `least` are there, and where all are equal.
-    Distances are taken from x[t] before they are summed, so that no precision is lost where the level is high.
+    Missing values are left out; NaN where x[t] is missing, where fewer than `least` are there, where all are equal, and
+    before the row `first`. Distances are taken from x[t] before they are summed, so that a high level costs no precision.
     """
     padded = np.concatenate([np.full((window - 1, values.shape[1]), np.nan), values])
     made = np.full_like(values, np.nan)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for start in range(0, len(values), _ROWS):
-            stop = min(len(values), start + _ROWS)
+        for start in range(first, len(values), max(_ROWS, 4 * window)):
+            stop = min(len(values), start + max(_ROWS, 4 * window))
             if stop - start >= window:
                 made[start:stop] = _many_z(padded[start : stop + window - 1], window, least)
                 continue

@@ -85,7 +85,7 @@ class MissingData(Step):
         filling = np.nanmedian(values, axis=0) if self.statistic == "median" else np.nanmean(values, axis=0)
         return {"filling": filling}
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
         if self.policy == "carry":
             return kernels.carried(values, self.most)
         return np.where(np.isnan(values), fitted["filling"], values)

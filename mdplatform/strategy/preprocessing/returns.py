@@ -40,5 +40,5 @@ class LogReturns(Step):
                 )
         return {}
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
         return kernels.log_returns(values, self.periods)

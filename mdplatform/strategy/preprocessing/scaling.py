@@ -40,7 +40,7 @@ class Winsorize(Step):
         lowest, highest = np.nanquantile(values, [self.lower, self.upper], axis=0)
         return {"lowest": lowest, "highest": highest}
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
         return np.clip(values, fitted["lowest"], fitted["highest"])
 
 
@@ -78,7 +78,7 @@ class RobustZScore(Step):
                 )
         return {"centre": centre, "scale": scale}
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
         scaled: Floats = (values - fitted["centre"]) / fitted["scale"]
         return scaled
 
@@ -104,8 +104,8 @@ class RollingZScore(Step):
         if self.least is not None:
             check_count(self.least, "least", 2, self.window)
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
-        return kernels.rolling_z(values, self.window, self.window if self.least is None else self.least)
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
+        return kernels.rolling_z(values, self.window, self.window if self.least is None else self.least, first)
 
 
 def check_there(values: Floats, names: Sequence[str]) -> None:

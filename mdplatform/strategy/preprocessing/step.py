@@ -103,7 +103,8 @@ class Step(Parameters):
     def _learn(self, values: Floats, names: Sequence[str]) -> Fitted:
         return {}
 
-    def _compute(self, values: Floats, fitted: Fitted) -> Floats:
+    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
+        """Give the values of the rows; those before `first` are only looked back on, and may be anything."""
         raise NotImplementedError
 
     def _names_out(self, names: Sequence[str]) -> list[str]:
@@ -173,9 +174,8 @@ class Step(Parameters):
             if before is not None and before.run == run:
                 known = len(before.rows)
                 block = np.concatenate([before.rows, block])
-            values[np.ix_(rows, np.array(chosen, dtype=np.intp))] = self._compute(block, self._fitted_of(symbol))[
-                known:
-            ]
+            computed = self._compute(block, self._fitted_of(symbol), known)[known:]
+            values[np.ix_(rows, np.array(chosen, dtype=np.intp))] = computed
             pasts[symbol] = Past(run, block[max(0, len(block) - self.rows_before) :].copy())
         return table.with_values(values, table.names)
 

@@ -194,7 +194,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         def __init__(self) -> None:
             """Have no parameters."""
 
-        def _compute(self, values: Any, fitted: Any) -> Any:
+        def _compute(self, values: Any, fitted: Any, first: int) -> Any:
             return values
 
     with pytest.raises(InvalidPreprocessing, match=r"^steps: Only the platform's own steps can be saved: 'Own'"):
