@@ -3,7 +3,7 @@
 1. A row's window goes from its session's start (a part of the UTC day; a row that closes at the session's end belongs
    to it), or from so many hours before, to its close T. What is known at T is used, whatever the grid's own start.
 2. The smallest bars that lie on the grid's and the session's time and cover the whole window say what was traded in it
-   (`_coverage`). Where they have a gap, longer ones may not; where none covers it, the row is null: with `gap`, or
+   (`coverage`). Where they have a gap, longer ones may not; where none covers it, the row is null: with `gap`, or
    `insufficient_history` before there were bars.
 3. Where there are trades for each day of the window and their volume is that of the bars (or there are no bars, or none
    with volume, to hold against them), the profile is of trades; a fragment of a day so never passes for the whole. Else
@@ -44,7 +44,8 @@ from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 HOUR_US = 60 * MINUTE_US
 SESSION_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 
-_NO_BARS = -1
+NO_BARS = -1
+"""The status of a window that bars do not cover, until all bars were looked at."""
 _SAME = 1e-8
 _NEVER = int(np.iinfo(np.int64).max)
 
@@ -88,7 +89,7 @@ def evaluate(specs: Sequence[FeatureSpec], grid: Grid, data: Data) -> dict[Featu
     for _, arguments in asked:
         if arguments["row_size"]:
             checked_row_size(float(arguments["row_size"]))
-    windows = {spec: _windows(spec, grid) for spec in specs}
+    windows = {spec: windows_of(spec, grid.close_time) for spec in specs}
     start = min(int(each.start[0]) for each in windows.values())
     source = _Source(data, grid, start, {}, {})
     return {spec: _values(windows[spec], arguments, source) for spec, arguments in asked}
@@ -99,18 +100,20 @@ def reads(spec: FeatureSpec, symbol: str, timeframe: Timeframe) -> frozenset[Nee
     return frozenset({Need("trades", symbol), Need("bars", symbol)})
 
 
-def _windows(spec: FeatureSpec, grid: Grid) -> Windows:
+def windows_of(spec: FeatureSpec, closes: Integers) -> Windows:
+    """Give the windows of rows that close at `closes`."""
     if spec.name == "VOLUME_PROFILE":
-        return session_windows(grid.close_time, _length(spec.arguments))
-    return rolling_windows(grid.close_time, _length(spec.arguments))
+        return session_windows(closes, length_of(spec.arguments))
+    return rolling_windows(closes, length_of(spec.arguments))
 
 
-def _length(arguments: dict[str, ParameterValue]) -> int:
+def length_of(arguments: dict[str, ParameterValue]) -> int:
+    """Give the length of a session, or of a rolling window (microseconds)."""
     return int(arguments.get("session_hours") or arguments["hours"]) * HOUR_US
 
 
 @dataclass(frozen=True)
-class _Bars:
+class BarItems:
     """Bars on a grid, and those that make profiles. `gap`: they have no prices; `lacking`: they have no volume."""
 
     items: Items
@@ -130,10 +133,10 @@ class _Source:
     data: Data
     grid: Grid
     start: int
-    loaded: dict[Timeframe, _Bars]
+    loaded: dict[Timeframe, BarItems]
     first_known: dict[int, int]
 
-    def bars(self, timeframe: Timeframe) -> _Bars:
+    def bars(self, timeframe: Timeframe) -> BarItems:
         """Give the bars of one timeframe from the first window's start to the grid's end."""
         if timeframe not in self.loaded:
             symbol = self.grid.symbol
@@ -168,21 +171,36 @@ class _Source:
         return Items(time, price, price, price, quantity, "trades"), known_at(rows).to_physical().to_numpy()
 
 
-def _as_bars(bars: pl.DataFrame, timeframe: Timeframe, has_history: bool) -> _Bars:
+def _as_bars(bars: pl.DataFrame, timeframe: Timeframe, has_history: bool) -> BarItems:
     opens = bars["open_time"].to_physical().to_numpy()
     first, low, high, volume = (bars[name].fill_null(np.nan).to_numpy() for name in ("open", "low", "high", "volume"))
-    gap = (bars["state"] == "gap").fill_null(False).to_numpy() | ~((low > 0) & (high >= low) & np.isfinite(high))
+    is_gap = (bars["state"] == "gap").fill_null(False).to_numpy()
+    available = bars["available_at"].to_physical().fill_null(0).to_numpy()
+    return bar_items(opens, first, low, high, volume, is_gap, available, timeframe, has_history)
+
+
+def bar_items(
+    opens: Integers,
+    first: Floats,
+    low: Floats,
+    high: Floats,
+    volume: Floats,
+    is_gap: NDArray[np.bool_],
+    available: Integers,
+    timeframe: Timeframe,
+    has_history: bool,
+) -> BarItems:
+    """Give bars (NaN for null) as what profiles are made of; `has_history` says that there are bars before them."""
+    gap = is_gap | ~((low > 0) & (high >= low) & np.isfinite(high))
     lacking = ~(np.isfinite(volume) & (volume >= 0)) & ~gap
     volume = np.where(gap | lacking, 0.0, volume)
     items = Items(opens, np.where(first > 0, first, low), low, high, volume, f"bars:{timeframe}")[volume > 0]
-    close = opens + timeframe.microseconds
-    available = bars["available_at"].to_physical().fill_null(0).to_numpy()
-    available = np.maximum(available, close)
-    return _Bars(items, opens, available, volume, gap, lacking, timeframe.microseconds, has_history)
+    available = np.maximum(available, opens + timeframe.microseconds)
+    return BarItems(items, opens, available, volume, gap, lacking, timeframe.microseconds, has_history)
 
 
-def _coverage(bars: _Bars, windows: Windows, known_at: Integers) -> tuple[NDArray[np.int8], Floats]:
-    """Give of each window at T whether `bars` cover it (`SETTLED`), else why not or `_NO_BARS`; and its volume."""
+def coverage(bars: BarItems, windows: Windows, known_at: Integers) -> tuple[NDArray[np.int8], Floats]:
+    """Give of each window at T whether `bars` cover it (`SETTLED`), else why not or `NO_BARS`; and its volume."""
     opens = bars.open_time
     begins, ends = windows.places(opens)
     counted = (ends - begins) * bars.length == windows.end - windows.start
@@ -191,7 +209,7 @@ def _coverage(bars: _Bars, windows: Windows, known_at: Integers) -> tuple[NDArra
     unknown = _touched(opens + bars.length, bars.available_at, opens, windows, known_at)
     statuses[~counted | (_count(bars.gap, begins, ends) > 0) | unknown] = GAP
     some = ends > begins
-    statuses[~some] = _NO_BARS
+    statuses[~some] = NO_BARS
     if not bars.has_history and len(opens):
         statuses[some & (windows.start < opens[0])] = INSUFFICIENT_HISTORY
     sums = np.append(0.0, np.cumsum(bars.volume))
@@ -221,13 +239,13 @@ def _values(windows: Windows, arguments: dict[str, ParameterValue], source: _Sou
     share, step = float(arguments["value_area_pct"]), rows_at_a_time(str(arguments["algorithm"]))
     size = float(arguments["row_size"])
     size = checked_row_size(size) if size else 0.0
-    statuses = np.full(len(windows), _NO_BARS, np.int8)
+    statuses = np.full(len(windows), NO_BARS, np.int8)
     traded = np.full(len(windows), np.nan)
     of_bars: dict[Timeframe, NDArray[np.bool_]] = {}
-    for timeframe in source.timeframes(_length(arguments)):
-        found, volumes = _coverage(source.bars(timeframe), windows, source.grid.known_at)
+    for timeframe in source.timeframes(length_of(arguments)):
+        found, volumes = coverage(source.bars(timeframe), windows, source.grid.known_at)
         covers = (found == SETTLED) & (statuses != SETTLED)
-        statuses = np.where((statuses == SETTLED) | (found == _NO_BARS), statuses, found)
+        statuses = np.where((statuses == SETTLED) | (found == NO_BARS), statuses, found)
         traded[covers], of_bars[timeframe] = volumes[covers], covers
         if (statuses == SETTLED).all():
             break
@@ -252,7 +270,7 @@ def _values(windows: Windows, arguments: dict[str, ParameterValue], source: _Sou
                 items = source.bars(timeframe).items
                 outputs[:, own] = profiles(items, windows[own], size, share, step)
                 methods.setdefault(items.method, int(own[0]))
-    statuses[statuses == _NO_BARS] = INSUFFICIENT_HISTORY
+    statuses[statuses == NO_BARS] = INSUFFICIENT_HISTORY
     statuses[(statuses == SETTLED) & np.isnan(outputs[0])] = DEGENERATE
     method = " ".join(sorted(methods, key=methods.__getitem__)) or None
     return Values(tuple(outputs), statuses, method=method)
@@ -278,7 +296,7 @@ def _from_trades(
     told = range(int(first[0]), int(last[-1]) + 1)
     known_from = [source.known_from(day) if f"{from_us(day * DAY_US):%Y-%m-%d}" in days else _NEVER for day in told]
     whole = np.maximum.accumulate(known_from[::-1])[::-1][first - first[0]] < known_at  # all end in the same day
-    whole &= np.isin(statuses, (SETTLED, MISSING_VOLUME, _NO_BARS))
+    whole &= np.isin(statuses, (SETTLED, MISSING_VOLUME, NO_BARS))
     if not whole.any():
         return None
     part, instants = windows[whole], known_at[whole]

@@ -220,9 +220,9 @@ class LiveFeatures:
         numbers, statuses = self._indicators.take(open_time, row, is_gap, keep)
         if self._profiles is not None:
             bar = [row[VALUE_COLUMNS.index(name)] for name in PROFILE_COLUMNS]
-            for values in self._profiles.values(open_time, bar, keep):
-                numbers += [float(each[-1]) for each in values.outputs]
-                statuses.append(int(values.statuses[-1]))
+            for outputs, status in self._profiles.values(open_time, bar, keep):
+                numbers += outputs
+                statuses.append(status)
         if self._formulas:
             for place in self._bar_columns:
                 status = SETTLED if isfinite(row[place]) else GAP if is_gap or place < _PRICES else MISSING_VOLUME
