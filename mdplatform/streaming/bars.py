@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from mdplatform.errors import PlatformError
 from mdplatform.market.events import BookChange, Candle, Clock, Event, Trade
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
+from mdplatform.streaming.dating import AHEAD_UNRECEIVED_US, is_possible
 from mdplatform.streaming.live_bar import LiveBar
-from mdplatform.streaming.minutes import AHEAD_UNRECEIVED_US, NOTHING, Changes, Minutes, is_possible
+from mdplatform.streaming.minutes import NOTHING, Changes, Minutes
 from mdplatform.streaming.parents import Parents
 
 KEPT_US = 60 * MINUTE_US
@@ -127,6 +128,10 @@ class LiveBars:
         for symbol in touched:
             found += self._open_bars(symbol)
         return found
+
+    def changed(self, symbol: str) -> list[LiveBar]:
+        """Give the newest state of each forming bar of a symbol that is not as it was given before."""
+        return self._open_bars(symbol) if symbol in self._minutes else []
 
     def _candle(self, minutes: Minutes, candle: Candle) -> Changes:
         if candle.timeframe is not Timeframe.M1:

@@ -13,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import polars as pl
 
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.lake import Lake
+from mdplatform.lake.bars import DERIVED
 from mdplatform.market.bars import empty_bars
 from mdplatform.market.events import Candle
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
+from mdplatform.streaming.bars import KEPT_US
 from mdplatform.streaming.cells import decode_packet
 from mdplatform.streaming.lane import Lane, as_live, open_features
 from mdplatform.streaming.live_bar import LiveBar
@@ -66,18 +67,32 @@ def begin(
         opened = open_features(lake, symbol, timeframe, specs.get(timeframe, ()), empty_bars(), end)
         lanes.append(Lane(symbol, timeframe, opened, told.get(timeframe, (-1, 0))))
         recent[timeframe] = newest
-    longest = max(Timeframe, key=lambda each: each.microseconds)
-    seeds = lake.bars.read(symbol, Timeframe.M1, longest.floor(at), at) if at else empty_bars()
     untold = lake.bars.read(symbol, Timeframe.M1, at, end) if at < end else empty_bars()
     return Beginning(
         symbol=symbol,
         since=since,
         at=at,
-        seeds=as_live(seeds.filter(pl.col("state") != "gap")),
+        seeds=_seeds(lake, symbol, at) if at else [],
         untold=[_as_candle(bar) for bar in as_live(untold) if bar.state != "gap"],
         lanes=lanes,
         recent=recent,
     )
+
+
+def _seeds(lake: Lake, symbol: str, at: int) -> list[LiveBar]:
+    """Give what the bars that are forming at `at` are built of, in the order in which it closed.
+
+    That is the longer bars that the lake keeps since the week (for `1w`) or the day began, and the minutes of the last
+    hours, of which some may be corrected yet.
+    """
+    seeds: list[LiveBar] = []
+    for timeframe in (Timeframe.M1, *DERIVED):
+        begin = Timeframe.W1.floor(at) if timeframe is Timeframe.D1 else Timeframe.D1.floor(at - KEPT_US)
+        if timeframe is Timeframe.M1:
+            begin = Timeframe.H1.floor(at - KEPT_US)
+        seeds += as_live(lake.bars.read(symbol, timeframe, begin, timeframe.floor(at)))
+    seeds = [bar for bar in seeds if bar.state != "gap"]
+    return sorted(seeds, key=lambda bar: (bar.close_time, -bar.timeframe.microseconds))
 
 
 def _told(facts: Mapping[str, bytes]) -> tuple[dict[Timeframe, tuple[int, int]], int]:

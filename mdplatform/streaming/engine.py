@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from mdplatform.errors import PlatformError, TransportUnavailable
 from mdplatform.feeds.protocol import Feed
 from mdplatform.lake import Lake
-from mdplatform.market.events import Event
+from mdplatform.market.events import Candle, Event, Trade
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.broadcast import Broadcaster
 from mdplatform.settings import Settings
@@ -93,7 +93,7 @@ class Engine:
             standing.symbols, list(Timeframe), source=feed.name, grace_us=round(settings.close_grace_seconds * 1e6)
         )
         self._received = 0
-        self._forming: dict[tuple[str, Timeframe], LiveBar] = {}
+        self._other = Candle if feed.bars_from == "trades" else Trade
         self._unannounced: set[str] = set()
         self._openings: set[asyncio.Task[None]] = set()
         self._troubles: set[str] = set()
@@ -167,9 +167,9 @@ class Engine:
                 await asyncio.sleep(0)
 
     def _take(self, events: Sequence[Event]) -> None:
-        bars = self._bars.take(events)
+        bars = self._bars.take([event for event in events if not isinstance(event, self._other)])
         for bar in bars:
-            if bar.timeframe is Timeframe.M1 and bar.is_closed:
+            if bar.timeframe is Timeframe.M1:
                 self.journal.add(bar)
                 self.closed += 1
                 self.latest = max(self.latest, bar.close_time)
@@ -178,11 +178,7 @@ class Engine:
     def _tell(self, bars: Sequence[LiveBar]) -> None:
         by_symbol: dict[str, list[LiveBar]] = {}
         for bar in bars:
-            if bar.is_closed:
-                self._forming.pop((bar.symbol, bar.timeframe), None)
-                by_symbol.setdefault(bar.symbol, []).append(bar)
-            else:
-                self._forming[bar.symbol, bar.timeframe] = bar
+            by_symbol.setdefault(bar.symbol, []).append(bar)
         for symbol, closed in by_symbol.items():
             self._advance(self.tracks[symbol], closed)
 
@@ -193,14 +189,19 @@ class Engine:
             return
         place = 0
         while place < len(bars):
-            stop = next((at for at in range(place, len(bars)) if bars[at].revision), len(bars))
-            for close, cells in track.take(bars[place:stop]):
-                self._post(track, close, cells)
-            place = next((at for at in range(stop, len(bars)) if not bars[at].revision), len(bars))
-            corrected = bars[stop:place]
-            if track.correct(corrected):
+            is_next, first = track.is_next(bars[place]), place
+            taken: set[tuple[Timeframe, int]] = set()
+            while place < len(bars) and track.is_next(bar := bars[place]) == is_next:
+                if is_next and (bar.timeframe, bar.open_time) in taken:
+                    break  # a correction of what closed in this very batch
+                taken.add((bar.timeframe, bar.open_time))
+                place += 1
+            if is_next:
+                for close, cells in track.take(bars[first:place]):
+                    self._post(track, close, cells)
+            elif track.correct(bars[first:place]):
                 track.held = list(bars[place:])
-                task = self._group.create_task(self._correct(track, corrected))
+                task = self._group.create_task(self._correct(track, bars[first:place]))
                 self._openings.add(task)
                 task.add_done_callback(self._openings.discard)
                 return
@@ -244,16 +245,16 @@ class Engine:
                 self.standing.refuse(text, why)
 
     async def _tell_forming(self) -> None:
-        forming, self._forming = self._forming, {}
-        by_symbol: dict[str, list[Cell]] = {}
-        for (symbol, timeframe), bar in forming.items():
+        wished: dict[str, set[Timeframe]] = {}
+        for symbol, timeframe in self.standing.forming:
+            wished.setdefault(symbol, set()).add(timeframe)
+        for symbol, timeframes in wished.items():
             track = self.tracks[symbol]
-            if (symbol, timeframe) in self.standing.forming and track.held is None and timeframe in track.sent:
-                cell = track.lanes[timeframe].peek(bar)
-                by_symbol.setdefault(symbol, []).extend([cell] if cell is not None else [])
-        for symbol, cells in by_symbol.items():
-            if cells:
-                self._post(self.tracks[symbol], self.tracks[symbol].at, cells)
+            if track.held is None:
+                bars = [bar for bar in self._bars.changed(symbol) if bar.timeframe in timeframes & set(track.sent)]
+                cells = [cell for bar in bars if (cell := track.lanes[bar.timeframe].peek(bar)) is not None]
+                if cells:
+                    self._post(track, track.at, cells)
 
     # -- the lake, and what goes wrong --------------------------------------------------------------------------------
 

@@ -107,10 +107,15 @@ class Lane:
         return open_time in self._bars
 
     def correct(self, bar: LiveBar) -> bool:
-        """Put a corrected bar in the place of the one that was; false if that is not kept any more."""
-        if bar.open_time not in self._bars:
+        """Put a bar in its place that is a newer revision, or that was not there; false if it changes nothing kept."""
+        kept = self._bars.get(bar.open_time)
+        if kept is not None and bar.revision <= kept.revision:
+            return False
+        if kept is None and not (self._bars and bar.open_time > next(iter(self._bars)) and bar.revision >= 0):
             return False
         self._bars[bar.open_time] = bar
+        if kept is None:
+            self._bars = dict(sorted(self._bars.items()))
         return True
 
     def remember(self, bars: Iterable[LiveBar]) -> None:
@@ -133,12 +138,11 @@ class Lane:
         return as_table(list(self._bars.values()))
 
     def is_news(self, bar: LiveBar | Cell) -> bool:
-        """Tell whether consumers have not been sent this revision of this bar, and note that they are now."""
+        """Tell whether consumers have not been sent this or a later one, and note that they are now."""
         key = (bar.open_time, bar.revision)
-        if key > self.told:
-            self.told = key
-            return True
-        return bar.revision > 0 and bar.open_time < self.told[0]  # no bar is corrected twice to the same revision
+        is_news = key > self.told
+        self.told = max(key, self.told)
+        return is_news
 
     def cell(self, bar: LiveBar, values: LiveValues | None) -> Cell:
         """Make the cell of a bar."""

@@ -73,6 +73,10 @@ class Track:
             if cells or (goes_on and self._sent and self._sent[0].is_aligned(close)):
                 yield close, cells
 
+    def is_next(self, bar: LiveBar) -> bool:
+        """Tell whether a bar follows those that were taken; else it corrects one of them, or comes late."""
+        return bar.open_time >= self.lanes[bar.timeframe].end
+
     def correct(self, bars: Iterable[LiveBar]) -> bool:
         """Note corrected bars; tell whether features have to be opened anew for cells of them."""
         noted = [bar.timeframe for bar in bars if self.lanes[bar.timeframe].correct(bar)]
@@ -84,7 +88,8 @@ class Track:
         cells = []
         for bar in corrected:
             lane = self.lanes[bar.timeframe]
-            if bar.open_time in values.get(bar.timeframe, {}) and lane.is_news(bar):
+            if bar.open_time in values.get(bar.timeframe, {}):
+                lane.is_news(bar)
                 cells.append(lane.cell(bar, values[bar.timeframe][bar.open_time]))
         return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
 
