@@ -53,15 +53,22 @@ def symbols(count: int) -> list[str]:
     return [f"COIN{number:02d}USDT" for number in range(count)]
 
 
-def take_in(settings: Settings, named: Sequence[str]) -> None:
-    """Put six weeks of simulated bars up to now into the lake, as the asset `bars` does, without a Dagster run."""
+def take_in(
+    settings: Settings,
+    named: Sequence[str],
+    until: datetime | None = None,
+    timeframe: Timeframe = Timeframe.M15,
+    history: timedelta = _HISTORY,
+) -> None:
+    """Put simulated bars, by default up to now, into the lake: as the asset `bars` does, without a Dagster run."""
     lake, market, now = Lake(settings.lake_dir), SimulatedMarket(), datetime.now(UTC)
+    end = until or now
     for symbol in named:
-        for each in market.bars(symbol, Timeframe.M15, to_us(now - _HISTORY), to_us(now)):
-            for batch in lake.inbox.stage(symbol, Timeframe.M15, each.source, each.content_hash, each.rows, now):
+        for each in market.bars(symbol, timeframe, to_us(end - history), to_us(end)):
+            for batch in lake.inbox.stage(symbol, timeframe, each.source, each.content_hash, each.rows, now):
                 lake.bars.merge(symbol, batch.month, [batch])
                 lake.inbox.clear(batch)
-        lake.universe.add(symbol, "simulated", Timeframe.M15)
+        lake.universe.add(symbol, "simulated", timeframe)
 
 
 def what_can_be_asked(named: Sequence[str]) -> list[Question]:

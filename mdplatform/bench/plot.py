@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,27 @@ def draw(path: Path, phases: Mapping[str, Samples], title: str) -> None:
     figure.savefig(path, dpi=120)
 
 
+def draw_one(path: Path, latencies: Sequence[float], title: str) -> None:
+    """Draw the percentiles of sorted latencies (ms)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shares = [share for share in _SHARES if share == 0 or len(latencies) * (1 - share) >= 0.5]
+    axes.plot(
+        [1 / (1 - share) for share in shares], [percentile(latencies, share) or 0 for share in shares], marker="."
+    )
+    _scales(axes, title)
+    figure.savefig(path, dpi=120)
+
+
+def _scales(axes: Axes, title: str) -> None:
+    axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="latency from due, ms", title=title)
+    axes.set_xticks([1 / (1 - share) for share in (0, 0.5, 0.9, 0.99, 0.999)], ["0", "50", "90", "99", "99.9"])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+
+
 def _percentiles(axes: Axes, samples: Samples, name: str) -> None:
     for priority in DataPriority:
         taken = sorted((each.answered - each.due) * 1000 for each in samples.of(priority) if each.was_served)
@@ -59,10 +80,7 @@ def _percentiles(axes: Axes, samples: Samples, name: str) -> None:
             values = [percentile(taken, share) or taken[0] for share in shares]
             axes.plot(places, values, color=_COLORS[priority], label=priority.value, marker=".")
             axes.axhline(priority.target_seconds * 1000, color=_COLORS[priority], linestyle=":", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="latency from due, ms", title=name)
-    axes.set_xticks([1 / (1 - share) for share in (0, 0.5, 0.9, 0.99, 0.999)], ["0", "50", "90", "99", "99.9"])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
+    _scales(axes, name)
     axes.legend(title="dotted: target")
 
 
