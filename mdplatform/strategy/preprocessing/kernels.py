@@ -48,7 +48,7 @@ def rolling_z(values: Floats, window: int, least: int, first: int = 0) -> Floats
     """Give (x[t] - mean) / standard deviation (the population's) over the last `window` rows, itself included.
 
     Missing values are left out; NaN where x[t] is missing, where fewer than `least` are there, where all are equal, and
-    before the row `first`. Distances are taken from x[t] before they are summed, so that a high level costs no precision.
+    before the row `first`. Distances are taken from x[t] before they are summed: a high level costs no precision.
     """
     padded = np.concatenate([np.full((window - 1, values.shape[1]), np.nan), values])
     made = np.full_like(values, np.nan)
