@@ -8,6 +8,8 @@ from mdplatform.errors import InvalidPost
 from mdplatform.messaging.broadcast import Post
 from mdplatform.settings import Settings
 
+BEGINNING = "0-0"
+"""The place before the first post of a topic."""
 LARGEST = 16_000_000
 """The largest body or value, in bytes."""
 LONGEST_NAME = 200

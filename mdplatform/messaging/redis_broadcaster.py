@@ -7,7 +7,6 @@ Only a call that raises `TransportUnavailable` leaves open whether its posts wer
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ from collections.abc import Sequence
 from mdplatform.messaging.broadcast import Post
 from mdplatform.messaging.posting import Keeping, check_posts, check_topics
 from mdplatform.messaging.redis_line import Line
-from mdplatform.messaging.redis_posts import PREFIX, SEND, WISHES, facts_key
+from mdplatform.messaging.redis_posts import PREFIX, SEND, WISHES
+from mdplatform.messaging.redis_shelves import RedisShelves
 from mdplatform.settings import Settings
 
 _POSTS_AT_ONCE, _BYTES_AT_ONCE = 256, 4_000_000
@@ -54,7 +54,8 @@ class RedisBroadcaster:
 
     async def facts(self, topics: Sequence[str]) -> dict[str, dict[str, bytes]]:
         """Give the facts of topics; an empty mapping where there are none."""
-        return await read_facts(self._line, topics)
+        check_topics(topics)
+        return await RedisShelves(self._line).facts(topics)
 
     async def wishes(self) -> dict[str, bytes]:
         """Give the wishes that are alive, by the name of who has them."""
@@ -69,14 +70,3 @@ class RedisBroadcaster:
         # by its text and not its hash: a script that were unknown would come again behind those sent after it
         latest = await self._line.command("EVAL", SEND, 1, PREFIX, self._name, next(self._calls), self._latest, *given)
         self._latest = max(self._latest, latest)
-
-
-async def read_facts(line: Line, topics: Sequence[str]) -> dict[str, dict[str, bytes]]:
-    """Give the facts of topics."""
-    check_topics(topics)
-    told = await asyncio.gather(*(line.command("HGETALL", facts_key(topic)) for topic in topics))
-    found = {}
-    for topic, answer in zip(topics, told, strict=True):
-        pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
-        found[topic] = {name.decode(): value for name, value in pairs}
-    return found

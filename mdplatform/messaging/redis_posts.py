@@ -20,8 +20,6 @@ from __future__ import annotations
 
 PREFIX = "mdp:{live}:"
 HEADS = f"{PREFIX}heads"
-BEGINNING = "0-0"
-"""The place before the first post of a topic."""
 
 
 def posts_key(topic: str) -> str:
