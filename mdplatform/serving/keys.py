@@ -78,3 +78,8 @@ def bars_key(symbol: str) -> str:
     'mdp:{BTCUSDT}:bars'
     """
     return need_key("bars", symbol)
+
+
+def read_sequence(held: bytes | None) -> int:
+    """Give the number that a sequence's key holds; 0 for none, or for what is no number."""
+    return int(held) if held is not None and held.isdigit() else 0

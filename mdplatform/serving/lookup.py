@@ -31,8 +31,7 @@ from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.serving.codec import BadBlob, Blob, decode
 from mdplatform.serving.freshness import folders_of, needs, newest_change, sequence_keys, stamp
-from mdplatform.serving.keys import blob_key
-from mdplatform.serving.publisher import read_sequence
+from mdplatform.serving.keys import blob_key, read_sequence
 from mdplatform.serving.result import FeatureResult, make_result, output_names
 from mdplatform.serving.timings import Timings
 from mdplatform.serving.window import feature_blobs, feature_history

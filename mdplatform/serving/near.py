@@ -11,15 +11,16 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mdplatform.serving.keys import is_tracked
-from mdplatform.serving.lookup import Library, Lookup
+from mdplatform.serving.keys import is_tracked, read_sequence
 from mdplatform.serving.near_cache import NearCache
-from mdplatform.serving.publisher import read_sequence
-from mdplatform.serving.result import FeatureResult
 from mdplatform.serving.tracking import Tracking
 from mdplatform.settings import Settings
+
+if TYPE_CHECKING:
+    from mdplatform.serving.lookup import Library, Lookup
+    from mdplatform.serving.result import FeatureResult
 
 
 class _Shared:

@@ -33,7 +33,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.redis_keys import CHANGES, CHANGES_KEPT
 from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, encode
 from mdplatform.serving.freshness import sequence_keys, stored
-from mdplatform.serving.keys import bars_key, need_key
+from mdplatform.serving.keys import bars_key, need_key, read_sequence
 from mdplatform.serving.window import feature_blobs
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import REDIS_FAILURES, unavailable
@@ -173,11 +173,6 @@ def sign(blobs: Iterable[Blob], *, sequence: int | Sequence[int], made_by: str) 
     now = time.time_ns() // 1000
     signed = (replace(blob, sequence=highest, sequences=several, made_by=made_by, published_at=now) for blob in blobs)
     return [(blob.key, encode(blob)) for blob in signed]
-
-
-def read_sequence(held: bytes | None) -> int:
-    """Give the number that a sequence's key holds; 0 for none, or for what is no number."""
-    return int(held) if held is not None and held.isdigit() else 0
 
 
 def life_ms(settings: Settings) -> int:

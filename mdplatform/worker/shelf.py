@@ -18,8 +18,9 @@ from typing import TypeVar, cast
 import redis
 
 from mdplatform.serving.coalesce import Coalescer
+from mdplatform.serving.keys import read_sequence
 from mdplatform.serving.near import Near
-from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms, read_sequence
+from mdplatform.serving.publisher import BLOBS_AT_ONCE, PUBLISH_SCRIPT, life_ms
 from mdplatform.settings import Settings
 from mdplatform.valkey.breaker import Breaker
 from mdplatform.valkey.connection import REDIS_FAILURES, describe
