@@ -110,9 +110,11 @@ def rows_of(bars: pl.DataFrame) -> list[tuple[int, tuple[float, ...], str]]:
     return list(zip(opens, values, bars["state"].to_list(), strict=True))
 
 
-def differences(live: LiveFeatures, given: LiveValues, expected: LiveValues) -> list[str]:
-    """The columns and statuses that are not the same to the bit."""
+def differences(live: LiveFeatures, given: LiveValues, expected: LiveValues, nearly: bool = False) -> list[str]:
+    """The columns that are not the same to the bit, or `nearly` to 1e-9, and the statuses that are not."""
     same = given.numbers.view(np.int64) == np.ascontiguousarray(expected.numbers).view(np.int64)
+    if nearly:
+        same |= np.isclose(given.numbers, expected.numbers, rtol=1e-9, atol=0.0)
     found = [
         f"{name}: {number!r}, not {other!r}"
         for name, number, other, is_same in zip(live.columns, given.numbers, expected.numbers, same, strict=True)
@@ -129,6 +131,7 @@ def check(
     rows: int,
     timeframe: Timeframe = Timeframe.M15,
     peek_each: int = 7,
+    nearly: bool = False,
 ) -> None:
     """Open after so many rows, go on for `rows`, and hold each row, and now and then a peek, against the batch."""
     expected: list[LiveValues] = []
@@ -138,7 +141,7 @@ def check(
         for row, (open_time, values, state) in enumerate(rows_of(bars)[at : at + rows], at):
             if row % peek_each == 0 and state != "gap":
                 peeked = live.peek(open_time, values)
-                assert not differences(live, peeked, expected[row]), (at, row, "peek")
+                assert not differences(live, peeked, expected[row], nearly), (at, row, "peek")
             given = live.update(open_time, values, state)
-            wrong = differences(live, given, expected[row])
+            wrong = differences(live, given, expected[row], nearly)
             assert not wrong, (at, row, wrong)
