@@ -7,6 +7,7 @@ from mdplatform.cli.bridge import bridge
 from mdplatform.cli.demo import demo
 from mdplatform.cli.doctor import doctor
 from mdplatform.cli.features import features
+from mdplatform.cli.feed import feed
 from mdplatform.cli.formula import formula
 from mdplatform.cli.frame import app, main
 from mdplatform.cli.gateway import gateway
@@ -23,7 +24,7 @@ from mdplatform.cli.worker import worker
 
 _COMMANDS = (
     ingest, materialize, read, features, check_lookahead, sql, ui, doctor, demo,
-    request, worker, bridge, gateway,
+    request, worker, bridge, gateway, feed,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

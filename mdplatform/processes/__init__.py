@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,16 +30,24 @@ READY_SECONDS = 60.0
 
 @contextmanager
 def running(
-    settings: Settings, *, workers: int = 1, dagster: bool = False, gateway: bool = False
+    settings: Settings,
+    *,
+    workers: int = 1,
+    dagster: bool = False,
+    gateway: bool = False,
+    feed: str | None = None,
 ) -> Iterator[dict[str, int]]:
-    """Run workers, and if wanted Dagster's daemon with its code server and the gateway, until the `with` ends.
+    """Run workers, and if wanted Dagster's daemon with its code server, the gateway and a feed, until the `with` ends.
 
-    Gives the process ids by name (`worker-1`, `dagster`, `gateway`) once all are ready. They end with this process,
-    even if it is killed. Raises `PlatformError` with the end of the log of one that does not become ready in time.
+    `feed` is what stands behind `mdplatform feed`, such as `simulated BTCUSDT ETHUSDT --speed 60`. Gives the process
+    ids by name (`worker-1`, `dagster`, `gateway`, `feed`) once all are ready. They end with this process, even if it is
+    killed. Raises `PlatformError` with the end of the log of one that does not become ready in time.
     """
     programs = [platform_program(settings, f"worker-{number}", "worker") for number in range(1, workers + 1)]
     if gateway:
         programs.append(platform_program(settings, "gateway", "gateway"))
+    if feed is not None:
+        programs.append(platform_program(settings, "feed", "feed", *shlex.split(feed)))
     if dagster:
         programs.append(platform_program(settings, "dagster", module="mdplatform.runs.daemon"))
     with run_programs(programs, settings.home / "logs") as pids:

@@ -58,8 +58,8 @@ def now_us() -> int:
 class Engine:
     """Runs one feed. `announce` says of a symbol that the lake has new bars, and raises `RedisUnavailable`.
 
-    `start` (µs) is from where on symbols are asked for of which nothing is known; `oldest` how far back at most the
-    feed is asked, for any.
+    `start` (µs) is from where on symbols are asked for of which nothing is known. How far back a feed looks is its own
+    bound.
     """
 
     def __init__(
@@ -69,9 +69,8 @@ class Engine:
         broadcaster: Broadcaster,
         standing: Standing,
         *,
-        announce: Callable[[str], None] = lambda _: None,
+        announce: Callable[[str], object] = lambda _: None,
         start: int | None = None,
-        oldest: int | None = None,
     ) -> None:
         self.lake = Lake(settings.lake_dir)
         self.standing = standing
@@ -83,11 +82,13 @@ class Engine:
         """How many bars of 1m have closed."""
         self.latest = 0
         """The newest close of a bar, by the venue's clock (µs)."""
+        self.lag = 0
+        """How long after that close (µs, this machine's clock) the message came that closed it."""
         self._seal_seconds = settings.seal_seconds
         self._feed = feed
         self._broadcaster = broadcaster
         self._announce = announce
-        self._start, self._oldest = start, oldest
+        self._start = start
         self._name = f"{platform.node()}-{os.getpid()}-{now_us():x}"
         self._bars = LiveBars(
             standing.symbols, list(Timeframe), source=feed.name, grace_us=round(settings.close_grace_seconds * 1e6)
@@ -145,7 +146,7 @@ class Engine:
             self._tell(self._bars.take(begun.untold))  # the lake has these already
             first = begun.since if begun.since is not None else self._start
             if first is not None:
-                since[symbol] = first if self._oldest is None else max(first, self._oldest)
+                since[symbol] = first
         return since
 
     async def _finish(self) -> None:
@@ -172,7 +173,8 @@ class Engine:
             if bar.timeframe is Timeframe.M1:
                 self.journal.add(bar)
                 self.closed += 1
-                self.latest = max(self.latest, bar.close_time)
+                if bar.close_time > self.latest:
+                    self.latest, self.lag = bar.close_time, self._received - bar.close_time
         self._tell(bars)
 
     def _tell(self, bars: Sequence[LiveBar]) -> None:
