@@ -11,7 +11,17 @@ from rich.console import Console
 from benchmarks.measure import Comparison
 from benchmarks.report import duration, machine, save, show
 
-PARTS = ("reading", "computing", "ingesting", "materializing", "profiles", "joins", "correlations", "formulas")
+PARTS = (
+    "reading",
+    "computing",
+    "ingesting",
+    "materializing",
+    "profiles",
+    "joins",
+    "correlations",
+    "formulas",
+    "bench_live_features",
+)
 
 
 def main() -> None:
