@@ -2,7 +2,7 @@
 
 How minutes are made and corrected is told in `minutes`, how longer bars follow in `parents`. Here events find their
 symbol, in the order they come; how they are batched changes nothing. State is bounded whatever comes: of each symbol an
-hour of minutes, a few longer bars, a thousand holes in the ids of trades and 64 losses.
+hour of minutes, a few longer bars, 256 holes in the ids of trades and 64 losses of a kind.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mdplatform.errors import PlatformError
+from mdplatform.errors import InvalidBars, PlatformError
 from mdplatform.market.events import BookChange, Candle, Clock, Event, Trade
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.streaming.dating import AHEAD_UNRECEIVED_US, is_possible
@@ -87,6 +87,8 @@ class LiveBars:
             if bar.symbol not in self._minutes:
                 self._counts["unknown_symbol"] += 1
                 continue
+            if not bar.is_closed:
+                raise InvalidBars("A bar that is still forming is no history", value=f"{bar.symbol} {bar.timeframe}")
             if bar.timeframe is Timeframe.M1:
                 self._minutes[bar.symbol].seed(bar)
             self._parents[bar.symbol].seed(bar)

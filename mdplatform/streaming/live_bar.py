@@ -8,6 +8,9 @@ import msgspec
 
 from mdplatform.market.timeframe import Timeframe
 
+GAP_VALUES: tuple[float, ...] = (float("nan"),) * 9
+"""The values of a gap."""
+
 
 class LiveBar(msgspec.Struct, frozen=True, gc=False):
     """One bar; the meanings of `market.bars`, times in microseconds.

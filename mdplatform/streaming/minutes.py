@@ -2,9 +2,7 @@
 
 1. A minute closes when the symbol's time (of its trades and candles, or the venue's clock) has passed its end and the
    grace, or with the venue's closed candle of it; earlier ones close before it, so that bars come in order.
-2. It is made, in this order, of: the venue's own candle; nothing (`gap`), where trades are missing; its trades;
-   nothing, where candles are missing; the close before it (`no_trade`). After a gap, and before the first price, an
-   idle minute is not known either. Trades are summed beside candles, but never added to them.
+2. What it is made of is told in `minute`: the venue's candle, its trades, or the close before it.
 3. What comes after that changes the sources of a closed minute: it is settled again, and given as a correction if it is
    another bar then. So are the idle minutes that follow it, since they are flat at its close.
 4. A loss of trades is mended when the ids show no hole there, one of candles when a later candle tells the minute.
@@ -18,52 +16,26 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from mdplatform.market.events import Candle, Lost, Trade
-from mdplatform.market.time import from_us
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.streaming.amending import amended
 from mdplatform.streaming.candles import values_of
+from mdplatform.streaming.dating import AHEAD_UNRECEIVED_US, is_believable
 from mdplatform.streaming.live_bar import LiveBar
 from mdplatform.streaming.losses import Loss, Losses
-from mdplatform.streaming.parents import GAP_VALUES
+from mdplatform.streaming.minute import GAP, Minute, Settled, settle
 from mdplatform.streaming.trade_bars import TradeBar
 from mdplatform.streaming.trade_ids import TradeIds
 
-AHEAD_US = MINUTE_US
-"""How far an event may be dated ahead of the venue's clock, the symbol's time and when it was received."""
-AHEAD_UNRECEIVED_US = DAY_US
-"""The same for what does not say when it was received, and while the venue's time is not known yet."""
 MOST_IDLE_US = DAY_US
 """The longest silence that is filled with idle minutes; after a longer one a symbol begins anew."""
 
 _NEVER = -(1 << 62)
-_EARLIEST, _LATEST = 1_104_537_600_000_000, 4_102_444_800_000_000  # 2005 and 2100, as in the conventions
 _INFINITE = float("inf")
 
-Settled: TypeAlias = tuple[tuple[float, ...], str]
 Changes: TypeAlias = tuple[Sequence[LiveBar], Sequence[LiveBar]]
 """Bars that were corrected, and bars that closed, each ascending."""
 
 NOTHING: Changes = ((), ())
-_GAP: Settled = (GAP_VALUES, "gap")
-
-
-def is_possible(time: int) -> bool:
-    """Tell whether an instant lies in the years that the conventions allow."""
-    return _EARLIEST <= time < _LATEST
-
-
-class Minute:
-    """What a minute is made of: `given` are the values of a candle `told` at some time, or of a seeded bar."""
-
-    __slots__ = ("bar", "given", "is_final", "state", "told", "trades")
-
-    def __init__(self) -> None:
-        self.bar: LiveBar | None = None
-        self.given: tuple[float, ...] | None = None
-        self.state = ""
-        self.told = 0
-        self.is_final = False
-        self.trades: TradeBar | None = None
 
 
 class Minutes:
@@ -95,7 +67,7 @@ class Minutes:
         minute = self._minute(bar.open_time)
         minute.is_final, minute.state = True, bar.state
         if bar.state == "gap":
-            minute.bar = self._made(bar.open_time, _GAP, -1)
+            minute.bar = self._made(bar.open_time, GAP, -1)
             self._losses.add(Loss("trades", bar.open_time, bar.close_time))
         else:
             minute.given, minute.bar = bar.values, bar
@@ -146,7 +118,8 @@ class Minutes:
         self._begin = min(self._begin, opened)
         if opened < self.closed_until:
             return self._corrected([opened]), ()
-        return (), self._close(ends if candle.is_closed else told - self._grace_us, told)
+        closed = self._close(ends if candle.is_closed else told - self._grace_us, told)
+        return ((), closed) if closed else NOTHING
 
     def lost(self, lost: Lost) -> Changes:
         """Take in that messages are missing, and were not to be had."""
@@ -155,9 +128,10 @@ class Minutes:
         latest = max(self._clock, self._time, self._ids.time)
         if not lost.since < lost.until or (latest > 0 and lost.until > latest + AHEAD_UNRECEIVED_US):
             return self._refuse("invalid")
-        self._losses.add(Loss(lost.kind, lost.since, lost.until))
+        loss = Loss(lost.kind, lost.since, lost.until)
+        self._losses.add(loss)
         self._until = _NEVER
-        touched = [each for each in self._kept if lost.since < each + MINUTE_US and each < lost.until]
+        touched = self._touched_by([loss])
         for opened in touched:
             minute = self._kept[opened]
             if lost.kind == "candles" and not minute.is_final:
@@ -180,7 +154,7 @@ class Minutes:
         before = self._kept.get(self.closed_until - MINUTE_US)
         bar = before.bar if before else None
         for opened in range(self.closed_until, last + 1, MINUTE_US):
-            settled = self._settled(opened, bar)
+            settled = settle(self._kept.get(opened), opened, bar, self._losses)
             if settled is None:
                 continue
             minute = self._kept.get(opened)
@@ -198,12 +172,13 @@ class Minutes:
             return self._refuse("invalid")
         if not self._is_believable(time, trade.received_at):
             return self._refuse("ahead")
+        tells_more = self._ids.next is None or trade.trade_id >= self._ids.next
         if not self._ids.take(trade.trade_id, time):
             return self._refuse("repeated")
         opened = time - time % MINUTE_US
         if self.closed_until == _NEVER:
             self.closed_until = self._begin = (time - self._grace_us) // MINUTE_US * MINUTE_US
-        mended = self._mend()
+        mended = self._mend() if tells_more or self._ids.has_closed else []
         if opened < max(self._begin, self.closed_until - self._kept_us):
             self._counts["too_late"] += 1
             return self._corrected(mended), ()
@@ -221,7 +196,7 @@ class Minutes:
         return corrected, closed
 
     def _mend(self) -> list[int]:
-        """Forget the losses of trades that the ids show to be none; give the closed minutes that they touch."""
+        """Forget the losses of trades that the ids show to be none; give the minutes that they touch."""
         if not self._losses:
             return []
         ids, expired = self._ids, self.closed_until - self._kept_us - 2 * MINUTE_US
@@ -229,22 +204,18 @@ class Minutes:
         mended = self._losses.settle(
             lambda loss: loss.kind == "trades" and ids.time >= loss.until and not ids.has_hole(loss.since, loss.until)
         )
+        return self._touched_by(mended)
+
+    def _touched_by(self, losses: Sequence[Loss]) -> list[int]:
         return [
             opened
             for opened in self._kept
-            if opened < self.closed_until
-            and any(loss.since < opened + MINUTE_US and opened < loss.until for loss in mended)
+            if any(loss.since < opened + MINUTE_US and opened < loss.until for loss in losses)
         ]
 
     def _is_believable(self, time: int, received_at: int) -> bool:
-        """Tell whether an event may be dated so: see `AHEAD_US`."""
-        if not is_possible(time):
-            return False
         self._received_at = received_at
-        venue = max(self._clock, self._time, self._ids.time)
-        if venue <= 0:
-            return not received_at or time <= received_at + AHEAD_UNRECEIVED_US
-        return time <= max(venue, received_at) + (AHEAD_US if received_at else AHEAD_UNRECEIVED_US)
+        return is_believable(time, max(self._clock, self._time, self._ids.time), received_at)
 
     @staticmethod
     def _is_known(minute: Minute, candle: Candle, values: tuple[float, ...]) -> bool:
@@ -293,7 +264,7 @@ class Minutes:
         return True
 
     def _corrected(self, touched: Sequence[int]) -> list[LiveBar]:
-        """Settle closed minutes again, and the idle ones after them; give those that are other bars now."""
+        """Settle minutes again that are closed, and the idle ones after them; give those that are other bars now."""
         found: list[LiveBar] = []
         for opened in sorted(set(touched)):
             while opened < self.closed_until:
@@ -304,29 +275,10 @@ class Minutes:
                 opened += MINUTE_US
         return found
 
-    def _settled(self, opened: int, before: LiveBar | None) -> Settled | None:
-        """Give what a minute is, by step 2 of the module; None if nothing is known."""
-        minute = self._kept.get(opened)
-        ends = opened + MINUTE_US
-        if minute is not None and minute.given is not None:
-            return minute.given, minute.state or _state(opened, minute.given, before)
-        if self._losses and self._losses.touch("trades", opened, ends):
-            return _GAP
-        if minute is not None and minute.trades is not None:
-            return minute.trades.values, "observed"
-        if self._losses and self._losses.touch("candles", opened, ends):
-            return _GAP
-        if before is None:
-            return None
-        if before.state == "gap":
-            return _GAP
-        price = before.close
-        return (price, price, price, price, 0.0, 0.0, 0.0, 0.0, 0.0), "no_trade"
-
     def _published(self, opened: int) -> LiveBar | None:
         """Settle a closed minute; give its bar if that is new or changed."""
         before = self._kept.get(opened - MINUTE_US)
-        settled = self._settled(opened, before.bar if before else None)
+        settled = settle(self._kept.get(opened), opened, before.bar if before else None, self._losses)
         if settled is None:
             return None
         minute = self._minute(opened)
@@ -359,12 +311,3 @@ class Minutes:
             available_at=opened + MINUTE_US if known is None else known,
             source=self._source,
         )
-
-
-def _state(opened: int, values: tuple[float, ...], before: LiveBar | None) -> str:
-    """Give the state of a candle, as `market.revisions.with_states` has it, which knows a month at a time."""
-    if values[4] != 0 or values[6] > 0 or values[1] != values[2]:
-        return "observed"
-    if before is None or before.state == "gap" or values[0] == before.close:
-        return "no_trade"
-    return "no_trade" if opened % DAY_US == 0 and from_us(opened).day == 1 else "observed"

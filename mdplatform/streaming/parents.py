@@ -20,9 +20,8 @@ from mdplatform.market.bars import VALUE_COLUMNS
 from mdplatform.market.resample import RESAMPLED
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.amending import amended
-from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.live_bar import GAP_VALUES, LiveBar
 
-GAP_VALUES: tuple[float, ...] = (float("nan"),) * 9
 _EXACT = 2.0**53
 _POWERS = tuple(10.0**n for n in range(11))
 _STORED = (Timeframe.M1, *DERIVED)
@@ -96,21 +95,19 @@ class Parents:
 
     def seed(self, bar: LiveBar) -> None:
         """Take in a closed bar of history, of 1m or longer; one that is told here is not built anew."""
-        level = self._levels.get(bar.timeframe)
-        if level is None:
-            return
-        if bar.timeframe is Timeframe.M1:
-            self.take((bar,))
-        else:
-            level.put(bar, self._kept_us)
-            self._rise({bar.timeframe: [bar.open_time]})
+        self.take((bar,))
 
-    def take(self, minutes: Sequence[LiveBar]) -> list[LiveBar]:
-        """Take in bars of 1m, closed or corrected at one instant; give the longer ones that follow, shortest first."""
-        level = self._levels[Timeframe.M1]
-        for bar in minutes:
+    def take(self, bars: Sequence[LiveBar]) -> list[LiveBar]:
+        """Take in bars of one timeframe, closed or corrected at one instant; give the longer ones that follow.
+
+        Those of the shortest timeframe come first. Bars of a timeframe from which nothing is built change nothing.
+        """
+        level = self._levels.get(bars[0].timeframe) if bars else None
+        if level is None:
+            return []
+        for bar in bars:
             level.put(bar, self._kept_us)
-        return self._rise({Timeframe.M1: [bar.open_time for bar in minutes]})
+        return self._rise({level.timeframe: [bar.open_time for bar in bars]})
 
     def forming(self, minutes: Sequence[LiveBar]) -> list[LiveBar]:
         """Give the longer bars that `minutes`, the open ones, ascending, make so far; partial ones are left out."""

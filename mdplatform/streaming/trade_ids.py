@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-_MOST_HOLES = 1000
+_MOST_HOLES = 256
 _ALWAYS = -(1 << 62)
 
 
@@ -22,19 +22,21 @@ class Hole:
 class TradeIds:
     """`next` is the id after the highest one seen, None before there is any; `time` is the newest trade's.
 
-    At most a thousand holes are kept; the ids of the lowest ones beyond that count as seen (`forgotten`).
+    At most 256 holes are kept; the ids of the lowest ones beyond that count as seen. `has_closed` tells whether the
+    trade that was taken last was the last one of a hole.
     """
 
-    __slots__ = ("_holes", "forgotten", "next", "time")
+    __slots__ = ("_holes", "has_closed", "next", "time")
 
     def __init__(self) -> None:
         self.next: int | None = None
         self.time = _ALWAYS
-        self.forgotten = 0
+        self.has_closed = False
         self._holes: list[Hole] = []
 
     def take(self, trade_id: int, time: int) -> bool:
         """Note that a trade was seen; tell whether it was not before."""
+        self.has_closed = False
         if self.next is None or trade_id >= self.next:
             first = 0 if self.next is None else self.next
             if trade_id > first:
@@ -47,6 +49,7 @@ class TradeIds:
         hole = self._holes.pop(place)
         after = Hole(trade_id + 1, hole.end, max(hole.since, min(time, hole.until)), hole.until)
         before = Hole(hole.first, trade_id, hole.since, min(hole.until, max(time, hole.since)))
+        self.has_closed = hole.end - hole.first == 1
         self._holes[place:place] = [part for part in (before, after) if part.first < part.end]
         self._trim()
         return True
@@ -62,4 +65,3 @@ class TradeIds:
     def _trim(self) -> None:
         if len(self._holes) > _MOST_HOLES:
             del self._holes[0]
-            self.forgotten += 1
