@@ -117,7 +117,7 @@ class Ears:
                     data_types=["price", "volume", "indicators"],
                     timeframes=list(asked.timeframes),
                     callback=ear.hear,
-                    real_time=True,
+                    policy="block",  # what is slow is to show as late, not as dropped
                 )
             ready()
             began = await began_at(asked.beat.go)
