@@ -13,6 +13,8 @@ So what is given is always the next post, and who carries posts may lose them, r
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -23,6 +25,7 @@ from mdplatform.messaging.posting import BEGINNING, read_place
 
 _READ_AT_ONCE = 1000
 _READ_BYTES = 8_000_000
+_DOUBT_SECONDS = 1.0
 
 
 class Shelf(msgspec.Struct, frozen=True, array_like=True):
@@ -57,15 +60,24 @@ class Shelves(Protocol):
 
 
 class _Topic:
-    __slots__ = ("micros", "name", "number")
+    __slots__ = ("doubted_at", "micros", "name", "number")
 
     def __init__(self, name: str, place: str) -> None:
         self.name = name
         self.micros, self.number = read_place(place, name)
+        self.doubted_at = -math.inf
 
     @property
     def place(self) -> str:
         return f"{self.micros}-{self.number}"
+
+    def is_doubtful(self) -> bool:
+        """Whether to look, now and then, if a post that seems to come again is that of a server which forgot."""
+        now = time.monotonic()
+        if now - self.doubted_at < _DOUBT_SECONDS:
+            return False
+        self.doubted_at = now
+        return True
 
 
 class Hearing:
@@ -128,7 +140,7 @@ class Hearing:
         if number == topic.number + 1 and micros >= topic.micros:
             topic.micros, topic.number = micros, number
             found.append(Post(name, payload[space + 1 :], {}, place))
-        else:
+        elif micros > topic.micros or number > topic.number or topic.is_doubtful():
             self._behind[name] = topic
 
     def read(self, places: Mapping[str, str], shelves: Sequence[Shelf], count: int, found: list[Post | Missed]) -> None:

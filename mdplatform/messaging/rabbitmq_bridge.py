@@ -4,9 +4,10 @@
    side. Only then they are acknowledged: who is killed before leaves them to another bridge, and the id makes that
    harmless. A request that was refused is acknowledged first and told of afterwards, so that it cannot come back.
 2. What is no request is put into the dead-letter queue with its reason, in one transaction with the acknowledgement.
-3. Questions (look up, adopt, settle) are answered from Redis.
+3. Questions (look up, adopt, settle, and those of listeners to broadcasts) are answered from Redis.
 4. Replies are read from one stream, by one bridge at a time: the one that holds an exclusive queue, which RabbitMQ lets
    go together with the connection on which the replies would be published. A reply is deleted once it was published.
+5. Broadcasts are carried by one bridge at a time (`rabbitmq_carrier`).
 
 Any number of bridges may run. Where RabbitMQ or Redis is away, everything waits where it is, and goes on.
 """
@@ -27,6 +28,7 @@ from mdplatform.errors import TransportUnavailable
 from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
+from mdplatform.messaging.rabbitmq_carrier import Carrier
 from mdplatform.messaging.rabbitmq_link import (
     BRIDGES,
     CALL_SECONDS,
@@ -51,9 +53,11 @@ from mdplatform.messaging.rabbitmq_link import (
 from mdplatform.messaging.rabbitmq_reading import asker_of, can_be_told, line_of, request_of
 from mdplatform.messaging.rabbitmq_replies import Replies
 from mdplatform.messaging.rabbitmq_scripts import HELLO
+from mdplatform.messaging.rabbitmq_shelves import answer
 from mdplatform.messaging.rabbitmq_wire import Carried, Finding, Question, Told, encode, read_question
 from mdplatform.messaging.redis_asker import RedisAsker
 from mdplatform.messaging.redis_line import Line
+from mdplatform.messaging.redis_shelves import RedisShelves
 from mdplatform.messaging.transport import Envelope, Receipt, Reply
 from mdplatform.settings import Settings
 
@@ -132,6 +136,7 @@ class Bridge:
                 tasks.create_task(self._take_class(connection, talk, priority, cut))
             tasks.create_task(self._take_questions(connection, talk, cut))
             tasks.create_task(Replies(self._settings, self._redis).carry(connection, talk))
+            tasks.create_task(Carrier(self._settings).carry(connection))
             tasks.create_task(self._watch(cut))
 
     async def _watch(self, cut: asyncio.Event) -> None:
@@ -232,7 +237,7 @@ class Bridge:
         try:
             missed = await self._redis.run(HELLO, *line_of(message)) if question.kind in ("hello", "adopt") else []
             return await self._answer(question, asker, missed)
-        except TransportUnavailable as failure:
+        except (TransportUnavailable, ValueError) as failure:
             return Finding(problem=str(failure))
 
     async def _answer(self, question: Question, asker: str, missed: Sequence[bytes]) -> Finding:
@@ -246,6 +251,8 @@ class Bridge:
             )
         if question.kind == "look_up":
             return Finding(records=tuple(await self._front.look_up(question.ids)))
+        if question.kind == "live":
+            return Finding(live=await answer(question.body, RedisShelves(self._redis)))
         if question.kind == "adopt":
             return Finding(records=tuple(await self._front.adopt(question.ids, asker)))
         settling = (question.nonce, question.ids[0], question.body)

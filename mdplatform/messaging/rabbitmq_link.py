@@ -24,6 +24,7 @@ try:
     from aio_pika import DeliveryMode, Message
     from aio_pika.abc import AbstractChannel as Channel
     from aio_pika.abc import AbstractConnection as Connection
+    from aio_pika.abc import AbstractExchange as Exchange
     from aio_pika.abc import AbstractIncomingMessage as IncomingMessage
     from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
     from pamqp.exceptions import PAMQPException
@@ -34,7 +35,7 @@ except ImportError:
         remedy="Run `pip install 'mdplatform[rabbitmq]'`, or set MDPLATFORM_TRANSPORT=redis",
     ) from None
 
-__all__ = ["Channel", "Connection", "DeliveryError", "DeliveryMode", "IncomingMessage", "Message"]
+__all__ = ["Channel", "Connection", "DeliveryError", "DeliveryMode", "Exchange", "IncomingMessage", "Message"]
 
 QUEUES = {each: f"mdplatform.requests.{each.value.lower()}" for each in DataPriority}
 """The queue of each class."""
@@ -44,6 +45,9 @@ QUESTIONS = "mdplatform.requests.questions"
 
 DEAD = "mdplatform.requests.dead"
 """The exchange and the queue of what was refused."""
+
+LIVE = "mdplatform.live"
+"""The exchange of broadcasts: a post's routing key is its topic."""
 
 BRIDGES = "rabbitmq"
 """The address, on the Redis side, of all replies that bridges carry; what follows it is the asker's name."""
@@ -139,6 +143,11 @@ async def declare_replies(channel: Channel, asker: str) -> str:
     }
     queue = await channel.declare_queue(f"{KEPT_REPLIES}{asker}", durable=True, arguments=arguments)
     return queue.name
+
+
+async def declare_live(channel: Channel) -> Exchange:
+    """Make the exchange of broadcasts, if it is not there."""
+    return await channel.declare_exchange(LIVE, aio_pika.ExchangeType.DIRECT, durable=True)
 
 
 @asynccontextmanager

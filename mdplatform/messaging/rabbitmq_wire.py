@@ -18,10 +18,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     `hello` only says where its replies go from now on, as everything does; `look_up` and `adopt` are about `ids`;
     `settle` has a final answer, `body`, and a `nonce` that stays the same when it is asked again: who settled it
-    before is then told so again.
+    before is then told so again. `live` is about broadcasts; its `body` is told in `rabbitmq_shelves`.
     """
 
-    kind: Literal["hello", "look_up", "adopt", "settle"]
+    kind: Literal["hello", "look_up", "adopt", "settle", "live"]
     ids: tuple[str, ...] = ()
     body: bytes = b""
     nonce: str = ""
@@ -41,6 +41,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool = False
     replies: tuple[Carried, ...] = ()
     problem: str = ""
+    live: bytes = b""
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Which transport carries the requests: what `MDPLATFORM_TRANSPORT` says.
 
-Workers and sensors know Redis alone; RabbitMQ is a front for strategies, behind which a bridge stands.
+Workers, sensors and feeds know Redis alone; RabbitMQ is a front for strategies, behind which a bridge stands.
 """
 
 from __future__ import annotations
@@ -39,10 +39,20 @@ def desk(settings: Settings) -> RedisDesk:
 
 
 def broadcaster(settings: Settings) -> Broadcaster:
-    """Give the side of a feed, which says; for the running event loop. Close it when done."""
+    """Give the side of a feed, which says, for the running event loop; close it when done.
+
+    It is Redis that keeps posts, whatever carries them to consumers. Raises `InvalidSetting` and `RedisUnavailable`.
+    """
     return RedisBroadcaster(settings)
 
 
 def listener(settings: Settings) -> Listener:
-    """Give the side of a consumer, which hears; for the running event loop, one a process. Close it when done."""
+    """Give the side of a consumer, which hears; for the running event loop, one a process. Close it when done.
+
+    Raises `InvalidSetting` and `RedisUnavailable`.
+    """
+    if settings.transport == "rabbitmq":
+        from mdplatform.messaging.rabbitmq_listener import RabbitListener
+
+        return RabbitListener(settings)
     return RedisListener(settings)

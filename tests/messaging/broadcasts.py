@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from mdplatform.messaging.broadcast import Broadcaster, Listener
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.messaging.rabbitmq_bridge import Bridge
 from mdplatform.messaging.registry import broadcaster, listener
 from mdplatform.settings import Settings
 
@@ -48,4 +49,10 @@ async def redis(settings: Settings) -> AsyncIterator[Sides]:
         yield Sides(settings, lambda: broadcaster(settings), lambda: listener(settings), stack)
 
 
-BROADCASTS = {"memory": memory, "redis": redis}
+@asynccontextmanager
+async def rabbitmq(settings: Settings) -> AsyncIterator[Sides]:
+    async with Bridge(settings), redis(settings) as sides:
+        yield sides
+
+
+BROADCASTS = {"memory": memory, "redis": redis, "rabbitmq": rabbitmq}
