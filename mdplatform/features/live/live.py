@@ -121,17 +121,18 @@ class LiveFeatures:
         row = self._checked(open_time, values, "observed")
         if self._next is None or open_time == self._next:
             return self._take(open_time, row, False, False)
-        due, indicators = self._next, self._indicators.save()
-        keepers = [each for each in (self._profiles, *self._formulas) if each is not None and each.held is not None]
-        held = [(each, each.held.copy()) for each in keepers if each.held is not None]
+        due, indicators, formulas = self._next, self._indicators.save(), [each.save() for each in self._formulas]
+        bars = None if self._profiles is None else self._profiles.held.copy()
         try:
             self._miss((open_time - due) // self._step)
             return self._take(open_time, row, False, False)
         finally:
             self._next = due
             self._indicators.restore(indicators)
-            for each, rows in held:
-                each.held = rows
+            for formula, saved in zip(self._formulas, formulas, strict=True):
+                formula.restore(saved)
+            if self._profiles is not None and bars is not None:
+                self._profiles.held = bars
 
     def _place(self, programs: Mapping[FeatureSpec, Program], wholes: list[FeatureSpec], names: list[str]) -> None:
         """Lay out numbers and statuses: of indicators, profiles, columns of bars, formulas; say which are wanted."""

@@ -103,8 +103,8 @@ def test_no_more_rows_are_kept_than_somebody_looks_at() -> None:
     for at in range(1, 400):
         windowed.update(ROWS[-1][0] + at * STEP, last)
     assert windowed._profiles is not None
-    assert windowed._formulas[0].held is not None
-    for held in (windowed._indicators._rows, windowed._profiles.held, windowed._formulas[0].held):
+    assert windowed._formulas[0]._held is not None
+    for held in (windowed._indicators._rows, windowed._profiles.held, windowed._formulas[0]._held):
         assert len(held) <= 120
 
 
