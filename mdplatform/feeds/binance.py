@@ -67,7 +67,8 @@ class BinanceFeed:
     ) -> None:
         _check_url("binance_stream_url", stream_url, ("ws://", "wss://"))
         _check_url("binance_api_url", api_url, ("http://", "https://"))
-        if not min(silence_seconds, renew_seconds, wait_seconds, fill_seconds, most_waiting) > 0:
+        bounds = (silence_seconds, renew_seconds, wait_seconds, fill_seconds, most_waiting)
+        if not all(each > 0 for each in bounds):
             raise ParameterOutOfRange("A feed's seconds and bounds must be above 0")
         self.symbols, self.streams = check_symbols(symbols), check_kinds(streams)
         self.bars_from: Literal["candles", "trades"] = "candles" if "candles" in self.streams else "trades"
@@ -104,7 +105,7 @@ class BinanceFeed:
         return {**self._session.tallies(), **self._counts}
 
     async def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
-        """Give the events as in `Feed.events`; a symbol of which `since` says nothing begins with now."""
+        """Give the events as in `Feed.events`; a symbol of which `since` says nothing begins with what comes."""
         rest = BinanceRest(self._api_url)
         try:
             await self._begin(rest, since)
@@ -128,14 +129,11 @@ class BinanceFeed:
         self._news.set()
 
     async def _begin(self, rest: BinanceRest, since: Mapping[str, int]) -> None:
-        now = None
         try:
             await rest.check_symbols(self.symbols)
-            now = await rest.time()
         except NotToBeHad as failed:
             _log.warning("the venue's API does not answer yet: %s", failed)
-        begin = {symbol: at for symbol in self.symbols if (at := since.get(symbol, now)) is not None}
-        self._session = session = Session(self.symbols, self.streams, begin)
+        self._session = session = Session(self.symbols, self.streams, since)
         filler = Filler(
             session, rest, seconds=self._fill_seconds, back=self._back, counts=self._counts, room=self._wait_for_room,
             told=self._news.set,

@@ -50,7 +50,7 @@ class Filler:
     ) -> None:
         self._session, self._rest, self._seconds, self._back = session, rest, seconds, back
         self._counts, self._room, self._told = counts, room, told
-        self._few = asyncio.Semaphore(_AT_A_TIME)
+        self._time_then, self._asked_at = 0, -2.0
         self._at_work: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -59,9 +59,12 @@ class Filler:
             while True:
                 for sequence in self._session.wanted():
                     key = (sequence.kind, sequence.symbol)
-                    if key not in self._at_work:
+                    if key not in self._at_work and len(self._at_work) < _AT_A_TIME:
                         self._at_work[key] = asyncio.create_task(self._fill(sequence))
-                await asyncio.sleep(_PATIENCE)
+                if self._at_work:
+                    await asyncio.wait(self._at_work.values(), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.sleep(_PATIENCE)
                 for key, task in list(self._at_work.items()):
                     if task.done():
                         del self._at_work[key]
@@ -73,32 +76,31 @@ class Filler:
 
     async def _fill(self, sequence: Sequence | BookSequence) -> None:
         await asyncio.sleep(_PATIENCE)
-        async with self._few:
-            clock = asyncio.get_running_loop().time
-            backoff, empty, deadline = Backoff(_FIRST_WAIT, _LONGEST_WAIT), 0, clock() + self._seconds
-            while self._session.is_wanted(sequence):
-                if (room := self._room()) is not None:
-                    await room
-                try:
-                    came = await self._page(sequence)
-                except NotToBeHad as failed:
-                    wait = max(failed.wait, backoff.next())
-                    if clock() + wait > deadline:
-                        self._give_up(sequence, f"{UNANSWERED} ({failed})")
-                        return
-                    await asyncio.sleep(wait)
-                    continue
-                if came:
-                    empty, deadline = 0, clock() + self._seconds
-                    backoff.reset()
-                elif self._session.is_wanted(sequence):
-                    empty += 1
-                    if empty >= _EMPTY:
-                        self._give_up(sequence, NOT_KEPT)
-                        return
-                    await asyncio.sleep(backoff.next())
-                self._session.hear(0)
-                self._told()
+        clock = asyncio.get_running_loop().time
+        backoff, empty, deadline = Backoff(_FIRST_WAIT, _LONGEST_WAIT), 0, clock() + self._seconds
+        while self._session.is_wanted(sequence):
+            if (room := self._room()) is not None:
+                await room
+            try:
+                came = await self._page(sequence)
+            except NotToBeHad as failed:
+                wait = max(failed.wait, backoff.next())
+                if clock() + wait > deadline:
+                    self._give_up(sequence, f"{UNANSWERED} ({failed})")
+                    return
+                await asyncio.sleep(wait)
+                continue
+            if came:
+                empty, deadline = 0, clock() + self._seconds
+                backoff.reset()
+            elif self._session.is_wanted(sequence):
+                empty += 1
+                if empty >= _EMPTY:
+                    self._give_up(sequence, NOT_KEPT)
+                    return
+                await asyncio.sleep(backoff.next())
+            self._session.hear(0)
+            self._told()
 
     def _give_up(self, sequence: Sequence | BookSequence, reason: str) -> None:
         self._counts["given_up"] += 1
@@ -120,12 +122,11 @@ class Filler:
             came = sum(self._session.close(row, is_filled=True) for row in rows)
             newest = rows[-1].open_time // MINUTE_US if rows else None
         else:
-            trades = await self._trades(sequence)
+            trades, is_last = await self._trades(sequence)
             came = sum(
                 sequence.offer(row.trade_id, row, row.time, self._session.events, is_filled=True) for row in trades
             )
             newest = trades[-1].trade_id if trades else None
-            is_last = len(trades) < PAGE
         self._counts["filled"] += came
         if newest is not None:
             sequence.give_up(NOT_KEPT, self._session.events, until=newest)
@@ -134,7 +135,7 @@ class Filler:
         return came
 
     async def _candles(self, sequence: Sequence) -> tuple[list[Candle], bool]:
-        now = max(await self._rest.time(), self._session.now) if sequence.is_behind else self._session.now
+        now = max(await self._time(), self._session.now) if sequence.is_behind else self._session.now
         since = sequence.next * MINUTE_US if sequence.next is not None else now - now % MINUTE_US
         earliest = now - self._back["candles"]
         if since < earliest:
@@ -147,21 +148,32 @@ class Filler:
             self._session.hear(now)
         return rows, is_last
 
-    async def _trades(self, sequence: Sequence) -> list[Trade]:
+    async def _trades(self, sequence: Sequence) -> tuple[list[Trade], bool]:
         if sequence.next is not None:
-            return await self._rest.trades_from(sequence.symbol, sequence.next, _now())
-        now = max(await self._rest.time(), self._session.now)
+            trades = await self._rest.trades_from(sequence.symbol, sequence.next, _now())
+            return trades, len(trades) < PAGE
+        now = max(await self._time(), self._session.now)
         earliest = now - self._back["trades"]
         sequence.frontier = sequence.frontier or now
         if sequence.frontier < earliest:
             self._too_far(sequence, earliest)
+        newest = await self._rest.last_trades(sequence.symbol, _now())
+        trades = [each for each in newest if each.time >= sequence.frontier]
+        if len(trades) < len(newest) or len(newest) < PAGE:  # it goes back far enough
+            if newest:
+                sequence.begin(trades[0].trade_id if trades else newest[-1].trade_id + 1)
+            return trades, True
         trades = await self._rest.trades_since(sequence.symbol, sequence.frontier, _now())
         if trades:
             sequence.begin(trades[0].trade_id)
-        elif (last := await self._rest.last_trade(sequence.symbol, _now())) is not None:
-            # One that was made since the question before this is among what comes next.
-            sequence.begin(last.trade_id + (last.time < sequence.frontier))
-        return trades
+        return trades, len(trades) < PAGE
+
+    async def _time(self) -> int:
+        """Give the venue's time, at most a second old."""
+        now = asyncio.get_running_loop().time()
+        if now > self._asked_at + 1.0:
+            self._time_then, self._asked_at = await self._rest.time(), now
+        return self._time_then
 
     def _too_far(self, sequence: Sequence, until: int) -> None:
         reason = "so far back a feed does not ask; take the time in with `mdplatform ingest`"

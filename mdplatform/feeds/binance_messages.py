@@ -16,6 +16,8 @@ from mdplatform.market.timeframe import Timeframe
 
 _EARLIEST, _LATEST = 1_104_537_600_000_000, 4_102_444_800_000_000  # 2005 and 2100, in µs
 _MILLISECONDS_BELOW = 10**14
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises of bytes that are not what was expected."""
 
 Levels: TypeAlias = tuple[tuple[float, float], ...]
 
@@ -126,7 +128,7 @@ def decode(raw: bytes | str, received_at: int, *, symbol: str = "", now: int = 0
     """
     try:
         return _said(_combined.decode(raw).data, received_at)
-    except msgspec.MsgspecError as failed:
+    except UNREADABLE as failed:
         return _uncommon(raw, received_at, symbol, now, failed)
 
 
@@ -139,7 +141,7 @@ def _uncommon(
             return _uncommon(other.data, received_at, symbol, now, failed)
         if other.e in _KINDS:
             return _said(_single.decode(raw), received_at)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise Unreadable(str(failed)) from None
     if other.lastUpdateId is not None and other.bids is not None and other.asks is not None:
         return Said(snapshot(symbol, other.lastUpdateId, other.bids, other.asks, now, received_at), now)

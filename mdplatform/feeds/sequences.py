@@ -2,7 +2,8 @@
 
 1. What comes with the next number is given at once; with a lower one it is a repetition, and dropped.
 2. What comes with a higher one is held: there is a hole before it, which whoever has the sequence fills from elsewhere.
-   So it is after a cut: the sequence is *behind* until it was heard what the venue told meanwhile.
+   So it is after a cut: the sequence is *behind* until what comes follows what was given last, or until it was asked
+   what the venue told meanwhile.
 3. What fills the hole is offered like the rest. What is not to be had is given up: it is said as `Lost`.
 
 At most `MOST_HELD` events are held. Where more come, all of them are let go, and the sequence is behind: they are
@@ -36,6 +37,11 @@ class Sequence:
         self._held: dict[int, Numbered] = {}
 
     @property
+    def has_held(self) -> bool:
+        """Whether events wait for something that is missing."""
+        return bool(self._held)
+
+    @property
     def is_blocked(self) -> bool:
         """Whether something is missing: it has to be filled, or given up."""
         return self.is_behind or bool(self._held)
@@ -55,6 +61,8 @@ class Sequence:
             self.next, self.frontier = number + 1, at
             if self._held:
                 self._release(out)
+            if not is_filled:
+                self.is_behind = False  # it follows what was given last: nothing was missed
             self.has_given_up = False
             return True
         if (self.next is not None and number < self.next) or number in self._held:
@@ -68,9 +76,9 @@ class Sequence:
         return True
 
     def cut(self) -> None:
-        """Note that the venue was not heard: what it said meanwhile is missing, unless nothing was asked of it yet."""
-        self.is_behind = True
+        """Note that the venue was not heard: what it said meanwhile is missing, if anything was known before."""
         self.breaks += 1
+        self.is_behind = self.is_behind or self.next is not None
 
     def caught_up(self, breaks: int) -> None:
         """Note that all was heard that there was, when `breaks` was what it is if that still holds."""
@@ -136,6 +144,11 @@ class BookSequence:
         self.repeated = self.skipped = self.dropped = 0
         self._is_fresh = False
         self._held: dict[int, BookChange] = {}
+
+    @property
+    def has_held(self) -> bool:
+        """Whether changes wait for a snapshot."""
+        return bool(self._held)
 
     @property
     def is_blocked(self) -> bool:

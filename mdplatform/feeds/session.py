@@ -140,8 +140,11 @@ class Session:
         elif candle.time > self._told[candle.symbol]:
             self._told[candle.symbol] = candle.time
             self._forming[candle.symbol] = candle
+            number = candle.open_time // MINUTE_US
             if sequence.next is None and not sequence.is_behind:
-                sequence.begin(candle.open_time // MINUTE_US)
+                sequence.begin(number)
+            if number == sequence.next:
+                sequence.is_behind = False
             self._give_forming(candle.symbol)
 
     def close(self, candle: Candle, *, is_filled: bool = False) -> bool:
@@ -167,13 +170,8 @@ class Session:
         self._looked_at = 0
 
     def wanted(self) -> list[Numbered | BookSequence]:
-        """Give the sequences that miss something, and those whose candle is due and did not come."""
-        late = self.now - LATE - MINUTE_US
-        return [
-            each
-            for each in self.sequences
-            if each.is_blocked or (isinstance(each, Numbered) and self._due(each) <= late)
-        ]
+        """Give the sequences that miss something, those first for which others wait, and late candles."""
+        return sorted(filter(self.is_wanted, self.sequences), key=lambda each: not each.has_held)
 
     def _due(self, sequence: Numbered) -> int:
         """Give when the next candle opens, if it is waited for."""
@@ -182,7 +180,7 @@ class Session:
         return sequence.next * MINUTE_US
 
     def is_wanted(self, sequence: Numbered | BookSequence) -> bool:
-        """Tell whether a sequence is one of `wanted`."""
+        """Tell whether a sequence misses something, or a candle of it is due and did not come."""
         return sequence.is_blocked or (
             isinstance(sequence, Numbered) and self._due(sequence) <= self.now - LATE - MINUTE_US
         )

@@ -38,7 +38,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as a process it 
 from tests.feeds.venue import MINUTE_MS, START_MS, Message, Venue
 
 MOST_STREAMS, MOST_INBOUND = 1024, 5
-COMMANDS = ("drop", "close", "stall", "resume", "repeat", "reorder", "skip", "garbage", "refuse", "answer", "forget")
+COMMANDS = (
+    "drop",
+    "close",
+    "stall",
+    "resume",
+    "repeat",
+    "reorder",
+    "skip",
+    "garbage",
+    "refuse",
+    "answer",
+    "forget",
+    "calm",
+)
 
 
 @dataclass
@@ -160,6 +173,15 @@ class Exchange:
     def forget(self, before: int = 0, candles_before: int = 0) -> None:
         """Know by REST no trade with a lower id, and no candle that opens earlier (ms)."""
         self._forgotten = {"trades": before, "candles": candles_before}
+
+    def calm(self) -> None:
+        """Take back what was commanded and did not happen yet."""
+        self.resume()
+        held, self._held = self._held, []
+        for each in held:
+            self._send(*each)
+        self._to_skip = self._to_reorder = self._to_refuse = 0
+        self._answers.clear()
 
     async def ping(self) -> int:
         """Ping all connections and wait for the answers; give how many there were."""
