@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mdplatform.errors import InvalidFeature, PlatformError
 from mdplatform.features.flow.of_bars import READS
 from mdplatform.features.formula.program import compiled
 from mdplatform.features.formula.tokens import shortened
+from mdplatform.features.graph import load_from
 from mdplatform.features.kinds import INDICATORS
-from mdplatform.features.parse import FeatureLike, parse_feature
+from mdplatform.features.kinds.profile import length_of
+from mdplatform.features.parse import FeatureLike, parse_feature, parse_features
 from mdplatform.features.spec import FORMULA, FeatureSpec
 from mdplatform.features.talib_functions import INDEX_FUNCTIONS
 from mdplatform.market.bars import VALUE_COLUMNS
@@ -63,6 +67,29 @@ def why_not(spec: FeatureSpec, timeframe: Timeframe, symbol: str | None) -> str 
     if kind == "flow" and spec.name in READS:
         return None if spec.arguments.get("method", "bars") == "bars" else "it is made of trades"
     return f"features of the kind {kind} need more than bars" if kind != "flow" else "it is made of trades"
+
+
+def load_live_from(features: Iterable[FeatureLike], timeframe: Timeframe, start: int) -> int:
+    """Give the open time (µs) of the first bar of the history with which values are settled from `start` on.
+
+    It is that of `graph.load_from`, and where there are profiles, of their windows.
+
+    >>> load_live_from(["SMA(3)"], Timeframe.H1, 36_000_000_000) // 3_600_000_000
+    8
+    >>> load_live_from(["VOLUME_PROFILE(session_hours=8)"], Timeframe.H1, 36_000_000_000) // 3_600_000_000
+    2
+    """
+    specs = list(parse_features(features))
+    first = load_from(specs, timeframe, start)
+    for spec in specs:
+        back = 0
+        parts: tuple[FeatureSpec, ...] = (spec,)
+        if spec.name == FORMULA:
+            program = compiled(str(spec))
+            back, parts = program.rows * timeframe.microseconds, program.features
+        windows = [length_of(each.arguments) for each in parts if each.definition.kind == "profile"]
+        first = min(first, timeframe.floor(start - back - max(windows, default=0)))
+    return first
 
 
 def way_of(spec: FeatureSpec) -> str:

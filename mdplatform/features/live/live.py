@@ -161,10 +161,9 @@ class LiveFeatures:
 
     def _begin_formulas(self, programs: Sequence[Program], arrays: BarArrays, history: pl.DataFrame) -> None:
         """Give the formulas that look back the history of their inputs."""
-        rows = len(arrays.open_time)
-        if not rows:
-            return
         looking_back = [each for each in programs if each.rows]
+        if not looking_back or not len(arrays.open_time):
+            return
         found = evaluate(history, [spec for each in looking_back for spec in each.features], self._timeframe)
         for program, formula in zip(programs, self._formulas, strict=True):
             if program.rows:

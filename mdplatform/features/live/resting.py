@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 
 from mdplatform.features.bar_arrays import BarArrays
 from mdplatform.features.degenerate import Rest, is_near
@@ -74,7 +75,7 @@ class Resting:
             for row, length in enumerate(newest, rows - len(newest)):
                 rule.remember(row, length)
             self.rules.append(rule)
-        self._before: Sequence[float] = ()
+        self._before: Sequence[float] = (nan,) * len(VALUE_COLUMNS)
         if rows:
             last = [float(arrays.columns[name][-1]) if name in arrays.columns else 0.0 for name in VALUE_COLUMNS]
             self._before = tuple(last)
@@ -83,14 +84,15 @@ class Resting:
     def after(self, values: Sequence[float]) -> tuple[list[int], bool]:
         """Give the lengths of the runs with the next row, and whether a rule may hold there."""
         before, lengths, may_hold = self._before, [], self._remembers
-        for (kind, first, others, least), length in zip(self._runs, self.lengths, strict=True):
+        for length, (kind, first, others, least) in zip(self.lengths, self._runs, strict=True):
             value = values[first]
-            if kind == "zero":
+            if kind == "still":
+                now = 1
+                if value == before[first] and length and all(values[each] == before[each] for each in others):
+                    now = length + 1
+            elif kind == "zero":
                 now = length + 1 if value == 0 else 0
-            elif kind == "still":
-                goes_on = length and value == before[first] and all(values[each] == before[each] for each in others)
-                now = length + 1 if goes_on else 1
-            elif others and not all(values[each] == value for each in others):
+            elif others and (values[others[0]] != value or not all(values[each] == value for each in others)):
                 now = 0
             elif kind == "level":
                 now = length + 1

@@ -11,7 +11,7 @@ import pytest
 
 from mdplatform.errors import InvalidBars, InvalidFeature, ParameterOutOfRange, UnknownFeature
 from mdplatform.features import evaluate, standing_catalogue
-from mdplatform.features.live import LiveFeatures, can_be_live
+from mdplatform.features.live import LiveFeatures, can_be_live, load_live_from
 from mdplatform.market.bars import VALUE_COLUMNS, empty_bars
 from mdplatform.market.timeframe import Timeframe
 
@@ -147,6 +147,23 @@ def test_what_can_be_live_is_told_and_how() -> None:
     assert list(live.ways.values()) == [
         "incremental", "recomputed", "incremental", "recomputed", "incremental", "recomputed",
     ]  # fmt: skip
+
+
+def test_history_reaches_as_far_back_as_settled_values_need() -> None:
+    features = [
+        "EMA(9)",
+        "OBV(anchor=day)",
+        "VOLUME_PROFILE(session_hours=8)",
+        "ROLLING_VOLUME_PROFILE_POC - lag(RSI(2), 9)",
+    ]
+    bars = market(1000)
+    opens = bars["open_time"].dt.epoch("us")
+    for at in (500, 523, 700):
+        first = load_live_from(features, Timeframe.M15, int(opens[at]))
+        history = bars.filter((opens >= first) & (opens < opens[at]))
+        live = LiveFeatures(features, Timeframe.M15, history)
+        assert at - 400 < at - len(history) < at - 95
+        assert live.update(*rows_of(bars)[at]).statuses.tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(
