@@ -144,7 +144,7 @@ class EnhancedMarketDataConsumer:
         subscription.close()
         line = self._lines.pop(subscription_id, None)
         if line is not None and self._ear is not None:
-            await self._ear.leave(line, subscription_id)
+            self._ear.leave(line, subscription_id)
         replay = self._replays.pop(subscription_id, None)
         if replay is not None and replay[1] is not asyncio.current_task():
             replay[1].cancel()

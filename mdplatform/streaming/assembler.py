@@ -31,6 +31,8 @@ KEPT = 64
 """Frames that can still be corrected, at least."""
 MOST_WAITING = 10_000
 """Instants that may wait at once for a symbol that is behind."""
+_ROUNDING = 1e-6
+"""Seconds by which a sum of times may be off."""
 
 
 class Assembler:
@@ -221,7 +223,7 @@ class Assembler:
     def _made(self) -> list[Frame]:
         frames: list[Frame] = []
         while self._next is not None and self._next <= self._newest:
-            if self._behind and self._ran < self._signs[0][1] + self.shape.grace:
+            if self._behind and self._ran + _ROUNDING < self._signs[0][1] + self.shape.grace:
                 break
             frames.append(self._make())
         return frames

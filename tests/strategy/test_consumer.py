@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-
 from mdplatform.messaging.broadcast import Post
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame

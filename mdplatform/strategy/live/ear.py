@@ -34,6 +34,7 @@ from mdplatform.streaming.shape import Shape
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
 CELL_FACT, LAYOUT_FACT = "cell:", "layout:"
+CATCHING_UP = "catching up with what was sent since its cursor"
 _RECEIVE_SECONDS = 0.5
 _TURN_SECONDS = 0.002
 _WISH_SECONDS, _WISH_LIFE = 2.0, 10.0
@@ -57,6 +58,7 @@ class Ear:
         self._lines: dict[Shape, Line] = {}
         self._opening: dict[Shape, asyncio.Task[None]] = {}
         self._own: set[Line] = set()
+        self._waiting: set[Line] = set()
         self._by_topic: dict[str, list[Line]] = {}
         self._changing = asyncio.Lock()
         self._catching_up = asyncio.Semaphore(MOST_AT_ONCE)
@@ -99,12 +101,11 @@ class Ear:
         line.add(subscription)
         return line
 
-    async def leave(self, line: Line, subscription_id: str) -> None:
+    def leave(self, line: Line, subscription_id: str) -> None:
         """Take a subscription off its line; a line without any is closed."""
         for each in {line, *self._lines.values(), *self._own}:
             each.remove(subscription_id)
-            if not len(each) and each.shape not in self._opening and not each.held_for:
-                await self._drop(each)
+        self._sweep()
 
     def why(self, shape: Shape, line: Line) -> str:
         """Say in words why nothing comes; empty where nothing is wrong."""
@@ -112,6 +113,8 @@ class Ear:
             return f"The server that carries frames does not answer: {self.away}"
         if line.held_for:
             return f"Waiting: {line.held_for}"
+        if line.is_blocked:
+            return "Waiting for a subscription of the same shape whose policy is to block"
         now, silence = time.monotonic(), self._settings.feed_silence_seconds
         never = [each for each in shape.symbols if each not in self.heard_at]
         if never:
@@ -143,7 +146,7 @@ class Ear:
             until = await asyncio.to_thread(self._lake.newest, line.shape) if newest is None else newest
             await self._seed(line, until, facts)
             line.assembler.begin(until, places)
-            line.release()
+            self._release(line)
         except BaseException:
             await self._drop(line)
             raise
@@ -160,20 +163,25 @@ class Ear:
             await self._drop(line)
             raise
         line.add(subscription)
-        line.hold("catching up with what was sent since its cursor")
+        line.hold(CATCHING_UP)
         self._background(self._catch_up(line, cursor, places))
         return line
 
     async def _catch_up(self, line: Line, cursor: Cursor, places: dict[str, str]) -> None:
         async with self._catching_up:
-            while True:
+            while line in self._own:
                 try:
                     await catch_up(line, cursor, places, self._open_listener, self._readable, self._refill)
                     break
                 except TransportUnavailable as away:
                     _log.warning("A subscription cannot catch up yet: %s", away)
                     await asyncio.sleep(_AWAY_SECONDS)
+        if line in self._own:
+            self._release(line)
+
+    def _release(self, line: Line) -> None:
         line.release()
+        self._waiting.add(line)
 
     async def _refill(self, line: Line) -> None:
         facts = await self._facts(line.shape.symbols)
@@ -191,11 +199,23 @@ class Ear:
         places = {**{each: self._listener.cursors[each] for each in line.shape.symbols}, **places}
         return places, await self._facts(line.shape.symbols)
 
-    async def _drop(self, line: Line) -> None:
-        await line.close()
+    def _sweep(self) -> None:
+        """Close the lines that nobody wants any more."""
+        for line in (*self._lines.values(), *self._own):
+            if not len(line) and line.shape not in self._opening and line.held_for in ("", CATCHING_UP):
+                self._forget(line)
+                self._background(self._drop(line))
+
+    def _forget(self, line: Line) -> None:
         if self._lines.get(line.shape) is line:
             del self._lines[line.shape]
         self._own.discard(line)
+        self._waiting.discard(line)
+
+    async def _drop(self, line: Line) -> None:
+        """Close a line, and hear its symbols no more if no other line wants them."""
+        self._forget(line)
+        await line.close()
         async with self._changing:
             for symbol in line.shape.symbols:
                 lines = self._by_topic.get(symbol, [])
@@ -244,9 +264,10 @@ class Ear:
             self._tick()
 
     def _patience(self) -> float:
+        """Give how long nothing is due (seconds)."""
         now = time.monotonic()
-        due = [line.due for line in (*self._lines.values(), *self._own)]
-        return min((max(0.0, each - now) for each in due if each is not None), default=_RECEIVE_SECONDS)
+        due = [line.due for line in self._waiting]
+        return min([_RECEIVE_SECONDS, *(max(0.0, each - now) for each in due if each is not None)])
 
     async def _take(self, heard: Iterable[Post | Missed]) -> None:
         turn = time.perf_counter()
@@ -264,6 +285,8 @@ class Ear:
             if packet is not None:
                 for line in tuple(lines):
                     line.hear(packet, each.place)
+                    if line.due is not None:
+                        self._waiting.add(line)
             if time.perf_counter() - turn > _TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
@@ -274,7 +297,7 @@ class Ear:
         except Exception:  # noqa: BLE001  frames go on, marked; the log has it
             _log.exception("What was missed cannot be filled in")
         finally:
-            line.release()
+            self._release(line)
 
     async def _readable(self, post: Post) -> Packet | None:
         """Decode a post; see to it that the layouts of its cells are known."""
@@ -316,8 +339,10 @@ class Ear:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for line in (*self._lines.values(), *self._own):
+        for line in [*self._waiting, *self._own]:
             line.tick(now)
+            if line.assembler.due is None:
+                self._waiting.discard(line)
         for line in [each for each in self._own if each.is_idle]:
             self._merge(line)
 
@@ -338,6 +363,7 @@ class Ear:
         is_told = False
         while True:
             self._wished.clear()
+            self._sweep()
             shapes = dict.fromkeys(each.shape for each in (*self._lines.values(), *self._own))
             wishes = [
                 Wish(each.symbols, tuple(one.value for one in each.timeframes), each.features, each.forming)

@@ -35,6 +35,7 @@ class Line:
         self.held_for = "opening"
         self.lost = 0
         self._subscriptions: dict[str, Subscription] = {}
+        self._is_listed = True
         self._all: tuple[Subscription, ...] = ()
         self._blockers: tuple[Subscription, ...] = ()
         self._excused: set[str] = set()
@@ -43,30 +44,34 @@ class Line:
         self._waiter: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._subscriptions)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is held and nothing waits to be given."""
         return not self.held_for and self._waiter is None and not self._frames
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a subscription is waited for."""
+        return self._waiter is not None
+
     def add(self, subscription: Subscription) -> None:
         """Give frames to this one too, from the next one on."""
         self._subscriptions[subscription.id] = subscription
-        self._listed()
+        self._is_listed = False
 
     def remove(self, subscription_id: str) -> None:
         """Give it none any more."""
         self._subscriptions.pop(subscription_id, None)
         self._excused.discard(subscription_id)
-        self._listed()
+        self._is_listed = False
 
     def take_over(self, other: Line) -> None:
         """Serve the subscriptions of a line that has come as far as this one."""
         self._subscriptions.update(other._subscriptions)
-        self._listed()
         other._subscriptions.clear()
-        other._listed()
+        self._is_listed = other._is_listed = False
 
     def hear(self, packet: Packet, place: str) -> None:
         """Take a packet, or hold it."""
@@ -101,10 +106,10 @@ class Line:
     async def give_patiently(self, frames: Iterable[Frame]) -> None:
         """Give frames to who has room for them; wait for the others, so that what is caught up with is not dropped."""
         for frame in frames:
-            full = [each for each in self._all if each.is_full and each.id not in self._excused]
+            full = [each for each in self._listed() if each.is_full and each.id not in self._excused]
             if full:
                 await self._wait_for(full)
-            for each in self._all:
+            for each in self._listed():
                 each.offer(frame)
 
     async def close(self) -> None:
@@ -116,9 +121,13 @@ class Line:
             self._waiter.cancel()
             await asyncio.gather(self._waiter, return_exceptions=True)
 
-    def _listed(self) -> None:
-        self._all = tuple(self._subscriptions.values())
-        self._blockers = tuple(each for each in self._all if each.wanted.policy is Policy.BLOCK)
+    def _listed(self) -> tuple[Subscription, ...]:
+        """Give all subscriptions, as they are now: one may end while others are called."""
+        if not self._is_listed:
+            self._all = tuple(self._subscriptions.values())
+            self._blockers = tuple(each for each in self._all if each.wanted.policy is Policy.BLOCK)
+            self._is_listed = True
+        return self._all
 
     def _give(self, frames: list[Frame]) -> None:
         if frames:
@@ -130,7 +139,7 @@ class Line:
         while self._waiter is None and not self.held_for:
             if self._frames:
                 frame = self._frames.popleft()
-                for each in self._all:
+                for each in self._listed():
                     each.offer(frame)
                 if self._blockers and (full := self._blocking()):
                     self._waiter = asyncio.get_running_loop().create_task(self._wait_and_go_on(full))

@@ -1,8 +1,8 @@
 """One subscription: its callback, the frames that wait for it, and its counts.
 
-A function is called in the event loop, at once; what it returns, if it can be awaited, runs as a task, and frames that
-come meanwhile wait in a queue. Frames are given in order, each once; a callback that raises is counted, logged, and
-called again with the next one.
+A function is called in the event loop, at once; what it returns, if it can be awaited, runs in a task of the
+subscription's own, and frames that come meanwhile wait in a queue. Frames are given in order, each once; a callback
+that raises is counted, logged, and called again with the next one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Subscription:
         self._takes_revisions = wanted.revisions
         self._bound = wanted.queue
         self._task: asyncio.Task[None] | None = None
+        self._is_busy = False
+        self._wake: asyncio.Future[Awaitable[Any] | None] | None = None
         self._changed: asyncio.Future[None] | None = None
         self._is_ended = False
 
@@ -58,7 +60,7 @@ class Subscription:
         """Give a frame: at once, or when its turn comes; if the queue is full, as the policy says."""
         if not self.is_open or (frame.revision and not self._takes_revisions):
             return
-        if self._callback is not None and self._task is None:
+        if self._callback is not None and not self._is_busy:
             self._call(frame)
             return
         if len(self.waiting) >= self._bound:
@@ -90,7 +92,7 @@ class Subscription:
 
     async def drained(self) -> None:
         """Wait until all frames were given and the callback is done with them."""
-        while self.is_open and (self.waiting or self._task is not None):
+        while self.is_open and (self.waiting or self._is_busy):
             await self._wait()
 
     def end(self) -> None:
@@ -102,6 +104,8 @@ class Subscription:
         """Give nothing any more; a callback that is running goes on to its end."""
         self.is_open = False
         self.waiting.clear()
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
         self._tell()
 
     async def cancel(self) -> None:
@@ -127,41 +131,54 @@ class Subscription:
             self._fail(failure)
             return
         if returned is not None and inspect.isawaitable(returned):
-            self._task = asyncio.get_running_loop().create_task(self._run(returned))
+            self._is_busy = True
+            if self._wake is not None and not self._wake.done():
+                self._wake.set_result(returned)
+            else:
+                self._task = asyncio.get_running_loop().create_task(self._run(returned))
         elif (took := time.perf_counter() - began) > SLOW_SECONDS:
             _log.warning(
                 "The callback of subscription %s held up the event loop for %.0f ms; what takes long belongs behind an "
                 "`await`, such as `asyncio.to_thread`", self.id, took * 1000,
             )  # fmt: skip
 
-    async def _run(self, returned: Awaitable[Any]) -> None:
-        """Wait for what the callback returned, then give it what came meanwhile."""
-        assert self._callback is not None
+    async def _run(self, returned: Awaitable[Any] | None) -> None:
+        """Wait for what the callback returned, again and again, and give it what comes meanwhile."""
+        loop = asyncio.get_running_loop()
         try:
-            while True:
+            while returned is not None:
                 try:
                     await returned
                 except Exception as failure:  # noqa: BLE001  it is the strategy's; status and log have it
                     self._fail(failure)
-                while True:
-                    if not self.waiting:
-                        return
-                    frame = self.waiting.popleft()
+                returned = await self._call_waiting()
+                if returned is None and self.is_open:
+                    self._is_busy = False
                     self._tell()
-                    self._note(frame)
-                    try:
-                        returned = self._callback(frame)
-                    except Exception as failure:  # noqa: BLE001  as above
-                        self._fail(failure)
-                        continue
-                    if returned is not None and inspect.isawaitable(returned):
-                        break
-                    await asyncio.sleep(0)
+                    self._wake = loop.create_future()
+                    returned = await self._wake
         finally:
-            self._task = None
+            self._is_busy, self._wake = False, None
             self._tell()
-            if self.waiting and self.is_open:
+            if self.waiting and self.is_open:  # the callback was cancelled from inside
                 self._call(self.waiting.popleft())
+
+    async def _call_waiting(self) -> Awaitable[Any] | None:
+        """Call back with what waits, up to what is to be awaited; None where nothing waits any more."""
+        assert self._callback is not None
+        while self.waiting:
+            frame = self.waiting.popleft()
+            self._tell()
+            self._note(frame)
+            try:
+                returned = self._callback(frame)
+            except Exception as failure:  # noqa: BLE001  it is the strategy's; status and log have it
+                self._fail(failure)
+                continue
+            if returned is not None and inspect.isawaitable(returned):
+                return returned
+            await asyncio.sleep(0)
+        return None
 
     def _fail(self, failure: Exception) -> None:
         self.failed += 1
