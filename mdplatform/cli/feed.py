@@ -62,11 +62,6 @@ def feed(
 
         mdplatform feed recording:btcusdt_20240808.gz
     """
-    unset = [variable for variable in ONE_THREAD if variable not in os.environ]
-    if unset:  # they are read when the libraries are imported, which the command line has begun to do
-        os.environ.update(dict.fromkeys(unset, "1"))
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
     from mdplatform.market.time import to_us
     from mdplatform.market.timeframe import Timeframe
     from mdplatform.settings import Settings
@@ -80,6 +75,10 @@ def feed(
     chosen = None if names is None else tuple(map(Timeframe.parse, names))
     begin = arguments.instant(f"{first}T00:00" if first is not None and len(first) == _DAY else first)
     following = Following(named, tuple(symbols or ()), chosen, speed, None if begin is None else to_us(begin))
+    unset = [variable for variable in ONE_THREAD if variable not in os.environ]
+    if unset:  # they are read when the libraries are imported, which the command line has begun to do
+        os.environ.update(dict.fromkeys(unset, "1"))
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     _run(settings, following, seconds, stats)
 
 

@@ -6,7 +6,7 @@
 3. `seal`, now and then, merges what waits in the inbox into the months of the lake, as the `bars` asset does, and tells
    readers of it. It may run beside that asset: each batch is merged once, by whoever comes first.
 
-`stage` and `seal` are for threads, one call of each at a time; `add` is for the event loop. Batches are staged at an
+`stage` and `seal` are for threads, `add` is for the event loop. Batches are staged at an
 instant that never goes back and is not before the close of what they hold, whatever this machine's clock says: the
 order in which they wait is that of the stream.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Journal:
         self._clock = clock
         self._most_waiting = most_waiting
         self._noted: list[LiveBar] = []
+        self._staging, self._sealing = threading.Lock(), threading.Lock()
         self._staged_at: dict[str, int] = {}
         self._safe: dict[str, int] = {}
 
@@ -87,21 +89,21 @@ class Journal:
 
     def stage(self) -> int:
         """Write what was noted into the inbox; give how many bars. Raises `OSError`; nothing noted is lost by that."""
-        noted = self._noted[:]  # what is noted meanwhile comes behind it
-        by_symbol: dict[str, list[LiveBar]] = {}
-        for bar in noted:
-            by_symbol.setdefault(bar.symbol, []).append(bar)
-        written: set[str] = set()
-        try:
-            for symbol, bars in by_symbol.items():
-                self._stage(symbol, bars)
-                written.add(symbol)
-        finally:
-            staged = sum(len(by_symbol[symbol]) for symbol in written)
-            left = [bar for bar in noted if bar.symbol not in written]
-            self._noted[: len(noted)] = left  # in one step, for the loop may add at any time
-            self.counts.staged += staged
-        return staged
+        with self._staging:
+            noted = self._noted[:]  # what is noted meanwhile comes behind it
+            by_symbol: dict[str, list[LiveBar]] = {}
+            for bar in noted:
+                by_symbol.setdefault(bar.symbol, []).append(bar)
+            written: set[str] = set()
+            try:
+                for symbol, bars in by_symbol.items():
+                    self._stage(symbol, bars)
+                    written.add(symbol)
+            finally:
+                left = [bar for bar in noted if bar.symbol not in written]
+                self._noted[: len(noted)] = left  # in one step, for the loop may add at any time
+                self.counts.staged += len(noted) - len(left)
+            return len(noted) - len(left)
 
     def _stage(self, symbol: str, bars: Sequence[LiveBar]) -> None:
         until = max(bar.close_time for bar in bars)
@@ -125,6 +127,10 @@ class Journal:
         `announce` is called with a symbol once the lake has its new bars. Raises what the lake raises, when all symbols
         have been tried.
         """
+        with self._sealing:
+            return self._seal(announce)
+
+    def _seal(self, announce: Callable[[str], None]) -> int:
         changed = 0
         problem: Exception | None = None
         for symbol in self._symbols:

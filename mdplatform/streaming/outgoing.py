@@ -90,6 +90,7 @@ class Outgoing:
             try:
                 await self._broadcaster.send(batch)
             except TransportUnavailable as away:
+                self._under_way = 0
                 if not self._away:
                     self._away = True
                     self._on_trouble(away)

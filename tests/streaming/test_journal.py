@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_symbols_are_told_of_once_the_lake_has_their_bars(tmp_path: Path) -> Non
     assert seen == [("BTCUSDT", 2), ("ETHUSDT", 1)]
     assert noting.seal(lambda symbol: seen.append((symbol, 0))) == 0
     assert len(seen) == 2
+
+
+def test_two_that_stage_at_once_stage_each_bar_once(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    noting = journal(lake)
+    threads = [threading.Thread(target=noting.stage) for _ in range(4)]
+    for place, bar in enumerate(bars(40)):
+        noting.add(bar)
+        if place % 10 == 5:
+            threads[place // 10].start()
+    for thread in threads:
+        thread.join()
+    noting.stage()
+    assert (noting.counts.staged, noting.waiting) == (40, 0)
+    assert sum(len(batch.rows) for batch in lake.inbox.pending("BTCUSDT", "2025-01")) == 40
 
 
 def test_raw_bars_have_the_types_of_a_delivery() -> None:
