@@ -13,6 +13,7 @@ import random
 import select
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from mdplatform.valkey.connection import connect
 KEYS = [f"mdp:{{S{number}USDT}}:bars" for number in range(4000)]
 AT_ONCE = 40
 MANY = 200
+LATE_SECONDS = 0.001
+SWEEPS = 3
 Row = tuple[float, int, int]
 
 
@@ -39,17 +42,24 @@ def draw(chosen: random.Random) -> int:
 
 
 def write(client: redis.Redis, chosen: random.Random) -> list[Row]:
-    """Write, some keys at a time and now and then many."""
+    """Write, some keys at a time and now and then many; at last each key, so that each last write has its readers."""
     log: list[Row] = []
     while goes_on():
-        places = [draw(chosen) for _ in range(MANY if chosen.random() < 0.02 else 5)]
-        with client.pipeline(transaction=False) as pipe:
-            for place in places:
-                pipe.incr(KEYS[place])
-            numbers = pipe.execute()
-        known = time.monotonic()
-        log += [(known, place, number) for place, number in zip(places, numbers, strict=True)]
+        log += write_some(client, [draw(chosen) for _ in range(MANY if chosen.random() < 0.02 else 5)])
+    for _ in range(SWEEPS):
+        for start in range(0, len(KEYS), AT_ONCE):
+            log += write_some(client, range(start, start + AT_ONCE))
     return log
+
+
+def write_some(client: redis.Redis, places: Sequence[int]) -> list[Row]:
+    """Write these keys at once."""
+    with client.pipeline(transaction=False) as pipe:
+        for place in places:
+            pipe.incr(KEYS[place])
+        numbers = pipe.execute()
+    known = time.monotonic()
+    return [(known, place, number) for place, number in zip(places, numbers, strict=True)]
 
 
 def read(near: Near, client: redis.Redis, chosen: random.Random) -> list[Row]:
@@ -67,6 +77,7 @@ def read(near: Near, client: redis.Redis, chosen: random.Random) -> list[Row]:
         keys = [KEYS[place] for place in missed]
         with near.filling(keys) as kept:
             kept.update(zip(keys, client.mget(keys), strict=True))  # type: ignore[arg-type]
+            time.sleep(chosen.random() * LATE_SECONDS)  # as an answer lies unread while a loop is busy
     return log
 
 
