@@ -35,9 +35,12 @@ running_month_panel_job = dg.define_asset_job(
     description="Keeps the running month of every symbol that has a source fresh: one run for all of them.",
 )
 def running_month(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
-    """Ask for the month of the tick, in one run over all symbols."""
+    """Ask for the month of the tick, in one run over all symbols; those that a feed has brought become partitions."""
+    members = lake.lake.universe.members()
+    if new := set(members) - set(context.instance.get_dynamic_partitions(SYMBOL.name or "")):
+        context.instance.add_dynamic_partitions(SYMBOL.name or "", sorted(new))
     symbols = list(context.instance.get_dynamic_partitions(SYMBOL.name or ""))
-    if not any(member.source for member in lake.lake.universe.members().values()) or not symbols:
+    if not any(member.source for member in members.values()) or not symbols:
         return dg.SkipReason("No symbol has a source that could be asked; take some in with `mdplatform ingest`.")
     first, last = _months(context.scheduled_execution_time)
     return dg.RunRequest(

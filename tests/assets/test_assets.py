@@ -158,6 +158,19 @@ def test_the_schedule_asks_for_the_running_month_of_all_symbols_in_one_run(runs:
     assert Lake(market.lake_dir).bars.months("ADAUSDT")[-1] == "2025-04"
 
 
+def test_symbols_that_a_feed_has_brought_become_partitions_at_the_next_tick(settings: Settings) -> None:
+    with Runs(settings):
+        instance = dg.DagsterInstance.from_config(str(settings.dagster_dir))
+    Lake(settings.lake_dir).universe.add("SOLUSDT", "simulated", Timeframe.M1)
+    tick = datetime(2025, 4, 30, 23, 45, tzinfo=UTC)
+    resources = {"lake": LakeResource(settings=SettingsResource())}
+    with dg.build_schedule_context(instance, scheduled_execution_time=tick, resources=resources) as context:
+        asked = running_month(context)
+    assert isinstance(asked, dg.RunRequest)
+    assert asked.tags["dagster/asset_partition_range_start"] == "2025-04|SOLUSDT"
+    assert list(instance.get_dynamic_partitions("symbol")) == ["SOLUSDT"]
+
+
 def test_the_schedule_skips_with_a_reason_where_no_symbol_has_a_source(settings: Settings) -> None:
     with Runs(settings):
         instance = dg.DagsterInstance.from_config(str(settings.dagster_dir))
