@@ -13,38 +13,30 @@ _FEWEST = 16
 
 
 class Rows:
-    """Keeps the newest rows, at least `need` of them; a row that is pushed can be popped again.
+    """Keeps the newest rows, at least `need` of them once there are so many; a row that is pushed can be popped again.
 
-    Rows are written one after the other into twice the space, and moved to its beginning when that is full.
+    Rows are written one after the other into up to twice the space, and moved to its beginning when that is full. The
+    space grows with the rows that there are.
     """
 
     def __init__(self, columns: int, need: int = 0) -> None:
         self._columns = columns
-        self._need = 0
+        self._need = need
         self._end = 0
         self._held = 0
         self._space = np.empty((columns, 0))
-        if need:
-            self.keep(need)
 
     def __len__(self) -> int:
         return self._held
 
     def keep(self, need: int) -> None:
         """Keep at least so many rows from now on."""
-        if need <= self._need:
-            return
-        self._need = max(need, 2 * self._need, _FEWEST)
-        space = np.empty((self._columns, 2 * self._need))
-        space[:, : self._held] = self._space[:, self._end - self._held : self._end]
-        self._space, self._end = space, self._held
+        self._need = max(need, self._need)
 
     def push(self, values: Sequence[float]) -> None:
         """Add a row."""
         if self._end == self._space.shape[1]:
-            kept = min(self._held, self._need)
-            self._space[:, :kept] = self._space[:, self._end - kept : self._end].copy()
-            self._end = self._held = kept
+            self._make_room()
         self._space[:, self._end] = values
         self._end += 1
         self._held += 1
@@ -52,9 +44,18 @@ class Rows:
     def extend(self, columns: Sequence[Floats]) -> None:
         """Take the newest rows of whole columns in, in place of all that is held."""
         count = min(len(columns[0]), self._need)
+        self._space = np.empty((self._columns, 2 * count))
         self._end = self._held = count
         for place, each in enumerate(columns):
             self._space[place, :count] = each[len(each) - count :]
+
+    def _make_room(self) -> None:
+        kept = min(self._held, self._need)
+        newest, full = self._space[:, self._end - kept : self._end], self._space.shape[1]
+        if full < 2 * self._need:
+            self._space = np.empty((self._columns, max(_FEWEST, min(2 * full, 2 * self._need))))
+        self._space[:, :kept] = newest.copy()
+        self._end = self._held = kept
 
     def pop(self) -> None:
         """Take the newest row away."""
