@@ -105,11 +105,11 @@ class Assembler:
         index = self._symbols.get(packet.symbol)
         if index is None:
             return self.tick(now)
-        self._run(now)
+        frames = self.tick(now)  # what was over before it came is over
         if self._next is None:
             self._advance(self.shape.clock.ceil(packet.at))
             self._first = self._next or 0
-        frames = self._take_cells(packet.symbol, packet.cells)
+        frames += self._take_cells(packet.symbol, packet.cells)
         if packet.cells:
             self._stamps = (packet.sent_at, packet.received_at)
         if place:

@@ -64,6 +64,7 @@ class Ear:
         self._catching_up = asyncio.Semaphore(MOST_AT_ONCE)
         self._layouts: dict[str, Layout] = {}
         self._looked_up: dict[tuple[str, str], float] = {}
+        self._numbers: dict[str, tuple[str, int]] = {}
         self._sentiment_read = -1
         self._wished = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -178,6 +179,8 @@ class Ear:
                     await asyncio.sleep(_AWAY_SECONDS)
         if line in self._own:
             self._release(line)
+            if line.is_idle:
+                self._merge(line)
 
     def _release(self, line: Line) -> None:
         line.release()
@@ -224,6 +227,8 @@ class Ear:
             left = [each for each in line.shape.symbols if each in self._by_topic and not self._by_topic[each]]
             for symbol in left:
                 del self._by_topic[symbol]
+                self._numbers.pop(symbol, None)
+                self.heard_at.pop(symbol, None)
             if left:
                 try:
                     await self._listener.leave(left)
@@ -274,15 +279,15 @@ class Ear:
         for each in heard:
             lines = self._by_topic.get(each.topic, ())
             if isinstance(each, Missed):
-                _log.warning("Posts of %s were let go before they were heard", each.topic)
-                for line in lines:
-                    if not line.held_for:
-                        line.hold("filling in what was missed")
-                        self._background(self._fill_in(line))
+                self._miss(each.topic)
                 continue
             self.heard_at[each.topic] = time.monotonic()
             packet = await self._readable(each)
             if packet is not None:
+                feed, number = self._numbers.get(each.topic, ("", 0))
+                if packet.feed == feed and packet.number > number + 1:
+                    self._miss(each.topic)
+                self._numbers[each.topic] = packet.feed, packet.number
                 for line in tuple(lines):
                     line.hear(packet, each.place)
                     if line.due is not None:
@@ -290,6 +295,14 @@ class Ear:
             if time.perf_counter() - turn > _TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
+
+    def _miss(self, topic: str) -> None:
+        """Fill in posts that were let go: by the transport before they were heard, or by the feed while it was away."""
+        _log.warning("Posts of %s were let go before they were heard", topic)
+        for line in self._by_topic.get(topic, ()):
+            if not line.held_for:
+                line.hold("filling in what was missed")
+                self._background(self._fill_in(line))
 
     async def _fill_in(self, line: Line) -> None:
         try:
