@@ -2,7 +2,9 @@
 
 A longer bar is built only when every one of its children is there and none is a gap; partial bars are never given.
 Amounts are decimal numbers on the exchange, so their sums are rounded to the decimals of what was summed: the sum of a
-bar's children is then the very number which the exchange itself published.
+bar's children is then the very number which the exchange itself published. A longer bar depends on its own children
+alone, never on what else is in the table: it is the same bar, bit for bit, in whatever part of history it is built, and
+while the market is open (`streaming.parents`).
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         raise ValueError(f"{timeframe} bars cannot be built from {child} bars")
     length, origin = timeframe.microseconds, timeframe.floor(0)
     opens = pl.col("open_time").dt.epoch("us")
+    decimals = [_decimals(bars[name]).alias(f"{name}_decimals") for name in _SUMMED]
     parents = (
-        bars.filter(pl.col("state") != "gap")
+        bars.with_columns(decimals)
+        .filter(pl.col("state") != "gap")
         .group_by((opens - (opens - origin) % length).cast(INSTANT).alias("parent"), maintain_order=True)
         .agg(
             pl.first("symbol", "open"),
-            pl.max("high", "available_at", "ingested_at"),
+            pl.max("high", "available_at", "ingested_at", *(f"{name}_decimals" for name in _SUMMED)),
             pl.min("low"),
             pl.last("close"),
             *(_sum_or_null(name) for name in (*_SUMMED, "trade_count")),
@@ -56,9 +60,9 @@ def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
         pl.col("parent").alias("open_time"),
         (pl.col("parent") + pl.duration(microseconds=length)).alias("close_time"),
         *(pl.col(name) for name in ("open", "high", "low", "close")),
-        *(_rounded(name, bars[name]) for name in ("volume", "quote_volume")),
+        *(_rounded(name) for name in ("volume", "quote_volume")),
         pl.col("trade_count"),
-        *(_rounded(name, bars[name]) for name in ("taker_buy_volume", "taker_buy_quote_volume")),
+        *(_rounded(name) for name in ("taker_buy_volume", "taker_buy_quote_volume")),
         pl.lit(True).alias("is_closed"),
         pl.col("state"),
         pl.lit(f"{RESAMPLED}{child.value}").alias("source"),
@@ -72,15 +76,20 @@ def _sum_or_null(name: str) -> pl.Expr:
     return pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum()).alias(name)
 
 
-def _rounded(name: str, parts: pl.Series) -> pl.Expr:
-    decimals = next((n for n in range(_MOST_DECIMALS) if _has_decimals(parts, n)), _MOST_DECIMALS)
-    total = pl.col(name)
-    return pl.when(total * 10.0**decimals < _EXACT).then(total.round(decimals)).otherwise(total).alias(name)
+def _rounded(name: str) -> pl.Expr:
+    total, power = pl.col(name), pl.lit(10.0).pow(pl.col(f"{name}_decimals"))
+    return pl.when(total * power < _EXACT).then((total * power).round() / power).otherwise(total).alias(name)
 
 
-def _has_decimals(amounts: pl.Series, decimals: int) -> bool:
-    """Tell whether every amount is a decimal number with so many places; those too large to tell are not asked."""
-    return bool(((amounts.round(decimals) == amounts) | (amounts * 10.0**decimals >= _EXACT)).all())
+def _decimals(amounts: pl.Series) -> pl.Series:
+    """Give how many decimals each amount has, at most ten; none for those that are too large to tell."""
+    decimals = pl.zeros(len(amounts), pl.Int8, eager=True)
+    for n in range(_MOST_DECIMALS):
+        has_more = ~((amounts.round(n) == amounts) | (amounts * 10.0**n >= _EXACT)).fill_null(True)
+        if not has_more.any():
+            break
+        decimals += has_more.cast(pl.Int8)
+    return decimals
 
 
 def complete_grid(

@@ -3,9 +3,7 @@
 1. Each timeframe is built from the longest one that the lake stores and that divides it: 15m from 5m, 1d from 4h.
 2. A parent is made when all its children are there and none is a gap; it is corrected when one of them is.
 3. Its numbers are those of `market.resample`, bit for bit: amounts are summed as polars sums a group (Kahan's
-   algorithm), and rounded to the decimals of the children. A batch looks for these in the whole table that it has;
-   here they are the most that any child of the symbol had so far, history included. The two are the same unless a
-   symbol's amounts get finer or coarser in the course of a month, and then differ in the last bit of a sum at most.
+   algorithm), and rounded to the most decimals that one of its children has.
 4. Children are kept as long as one of them may still be corrected.
 """
 
@@ -25,7 +23,6 @@ from mdplatform.streaming.live_bar import GAP_VALUES, LiveBar
 _EXACT = 2.0**53
 _POWERS = tuple(10.0**n for n in range(11))
 _STORED = (Timeframe.M1, *DERIVED)
-_SUMMED = (4, 5, 7, 8)  # volume, quote volume, and those of the takers who bought
 
 
 def child_of(timeframe: Timeframe) -> Timeframe:
@@ -48,9 +45,9 @@ def chain(wanted: Iterable[Timeframe]) -> list[Timeframe]:
 
 
 class Level:
-    """The closed bars of one timeframe that may be needed again, by open time, and the decimals of their amounts."""
+    """The closed bars of one timeframe that may be needed again, by open time."""
 
-    __slots__ = ("bars", "child", "count", "decimals", "length", "origin", "parents", "step", "timeframe")
+    __slots__ = ("bars", "child", "count", "length", "origin", "parents", "step", "timeframe")
 
     def __init__(self, timeframe: Timeframe, child: Level | None) -> None:
         self.timeframe = timeframe
@@ -61,7 +58,6 @@ class Level:
         self.count = self.length // child.length if child else 0
         self.parents: list[Level] = []
         self.bars: dict[int, LiveBar] = {}
-        self.decimals = [0, 0, 0, 0]
         if child:
             child.parents.append(self)
 
@@ -72,10 +68,6 @@ class Level:
     def put(self, bar: LiveBar, kept_us: int) -> None:
         """Keep a bar, and forget what no correction can reach any more."""
         self.bars[bar.open_time] = bar
-        for place, amount in enumerate(
-            (bar.volume, bar.quote_volume, bar.taker_buy_volume, bar.taker_buy_quote_volume)
-        ):
-            self.decimals[place] = _decimals(amount, self.decimals[place])
         reach = bar.open_time - kept_us
         needed = min((parent.floor(reach) for parent in self.parents), default=reach)
         while (oldest := next(iter(self.bars))) < needed:
@@ -182,7 +174,7 @@ class Parents:
         assert level.child is not None
         values, state = GAP_VALUES, "gap"
         if children:
-            values = combined(children, level.child.decimals)
+            values = combined(children)
             state = "no_trade" if all(child.state == "no_trade" for child in children) else "observed"
         return LiveBar.of(
             self._symbol,
@@ -197,29 +189,30 @@ class Parents:
         )
 
 
-def combined(children: Sequence[LiveBar], decimals: Sequence[int]) -> tuple[float, ...]:
-    """Give the nine values of the bar that `children`, ascending, make; the amounts have so many `decimals`."""
-    volume, quote, buy, buy_quote = decimals
+def combined(children: Sequence[LiveBar]) -> tuple[float, ...]:
+    """Give the nine values of the bar that `children`, ascending, make."""
     return (
         children[0].open,
         max([child.high for child in children]),
         min([child.low for child in children]),
         children[-1].close,
-        _total([child.volume for child in children], volume),
-        _total([child.quote_volume for child in children], quote),
+        _total([child.volume for child in children]),
+        _total([child.quote_volume for child in children]),
         sum([child.trade_count for child in children]),
-        _total([child.taker_buy_volume for child in children], buy),
-        _total([child.taker_buy_quote_volume for child in children], buy_quote),
+        _total([child.taker_buy_volume for child in children]),
+        _total([child.taker_buy_quote_volume for child in children]),
     )
 
 
-def _total(amounts: Iterable[float], decimals: int) -> float:
+def _total(amounts: Sequence[float]) -> float:
     total = lost = 0.0
+    decimals = 0
     for amount in amounts:
         more = amount - lost
         after = total + more
         lost = (after - total) - more
         total = after
+        decimals = _decimals(amount, decimals)
     power = _POWERS[decimals]
     return round(total * power) / power if total * power < _EXACT else total
 

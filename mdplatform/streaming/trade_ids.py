@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 _MOST_HOLES = 256
@@ -40,7 +40,7 @@ class TradeIds:
         if self.next is None or trade_id >= self.next:
             first = 0 if self.next is None else self.next
             if trade_id > first:
-                self._add(Hole(first, trade_id, self.time, time))
+                self._add(Hole(first, trade_id, self.time, max(time, self.time)))
             self.next, self.time = trade_id + 1, max(time, self.time)
             return True
         place = bisect_right(self._holes, trade_id, key=lambda hole: hole.first) - 1
@@ -56,7 +56,8 @@ class TradeIds:
 
     def has_hole(self, since: int, until: int) -> bool:
         """Tell whether trades of `[since, until)` (µs) may be missing among those seen."""
-        return any(hole.since < until and hole.until >= since for hole in self._holes)
+        place = bisect_left(self._holes, since, key=lambda hole: hole.until)  # their times ascend as their ids do
+        return place < len(self._holes) and self._holes[place].since < until
 
     def _add(self, hole: Hole) -> None:
         self._holes.append(hole)
