@@ -18,7 +18,7 @@ _PATIENCE_SECONDS = 30  # so that a busy machine does not turn hits into reads f
 
 
 @contextmanager
-def temporary_settings() -> Iterator[Settings]:
+def temporary_settings(**more: object) -> Iterator[Settings]:
     """Give the settings of an empty home. The user's server is never touched, as the one used gets emptied."""
     with patch.dict(os.environ), TemporaryDirectory(prefix="mdplatform-benchmark-") as folder:
         for name in [name for name in os.environ if name.startswith("MDPLATFORM_")]:
@@ -26,4 +26,4 @@ def temporary_settings() -> Iterator[Settings]:
         os.environ["MDPLATFORM_HOME"] = folder  # Dagster's resources read it for themselves
         from mdplatform.settings import Settings
 
-        yield Settings.load(home=Path(folder), redis_timeout_seconds=_PATIENCE_SECONDS)
+        yield Settings.load(home=Path(folder), redis_timeout_seconds=_PATIENCE_SECONDS, **more)

@@ -62,7 +62,7 @@ Wanted = dict[tuple[str, Timeframe], list[Floats]]
 
 def run(short: bool) -> Iterator[Comparison]:
     """Compare hits, misses and reads from the lake, for one row and 200, sync and async; then many at once."""
-    with temporary_settings() as settings, connect(settings) as keeper:
+    with temporary_settings(near_cache_mb=0) as settings, connect(settings) as keeper:
         lake = Lake(settings.lake_dir)
         take_in(lake, SYMBOL, Timeframe.M15, months(4))
         wanted = _wanted(lake)
