@@ -94,6 +94,7 @@ class Bridge:
             pass
         self._front = RedisAsker(self._settings, BRIDGES)
         self._redis = Line(self._settings)
+        self._carrier = Carrier(self._settings)
         self._task = asyncio.create_task(self._stay())
         return self
 
@@ -104,6 +105,7 @@ class Bridge:
         await end(self._task)
         await self._front.close()
         await self._redis.close()
+        await self._carrier.close()
 
     async def run(self) -> None:
         """Wait for as long as the bridge works, which is until it is cancelled."""
@@ -136,7 +138,7 @@ class Bridge:
                 tasks.create_task(self._take_class(connection, talk, priority, cut))
             tasks.create_task(self._take_questions(connection, talk, cut))
             tasks.create_task(Replies(self._settings, self._redis).carry(connection, talk))
-            tasks.create_task(Carrier(self._settings).carry(connection))
+            tasks.create_task(self._carrier.carry(connection))
             tasks.create_task(self._watch(cut))
 
     async def _watch(self, cut: asyncio.Event) -> None:

@@ -42,10 +42,11 @@ _payloads = msgspec.msgpack.Encoder()
 
 
 class Carrier:
-    """Carries broadcasts on one connection to RabbitMQ, once no other bridge does."""
+    """Carries broadcasts on one connection to RabbitMQ at a time, once no other bridge does."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._pushes = RedisPushes(settings, everything=True)
 
     async def carry(self, connection: Connection) -> None:
         """Wait for the turn, then publish for ever. Raises `TransportUnavailable`."""
@@ -53,27 +54,33 @@ class Carrier:
         async with speaking(self._settings, CONNECT_SECONDS):
             channel = await connection.channel(publisher_confirms=False)
             exchange = await declare_live(channel)
-        pushes = RedisPushes(self._settings, everything=True)
-        failures = 0
         try:
             while True:
-                if not pushes.is_connected:
-                    try:
-                        await pushes.connect([])
-                        failures = 0
-                    except TransportUnavailable as failure:
-                        if failures == 0:
-                            _log.warning("No broadcast is carried: %s", failure)
-                        failures += 1
-                        await asyncio.sleep(pause(failures))
-                        continue
-                for topic, payloads in _gathered(pushes):
+                if not self._pushes.is_connected:
+                    await self._connect()
+                for topic, payloads in _gathered(self._pushes):
                     message = Message(_payloads.encode(payloads), delivery_mode=DeliveryMode.NOT_PERSISTENT)
                     async with speaking(self._settings, CALL_SECONDS):
                         await exchange.publish(message, topic, mandatory=False)
-                await pushes.wait(_WAIT_SECONDS)
+                await self._pushes.wait(_WAIT_SECONDS)
         finally:
-            await pushes.close()
+            self._pushes.cut()
+
+    async def close(self) -> None:
+        """Let go of the connection to Redis."""
+        await self._pushes.close()
+
+    async def _connect(self) -> None:
+        """Subscribe in Redis, however long that takes."""
+        failures = 0
+        while True:
+            try:
+                return await self._pushes.connect([])
+            except TransportUnavailable as failure:
+                if failures == 0:
+                    _log.warning("No broadcast is carried: %s", failure)
+                await asyncio.sleep(pause(failures))
+                failures += 1
 
     async def _take_turn(self, connection: Connection) -> None:
         while True:
