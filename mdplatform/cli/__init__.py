@@ -20,11 +20,12 @@ from mdplatform.cli.request import request
 from mdplatform.cli.requests import requests
 from mdplatform.cli.sql import sql
 from mdplatform.cli.ui import ui
+from mdplatform.cli.watch import watch
 from mdplatform.cli.worker import worker
 
 _COMMANDS = (
     ingest, materialize, read, features, check_lookahead, sql, ui, doctor, demo,
-    request, worker, bridge, gateway, feed,
+    request, worker, bridge, gateway, feed, watch,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
