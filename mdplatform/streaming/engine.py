@@ -96,6 +96,7 @@ class Engine:
         self._received = 0
         self._other = Candle if feed.bars_from == "trades" else Trade
         self._unannounced: set[str] = set()
+        self._is_fulfilled = True
         self._openings: set[asyncio.Task[None]] = set()
         self._troubles: set[str] = set()
         self._group = asyncio.TaskGroup()
@@ -229,19 +230,22 @@ class Engine:
             wishes = await self._broadcaster.wishes()
         except TransportUnavailable:
             return  # which `outgoing` says, should it last
-        self.standing.update(wishes, time.monotonic())
+        if not self.standing.update(wishes, time.monotonic()) and self._is_fulfilled:
+            return
+        self._is_fulfilled = True
         for symbol, wanted in self.standing.wanted().items():
             track = self.tracks[symbol]
             try:
                 cells = await fulfil(self.lake, track, wanted)
             except PlatformError as failed:
+                self._is_fulfilled = False
                 self._refuse(failed)
                 continue
             if cells:
                 self._post(track, track.at, cells)
 
     def _refuse(self, failed: PlatformError) -> None:
-        log.warning("What is wished for could not be opened. %s", failed)
+        self._note("What is wished for cannot be opened", True, str(failed))
         for timeframe, specs in self.standing.wished().items():
             for text, why in refused(specs, timeframe).items():
                 self.standing.refuse(text, why)

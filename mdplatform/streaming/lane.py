@@ -7,12 +7,14 @@ lake may not have yet), and from then on take a bar at a time. Opening takes mil
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from mdplatform.errors import InvalidBars
 from mdplatform.features.graph import load_from
 from mdplatform.features.guard import INSUFFICIENT_HISTORY, SETTLED, UNSETTLED
 from mdplatform.features.live import LiveFeatures, LiveValues
@@ -28,6 +30,8 @@ from mdplatform.streaming.live_bar import LiveBar
 KEPT = 256
 """How many of its newest bars a lane keeps: more than the lake is ever behind while it can be written."""
 _AND_THEN_SOME = 50
+
+log = logging.getLogger("mdplatform.feed")
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,10 @@ class Lane:
         return self._bars[next(reversed(self._bars))] if self._bars else None
 
     def take(self, bar: LiveBar, wanted: bool = True) -> Cell | None:
-        """Take the next closed bar in; None if it is not new, or no cell is `wanted`. Raises `InvalidBars`."""
+        """Take the next closed bar in; None if it is not new, or no cell is `wanted`."""
         if bar.open_time < self.end:
             return None
-        live = self.opened.live
-        values = None if live is None else live.update(bar.open_time, bar.values, bar.state)
+        values = self._values(self.opened.live, bar)
         self._bars[bar.open_time] = bar
         if len(self._bars) > KEPT:
             del self._bars[next(iter(self._bars))]
@@ -128,10 +131,19 @@ class Lane:
         values: dict[int, LiveValues | None] = {}
         for open_time, bar in self._bars.items():
             if open_time >= opened.end:
-                live = opened.live
-                values[open_time] = None if live is None else live.update(open_time, bar.values, bar.state)
+                values[open_time] = self._values(opened.live, bar)
         self.opened = opened
         return values
+
+    def _values(self, live: LiveFeatures | None, bar: LiveBar) -> LiveValues | None:
+        """Give the features at a bar's close; one that cannot be computed on is as if it were missing."""
+        if live is None:
+            return None
+        try:
+            return live.update(bar.open_time, bar.values, bar.state)
+        except InvalidBars as refused:
+            log.error("A bar of %s %s is taken for missing by its features. %s", self.symbol, self.timeframe, refused)
+            return live.update(bar.open_time, bar.values, "gap")
 
     def tail(self) -> pl.DataFrame:
         """Give the bars that are kept, as a table (`BAR_SCHEMA`)."""

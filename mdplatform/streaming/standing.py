@@ -6,7 +6,9 @@ wish for. What nobody wishes for any more stays for a while, so that a consumer 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -15,13 +17,26 @@ from mdplatform.features.catalogue import standing_catalogue
 from mdplatform.features.parse import parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.streaming.wishes import Wish, decode_wishes
+from mdplatform.streaming.wishes import decode_wishes
 
 Place = tuple[str, Timeframe]
 
 MOST_FEATURES = 500
 """Features of one symbol and timeframe, above which further wishes are left out."""
 LINGER_SECONDS = 60.0
+"""How long what was wished for is computed after the wish was heard for the last time."""
+_MOST_REFUSED = 10_000
+
+log = logging.getLogger("mdplatform.feed")
+
+
+@dataclass
+class _Heard:
+    """What one consumer wishes for: texts of features by place, and when it was heard last, in seconds."""
+
+    texts: dict[Place, list[str]]
+    forming: frozenset[Place]
+    last: float
 
 
 class Standing:
@@ -42,48 +57,60 @@ class Standing:
         """The places whose forming bars are wished for."""
         self.refused: dict[str, str] = {}
         """Wishes that cannot be fulfilled, and why: by the name of the consumer, or the feature's text."""
-        self._wished: dict[tuple[Place, str], float] = {}  # when it was wished for last
+        self._heard: dict[bytes, _Heard] = {}
         self._specs: dict[str, FeatureSpec] = {}
 
     def wanted(self) -> dict[str, dict[Timeframe, tuple[FeatureSpec, ...]]]:
         """Give the features by symbol and timeframe, the standing ones first, shortest timeframe first."""
-        beside: dict[Place, list[FeatureSpec]] = {}
-        for place, text in self._wished:
-            beside.setdefault(place, []).extend([self._specs[text]] if text else [])
-        found: dict[str, dict[Timeframe, tuple[FeatureSpec, ...]]] = {}
+        beside: dict[Place, set[str]] = {}
+        for heard in self._heard.values():
+            for place, texts in heard.texts.items():
+                beside.setdefault(place, set()).update(texts)
+        found: dict[str, dict[Timeframe, tuple[FeatureSpec, ...]]] = {symbol: {} for symbol in self.symbols}
         for symbol in self.symbols:
-            found[symbol] = {}
             for timeframe in Timeframe:
                 wished = beside.get((symbol, timeframe))
                 if timeframe in self.timeframes or wished is not None:
                     standing = self.features if timeframe in self.timeframes else ()
-                    every = dict.fromkeys((*standing, *sorted(wished or (), key=str)))
-                    found[symbol][timeframe] = tuple(every)[: max(MOST_FEATURES, len(standing))]
+                    more = (self._specs[text] for text in sorted(wished or ()))
+                    found[symbol][timeframe] = tuple(dict.fromkeys((*standing, *more)))[: self._most]
         return found
 
-    def update(self, wishes: Mapping[str, bytes], now: float) -> None:
-        """Take in the wishes that are alive, by the name of who has them; `now` is in seconds."""
-        forming: set[Place] = set()
-        for name, raw in wishes.items():
-            try:
-                every = decode_wishes(raw)
-            except msgspec.MsgspecError as broken:
-                self.refused[name] = f"its wishes cannot be read ({broken})"
-                continue
-            for wish in every:
-                places = self._places(wish)
-                texts = self._texts(wish.features)
-                self._wished.update(((place, text), now) for place in places for text in ("", *texts))
-                forming.update(places if wish.forming else ())
-        self._wished = {key: last for key, last in self._wished.items() if now - last < LINGER_SECONDS}
-        self.forming = frozenset(forming)
+    @property
+    def _most(self) -> int:
+        return max(MOST_FEATURES, len(self.features))
 
-    def _places(self, wish: Wish) -> list[Place]:
+    def update(self, wishes: Mapping[str, bytes], now: float) -> bool:
+        """Take in the wishes that are alive, by the name of who has them; tell whether others are wanted now.
+
+        `now` is in seconds.
+        """
+        before = set(self._heard)
+        for name, raw in wishes.items():
+            if raw not in self._heard:
+                try:
+                    self._heard[raw] = self._read(raw, now)
+                except msgspec.MsgspecError as broken:
+                    self._note(name, f"its wishes cannot be read ({broken})")
+                    continue
+            self._heard[raw].last = now
+        self._heard = {raw: heard for raw, heard in self._heard.items() if now - heard.last < LINGER_SECONDS}
+        alive = (heard.forming for heard in self._heard.values() if heard.last == now)
+        self.forming = frozenset().union(*alive)
+        return set(self._heard) != before
+
+    def _read(self, raw: bytes, now: float) -> _Heard:
         known = {each.value: each for each in Timeframe}
-        return [
-            (symbol, known[each]) for symbol in wish.symbols if symbol in self.symbols for each in wish.timeframes
-            if each in known
-        ]  # fmt: skip
+        texts: dict[Place, list[str]] = {}
+        forming: set[Place] = set()
+        for wish in decode_wishes(raw):
+            of_wish = self._texts(wish.features)
+            for symbol in wish.symbols:
+                for place in ((symbol, known[each]) for each in wish.timeframes if each in known):
+                    if symbol in self.symbols:
+                        texts.setdefault(place, []).extend(of_wish)
+                        forming.update({place} if wish.forming else ())
+        return _Heard(texts, frozenset(forming), now)
 
     def _texts(self, features: Iterable[str]) -> list[str]:
         texts = []
@@ -93,7 +120,7 @@ class Standing:
             try:
                 spec = parse_feature(given)
             except PlatformError as refused:
-                self.refuse(given, str(refused))
+                self._note(given, str(refused))
                 continue
             text = f"{spec}{spec.place}"
             if text not in self.refused:
@@ -103,14 +130,19 @@ class Standing:
 
     def wished(self) -> dict[Timeframe, list[FeatureSpec]]:
         """Give the features that consumers wish for, by timeframe."""
-        found: dict[Timeframe, dict[FeatureSpec, None]] = {}
-        for (_, timeframe), text in self._wished:
-            if text:
-                found.setdefault(timeframe, {})[self._specs[text]] = None
-        return {timeframe: list(specs) for timeframe, specs in found.items()}
+        found: dict[Timeframe, dict[str, FeatureSpec]] = {}
+        for heard in self._heard.values():
+            for (_, timeframe), texts in heard.texts.items():
+                found.setdefault(timeframe, {}).update((text, self._specs[text]) for text in texts)
+        return {timeframe: list(specs.values()) for timeframe, specs in found.items()}
 
     def refuse(self, text: str, why: str) -> None:
         """Compute a feature no more that was wished for."""
-        if len(self.refused) < MOST_FEATURES:
-            self.refused[text] = why
-        self._wished = {key: last for key, last in self._wished.items() if key[1] != text}
+        self._note(text, why)
+        for heard in self._heard.values():
+            heard.texts = {place: [each for each in texts if each != text] for place, texts in heard.texts.items()}
+
+    def _note(self, what: str, why: str) -> None:
+        if what not in self.refused and len(self.refused) < _MOST_REFUSED:
+            log.warning("Not computed live: %s: %s", what, why)
+            self.refused[what] = why

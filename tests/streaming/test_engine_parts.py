@@ -15,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mdplatform.errors import FeedBusy, TransportUnavailable
+from mdplatform.features.guard import GAP
 from mdplatform.features.parse import parse_feature
 from mdplatform.lake import Lake
 from mdplatform.market.bars import BAR_SCHEMA, empty_bars
@@ -139,16 +140,17 @@ def test_wishes_are_added_to_what_is_standing_and_linger() -> None:
     assert wished(standing, "BTCUSDT", Timeframe.M5) == ["RSI(timeperiod=14)"]
     one = encode_wishes([Wish(("BTCUSDT", "OTHER"), ("5m", "3m", "7m"), ("SMA(5)", "RSI(14)"))])
     other = encode_wishes([Wish(("ETHUSDT",), ("1h",), (), True)])
-    standing.update({"one": one, "other": other, "broken": b"\xc1"}, 100.0)
+    assert standing.update({"one": one, "other": other, "broken": b"\xc1"}, 100.0)
+    assert not standing.update({"one": one, "other": other, "broken": b"\xc1"}, 100.0)
     assert wished(standing, "BTCUSDT", Timeframe.M5) == ["RSI(timeperiod=14)", "SMA(timeperiod=5)"]
     assert wished(standing, "BTCUSDT", Timeframe.M3) == ["RSI(timeperiod=14)", "SMA(timeperiod=5)"]
     assert list(standing.wanted()["ETHUSDT"]) == [Timeframe.M5, Timeframe.H1]
     assert standing.forming == {("ETHUSDT", Timeframe.H1)}
     assert "broken" in standing.refused
-    standing.update({}, 100.0 + LINGER_SECONDS - 1)
+    assert not standing.update({}, 100.0 + LINGER_SECONDS - 1)
     assert Timeframe.M3 in standing.wanted()["BTCUSDT"]
     assert standing.forming == frozenset()
-    standing.update({}, 100.0 + LINGER_SECONDS)
+    assert standing.update({}, 100.0 + LINGER_SECONDS)
     assert list(standing.wanted()["BTCUSDT"]) == list(standing.wanted()["ETHUSDT"]) == [Timeframe.M5]
 
 
@@ -237,6 +239,17 @@ def test_a_gap_is_a_cell_of_no_quality(tmp_path: Path) -> None:
     assert own.is_news(gap)
     assert own.correct(minute(1))
     assert own.is_news(minute(1))
+
+
+def test_a_bar_that_cannot_be_computed_on_is_taken_for_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = lane(tmp_path, "SMA(2)")
+    own.take(minute(0))
+    cell = own.take(minute(1, -1.0))
+    assert cell is not None
+    assert list(cell.statuses) == [GAP]
+    assert "taken for missing" in caplog.text
 
 
 def test_bars_and_tables_are_the_same_there_and_back() -> None:
