@@ -1,8 +1,8 @@
 """Features that go on from bar to bar: TA-Lib's functions and order flow of bars, of one symbol and timeframe.
 
 1. Each row is given to the segment of its columns (`segment`), which tells the statuses of what reads these columns.
-2. Where nothing changes from the row before (no hole, no anchor, nobody's warm-up ends), a *plan* says what to call:
-   the states of all features that have a value. That is the way of nearly every row.
+2. Where nothing changes from the row before (the same columns are known, no anchor, nobody's warm-up ends), a *plan*
+   says what to call: the states of all features that have a value. That is the way of nearly every row.
 3. Else each feature looks for itself: it takes the row into its state, or has the batch function compute the rows of a
    segment that is too young to have a state, and opens one. Rows are kept for no longer than somebody needs them.
 4. What the library makes up for 0 / 0, and what is no number, is taken out (`resting`), as in a batch.
@@ -77,7 +77,8 @@ class LiveIndicators:
     def __init__(self, specs: Sequence[FeatureSpec], step: int, arrays: BarArrays) -> None:
         self.row = len(arrays.open_time)
         names = [name for name in VALUE_COLUMNS if any(name in columns_of(spec) for spec in specs)]
-        self._used = _getter([VALUE_COLUMNS.index(name) for name in names])
+        self._places = [VALUE_COLUMNS.index(name) for name in names]
+        self._used = _getter(self._places)
         self._rows = Rows(len(names))
         self._columns: list[Columns] = []
         self._tracks: list[Track] = []
@@ -90,18 +91,27 @@ class LiveIndicators:
         rests = [(at, each.outputs, rest) for at, each in enumerate(self._tracks) for rest in rests_of(each.spec)]
         self._resting = Resting(rests, arrays)
         self._segments = [each.after(arrays) for each in self._columns]
-        self._open([arrays.columns[name] for name in names])
+        columns = [arrays.columns[name] for name in names]
+        self._lacking: list[int] | None = None  # the columns that the last row lacks, None after a gap and before all
+        if self.row and (arrays.gaps is None or not arrays.gaps[-1]):
+            self._lacking = [at for at, each in zip(self._places, columns, strict=True) if not isfinite(each[-1])]
+        self._open(columns)
         self._plan()
 
     def take(
         self, open_time: int, values: tuple[float, ...], is_gap: bool, keep: bool
     ) -> tuple[list[float], bytearray]:
         """Give the outputs (NaN where null) and the statuses of the next row; without `keep` nothing is committed."""
-        used = self._used(values)
-        if is_gap or self.row >= self._change or open_time >= self._ends or not isfinite(sum(used)):
+        if (
+            is_gap
+            or self.row >= self._change
+            or open_time >= self._ends
+            or not isfinite(sum(self._known(values)))
+            or (self._lacking and any(isfinite(values[place]) for place in self._lacking))
+        ):
             return self._take_apart(open_time, values, is_gap, keep)
         if self._is_keeping:
-            self._rows.push(used)
+            self._rows.push(self._used(values))
         given = [get(values) for get in self._arguments.values()]
         numbers: list[float] = []
         for call, at, is_one in self._updates if keep else self._peeks:
@@ -129,11 +139,11 @@ class LiveIndicators:
     def save(self) -> tuple[Any, ...]:
         """Give what `restore` needs to undo rows with a hole in every column."""
         states = [(each.state, each.opened) for each in self._tracks]
-        return self.row, list(self._segments), self._rows.copy(), self._resting.copy(), states
+        return self.row, self._lacking, list(self._segments), self._rows.copy(), self._resting.copy(), states
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         """Be again as when `saved` was."""
-        self.row, self._segments, rows, self._resting, states = saved
+        self.row, self._lacking, self._segments, rows, self._resting, states = saved
         self._rows.take(rows)
         for track, (state, opened) in zip(self._tracks, states, strict=True):
             track.state, track.opened = state, opened
@@ -174,6 +184,7 @@ class LiveIndicators:
         if keep:
             self._resting.take(row, values, lengths, may_hold)
             self._segments = segments
+            self._lacking = None if is_gap else [place for place in self._places if not isfinite(values[place])]
             self.row += 1
             self._open(None)
             self._plan()
@@ -235,8 +246,12 @@ class LiveIndicators:
     def _plan(self) -> None:
         """Say what is to be called from the next row on, and in which row or at which time that changes."""
         row, self._change = self.row, FOR_EVER
-        self._ends = min((each.until for each in self._segments), default=FOR_EVER)
+        self._ends = min((each.until for each in self._segments if not each.outside), default=FOR_EVER)
         self._is_keeping = self._need(self._segments, row) > 0
+        if self._lacking is None:
+            self._change = row
+            return
+        self._known = _getter([place for place in self._places if place not in self._lacking])
         self._updates: list[Call] = []
         self._peeks: list[Call] = []
         self._blank: list[int] = []
@@ -246,9 +261,10 @@ class LiveIndicators:
             segment = self._segments[track.columns]
             status, until = track.status(segment, row)
             self._statuses.append(status)
-            self._change = min(self._change, until)
+            if not segment.outside:
+                self._change = min(self._change, until)
             at, is_one = arguments.index(track.inputs), len(track.nothing) == 1
-            if segment.outside or (status <= UNSETTLED and not track.is_open(segment)):
+            if status <= UNSETTLED and not track.is_open(segment):
                 self._change = row
                 return
             if status <= UNSETTLED and track.state is not None:
