@@ -21,6 +21,7 @@ PARTS = (
     "correlations",
     "formulas",
     "bench_live_features",
+    "live_bars",
 )
 
 

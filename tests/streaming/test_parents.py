@@ -162,12 +162,7 @@ def test_real_quarters_of_an_hour_make_the_hours_and_days_of_the_exchange(shared
                 assert (apart > (0 if exact else 1e-15)).sum() == 0, (timeframe, name)
 
 
-@pytest.mark.parametrize(
-    "day",
-    [
-        "2024-02-28", "2024-12-31", "2025-03-02", "2025-03-30", "2025-10-26",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("day", ["2024-02-28", "2024-12-31", "2025-03-02", "2025-03-30", "2025-10-26"])
 def test_around_an_odd_midnight_bars_are_those_of_a_batch(tmp_path: Path, day: str) -> None:
     start = to_us(datetime.fromisoformat(day).replace(tzinfo=UTC)) - HOUR
     candles = walk(start, 1440 + 120)
