@@ -22,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mdplatform.errors import InvalidBars
-from mdplatform.features.bar_arrays import BarArrays, read_bars
+from mdplatform.features.bar_arrays import BarArrays, as_polars, read_bars
 from mdplatform.features.compute import Evaluation, evaluate
 from mdplatform.features.formula.program import Program, compiled
 from mdplatform.features.guard import GAP, MISSING_VOLUME, SETTLED
@@ -69,6 +69,7 @@ class LiveFeatures:
     ways: Mapping[str, str]
 
     def __init__(self, features: Sequence[FeatureLike], timeframe: Timeframe, history: pl.DataFrame) -> None:
+        timeframe, history = Timeframe.parse(timeframe), as_polars(history)
         self.specs = parse_features(features)
         symbol = history["symbol"][0] if history.height and "symbol" in history.columns else None
         refuse_others(self.specs, timeframe, symbol)
@@ -110,6 +111,7 @@ class LiveFeatures:
         caller's.
         """
         row = self._checked(open_time, values, state)
+        open_time = int(open_time)
         if self._next is not None and open_time != self._next:
             self._miss((open_time - self._next) // self._step)
         given = self._take(open_time, row, state == "gap", True)
@@ -176,7 +178,7 @@ class LiveFeatures:
 
     def _checked(self, open_time: int, values: Sequence[float], state: str) -> tuple[float, ...]:
         """Give the values of a bar as a tuple, NaN for those of a gap. Raises `InvalidBars` for what is no bar."""
-        if open_time != self._next:
+        if type(open_time) is not int or open_time != self._next:
             self._check_time(open_time)
         if state not in STATES:
             raise InvalidBars("A bar has no such state", value=state, remedy=f"Allowed: {', '.join(STATES)}")

@@ -131,6 +131,15 @@ def test_what_needs_more_than_these_bars_is_refused_by_name(feature: str, why: s
     assert "VOLUME_PROFILE" in caught.value.remedy
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    live = LiveFeatures(FEATURES, Timeframe.M15, BARS.head(300))
+    expected = batch(BARS, FEATURES, live)
+    for row in range(300, 304):
+        given = live.update(np.int64(ROWS[row][0]), np.array(ROWS[row][1]))  # type: ignore[arg-type]
+        assert not differences(live, given, expected[row], nearly=True)
+    assert type(live.next_open) is int
+
+
 def test_a_place_that_is_the_streams_own_is_taken() -> None:
     features = ["RSI@15m", "RSI@BTCUSDT", "RSI"]
     live = LiveFeatures(features, Timeframe.M15, BARS.head(100))
@@ -186,7 +195,10 @@ def test_bad_features_and_history_are_refused(features: list[str], history: pl.D
 def test_no_features_and_no_history_are_no_error() -> None:
     none = LiveFeatures([], Timeframe.M15, BARS)
     assert none.update(ROWS[-1][0] + STEP, ROWS[-1][1]).numbers.shape == (0,)
-    anew = LiveFeatures(["SMA(2)"], Timeframe.M15, empty_bars())
+    anew = LiveFeatures("SMA(2)", Timeframe.M15, empty_bars())
     assert anew.next_open is None
+    for nothing in (None, 1.5, True, ROWS[5][0] + 1):
+        with pytest.raises(InvalidBars):
+            anew.update(nothing, ROWS[5][1])  # type: ignore[arg-type]
     assert anew.peek(*ROWS[5][:2]).statuses.tolist() == [2]
     assert [anew.update(*ROWS[row]).statuses.tolist() for row in (5, 6, 8)] == [[2], [0], [3]]
