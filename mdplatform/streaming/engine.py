@@ -36,6 +36,7 @@ from mdplatform.streaming.opening import correct, fulfil, refused
 from mdplatform.streaming.outgoing import Outgoing
 from mdplatform.streaming.standing import Standing
 from mdplatform.streaming.track import Track
+from mdplatform.streaming.troubles import Troubles
 
 log = logging.getLogger("mdplatform.feed")
 
@@ -98,7 +99,7 @@ class Engine:
         self._unannounced: set[str] = set()
         self._is_fulfilled = True
         self._openings: set[asyncio.Task[None]] = set()
-        self._troubles: set[str] = set()
+        self._troubles = Troubles()
         self._group = asyncio.TaskGroup()
 
     async def run(self) -> None:
@@ -131,6 +132,7 @@ class Engine:
 
     async def _begin(self) -> dict[str, int]:
         """Take up every symbol; give from where on the feed is asked for each."""
+        self._received = now_us()
         await self._seal()
         facts = await self._broadcaster.facts(self.standing.symbols)
         wanted = self.standing.wanted()
@@ -153,9 +155,10 @@ class Engine:
     async def _finish(self) -> None:
         if self._openings:
             await asyncio.wait(self._openings, timeout=FINISH_SECONDS)
+        draining = asyncio.create_task(self.outgoing.drained(FINISH_SECONDS))
         await self._stage()
         await self._seal()
-        if not await self.outgoing.drained(FINISH_SECONDS):
+        if not await draining:
             log.warning("%d posts could not be sent before the end", self.outgoing.waiting)
 
     # -- the stream ---------------------------------------------------------------------------------------------------
@@ -245,7 +248,7 @@ class Engine:
                 self._post(track, track.at, cells)
 
     def _refuse(self, failed: PlatformError) -> None:
-        self._note("What is wished for cannot be opened", True, str(failed))
+        self._troubles.note("What is wished for cannot be opened", True, str(failed))
         for timeframe, specs in self.standing.wished().items():
             for text, why in refused(specs, timeframe).items():
                 self.standing.refuse(text, why)
@@ -268,7 +271,7 @@ class Engine:
         lost = self.journal.counts.lost
         if self.journal.waiting:
             await self._try("The inbox of the lake cannot be written", self.journal.stage)
-        self._note("Bars are left out of the lake, for too many wait", lost > 0, f"{lost} so far")
+        self._troubles.note("Bars are left out of the lake, for too many wait", lost > 0, f"{lost} so far")
 
     async def _seal(self) -> None:
         await self._try("The lake cannot be written", self._seal_in_thread)
@@ -286,24 +289,15 @@ class Engine:
         try:
             await asyncio.to_thread(work)
         except (OSError, PlatformError) as failed:
-            self._note(trouble, True, str(failed))
+            self._troubles.note(trouble, True, str(failed))
         else:
-            self._note(trouble, False)
+            self._troubles.note(trouble, False)
 
     def _on_trouble(self, away: TransportUnavailable | None) -> None:
-        self._note("Posts cannot be sent", away is not None, str(away or ""))
+        self._troubles.note("Posts cannot be sent", away is not None, str(away or ""))
         if away is None:
             for track in self.tracks.values():
                 track.forget_layouts()
-
-    def _note(self, trouble: str, is_there: bool, told: str = "") -> None:
-        """Log a trouble once when it begins, and once when it is over."""
-        if is_there and trouble not in self._troubles:
-            self._troubles.add(trouble)
-            log.error("%s; the stream goes on. %s", trouble, told)
-        elif not is_there and trouble in self._troubles:
-            self._troubles.discard(trouble)
-            log.warning("Over: %s", trouble.lower())
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

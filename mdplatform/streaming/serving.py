@@ -101,12 +101,12 @@ async def _run(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    if seconds is not None:
-        loop.call_later(seconds, stop)
     beginning = asyncio.create_task(engine.ready.wait())
     await asyncio.wait({running, beginning}, return_when=asyncio.FIRST_COMPLETED)
     if engine.ready.is_set():
         on_ready(engine)
+        if seconds is not None:
+            loop.call_later(seconds, stop)
         while not running.done():
             await asyncio.wait({running}, timeout=_STATUS_SECONDS)
             on_status(engine, of)
