@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Literal
+from urllib.parse import urlsplit
 
 from mdplatform.errors import InvalidSetting, ParameterOutOfRange
 from mdplatform.feeds.backoff import Pace
@@ -34,6 +35,7 @@ from mdplatform.market.timeframe import DAY_US, MINUTE_US
 from mdplatform.settings import Settings
 
 _STREAMS = {"candles": "kline_1m", "trades": "aggTrade", "book": "depth@100ms"}
+_COUNTED = ("filled", "given_up", "connects", "reconnects", "renewals", "refused")
 _CONNECTS, _CONNECTS_SECONDS = 250, 300.0  # the venue allows 300
 
 _log = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ class BinanceFeed:
     def counts(self) -> Mapping[str, int]:
         """`messages`, `unreadable`, `other`, `repeated`, `skipped`, `dropped`, `filled`, `given_up`, `connects`,
         `reconnects`, `renewals`, `refused`."""
-        return {**self._session.tallies(), **self._counts}
+        return {**self._session.tallies(), **{name: self._counts[name] for name in _COUNTED}}
 
     async def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
         """Give the events as in `Feed.events`; a symbol of which `since` says nothing begins with what comes."""
@@ -182,7 +184,12 @@ class BinanceFeed:
 
 
 def _check_url(name: str, url: str, beginnings: tuple[str, ...]) -> None:
-    if not url.startswith(beginnings) or len(url.partition("://")[2]) < 1:
+    try:
+        parts = urlsplit(url)
+        is_good = url.startswith(beginnings) and bool(parts.hostname) and parts.port != 0 and not parts.query
+    except ValueError:
+        is_good = False
+    if not is_good:
         raise InvalidSetting(
             f"MDPLATFORM_{name.upper()} is refused", value=url, remedy=f"It begins with {' or '.join(beginnings)}"
         )

@@ -136,7 +136,11 @@ class Filler:
 
     async def _candles(self, sequence: Sequence) -> tuple[list[Candle], bool]:
         now = max(await self._time(), self._session.now) if sequence.is_behind else self._session.now
-        since = sequence.next * MINUTE_US if sequence.next is not None else now - now % MINUTE_US
+        minute = now - now % MINUTE_US
+        if sequence.next is not None and sequence.next * MINUTE_US > minute:
+            _log.warning("candles of %s are known up to a time that is still to come; it goes on now", sequence.symbol)
+            sequence.next, sequence.frontier = minute // MINUTE_US, minute
+        since = sequence.next * MINUTE_US if sequence.next is not None else minute
         earliest = now - self._back["candles"]
         if since < earliest:
             since = earliest - earliest % MINUTE_US

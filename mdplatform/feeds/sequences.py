@@ -23,7 +23,8 @@ Numbered = Trade | Candle
 class Sequence:
     """The trades of a symbol, or its closed candles, in order.
 
-    `next` is the number that comes next, None while that is unknown. All up to `frontier` (µs) was given.
+    `next` is the number that comes next, None while that is unknown. All up to `frontier` (µs) was given. `breaks`
+    counts how often the venue began to be heard.
     """
 
     def __init__(self, symbol: str, kind: Literal["trades", "candles"], since: int | None = None) -> None:
@@ -76,9 +77,9 @@ class Sequence:
         return True
 
     def cut(self) -> None:
-        """Note that the venue was not heard: what it said meanwhile is missing, if anything was known before."""
+        """Note that the venue is heard (again): what it said meanwhile is missing, if anything was known before."""
         self.breaks += 1
-        self.is_behind = self.is_behind or self.next is not None
+        self.is_behind = self.is_behind or self.next is not None or self.frontier > 0
 
     def caught_up(self, breaks: int) -> None:
         """Note that all was heard that there was, when `breaks` was what it is if that still holds."""
@@ -141,6 +142,7 @@ class BookSequence:
         self.last: int | None = None
         self.frontier = 0
         self.is_behind = True
+        self.breaks = 0
         self.repeated = self.skipped = self.dropped = 0
         self._is_fresh = False
         self._held: dict[int, BookChange] = {}
@@ -156,7 +158,8 @@ class BookSequence:
         return self.is_behind or bool(self._held)
 
     def cut(self) -> None:
-        """Note that the venue was not heard; a diff that follows the last one shows that nothing was missed."""
+        """Note that the venue is heard (again); a diff that follows the last one shows that nothing was missed."""
+        self.breaks += 1
         self.is_behind = True
 
     def offer(self, change: BookChange, out: list[Event]) -> None:

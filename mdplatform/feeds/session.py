@@ -170,8 +170,12 @@ class Session:
         self._looked_at = 0
 
     def wanted(self) -> list[Numbered | BookSequence]:
-        """Give the sequences that miss something, those first for which others wait, and late candles."""
-        return sorted(filter(self.is_wanted, self.sequences), key=lambda each: not each.has_held)
+        """Give the sequences that miss something, those first in which events wait; and those with a late candle.
+
+        What was never heard live is not among them: first comes the stream, then what lies before it.
+        """
+        wanted = (each for each in self.sequences if each.breaks and self.is_wanted(each))
+        return sorted(wanted, key=lambda each: not each.has_held)
 
     def _due(self, sequence: Numbered) -> int:
         """Give when the next candle opens, if it is waited for."""
@@ -203,7 +207,7 @@ class Session:
 
     def tallies(self) -> dict[str, int]:
         """Give the counts, those of the sequences with them."""
-        told = dict(self.counts)
+        told = {name: self.counts[name] for name in ("messages", "unreadable", "other")}
         for name in ("repeated", "skipped", "dropped"):
             told[name] = sum(getattr(each, name) for each in self.sequences)
         return told

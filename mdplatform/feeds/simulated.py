@@ -109,7 +109,7 @@ class SimulatedFeed:
     async def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
         """Give the events as in `Feed.events`; a symbol of which `since` says nothing begins at the start."""
         pace = _Course(self._speed, self._begin(since))
-        begins = {symbol: since.get(symbol, pace.start) for symbol in self.symbols}
+        begins = {symbol: since.get(symbol, self._start or pace.start) for symbol in self.symbols}
         yield self._too_far(begins, pace.start)
         batch: list[Event] = []
         async for at, event in self._all(begins, pace.start):
@@ -127,9 +127,7 @@ class SimulatedFeed:
 
     def _begin(self, since: Mapping[str, int]) -> int:
         now = _now()
-        if self._start is not None:
-            return self._start
-        start = now if self._speed == 1 else now - DAY_US
+        start = self._start or (now if self._speed == 1 else now - DAY_US)
         return min(now, max([start, *(at for symbol, at in since.items() if symbol in self.symbols)]))
 
     async def _closes_within(self, seconds: float) -> bool:

@@ -300,6 +300,51 @@ def test_a_feed_begins_with_now_where_nothing_is_known_and_far_behind_where_it_i
     asyncio.run(main())
 
 
+def test_what_is_known_of_a_time_still_to_come_stops_nothing() -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange:
+            trade_each_second(exchange, 70)
+            since = {"BTCUSDT": (exchange.venue.now + 60 * MINUTE_MS) * 1000}
+            async with following(quick(exchange), since) as followed:
+                await exchange.connected(streams=2)
+                trade_each_second(exchange, 120)
+                await followed.all_of(exchange.venue)
+                candles = of_candles(followed.candles("BTCUSDT"))
+                assert candles == told_candles(exchange.venue, "BTCUSDT")[-len(candles) :]
+                assert followed.lost == []
+
+    asyncio.run(main())
+
+
+def test_a_symbol_without_any_trade_yet_begins_with_its_first() -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange, following(quick(exchange), SINCE) as followed:
+            await exchange.connected(streams=2)
+            exchange.reorder(2)
+            trade_each_second(exchange, 5)
+            await followed.until(lambda: len(followed.trades("BTCUSDT")) == 5)
+            assert of_trades(followed.trades("BTCUSDT")) == told_trades(exchange.venue, "BTCUSDT")
+            assert followed.lost == []
+
+    asyncio.run(main())
+
+
+def test_without_the_api_the_stream_is_followed_and_what_was_before_is_said_as_lost() -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange:
+            trade_each_second(exchange, 10)
+            feed = quick(exchange, fill_seconds=0.3)
+            exchange.answer(503, 10_000)
+            async with following(feed, SINCE) as followed:
+                await exchange.connected(streams=2)
+                trade_each_second(exchange, 10)
+                await followed.until(lambda: len(followed.trades("BTCUSDT")) == 10)
+                assert [each.kind for each in followed.lost] == ["trades"]
+                assert followed.lost[0].since == SINCE["BTCUSDT"]
+
+    asyncio.run(main())
+
+
 def test_the_clock_waits_for_a_candle_that_is_due_and_goes_on_without_trades() -> None:
     async def main() -> None:
         async with Exchange(SYMBOLS) as exchange:
@@ -387,6 +432,9 @@ def test_many_symbols_are_spread_over_connections_and_subscribed_within_the_limi
         (["BTCUSDT"], {"streams": ["prices"]}, ParameterOutOfRange, "prices"),
         (["BTCUSDT"], {"streams": []}, ParameterOutOfRange, "follow something"),
         (["BTCUSDT"], {"stream_url": "http://x"}, InvalidSetting, "MDPLATFORM_BINANCE_STREAM_URL"),
+        (["BTCUSDT"], {"stream_url": "ws://"}, InvalidSetting, "MDPLATFORM_BINANCE_STREAM_URL"),
+        (["BTCUSDT"], {"stream_url": "wss://[::1"}, InvalidSetting, "MDPLATFORM_BINANCE_STREAM_URL"),
+        (["BTCUSDT"], {"stream_url": "wss://x:99999"}, InvalidSetting, "MDPLATFORM_BINANCE_STREAM_URL"),
         (["BTCUSDT"], {"api_url": "x"}, InvalidSetting, "MDPLATFORM_BINANCE_API_URL"),
         (["BTCUSDT"], {"silence_seconds": 0}, ParameterOutOfRange, "above 0"),
         (["BTCUSDT"], {"renew_seconds": float("nan")}, ParameterOutOfRange, "above 0"),
