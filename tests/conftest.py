@@ -53,6 +53,8 @@ def keep_engines() -> None:
 
 
 keep_engines()  # before anything imports Dagster
+# or each of the many processes that tests start would compile all of the platform anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

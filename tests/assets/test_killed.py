@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from mdplatform.lake import Lake
 from mdplatform.lake.partition import Partition
@@ -27,35 +28,54 @@ def written(settings: Settings) -> list[Path]:
 STARTED = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
 
 
-@pytest.mark.parametrize("moment", ["run started", "first file begun", "second file written"])
-def test_a_killed_run_leaves_whole_files_is_marked_as_failed_by_the_next_one_and_completed(
-    market: Settings, moment: str
-) -> None:
+def killed_when(has_come: Callable[[], bool], seconds: float) -> None:
+    """Start a materialization, and kill it at a moment, for which is looked every so many seconds."""
     process = subprocess.Popen([sys.executable, "-c", MATERIALIZE, *ARGUMENTS], stderr=subprocess.DEVNULL)
-    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
-    has_come = {
-        "run started": lambda: bool(instance.get_runs(STARTED)),
-        "first file begun": (market.lake_dir / "technical_indicators").exists,
-        "second file written": lambda: len(written(market)) >= 2,
-    }[moment]
     deadline = time.monotonic() + 60
     while not has_come():
         assert time.monotonic() < deadline
         assert process.poll() is None
-        time.sleep(0.002)  # what is awaited is a row or a file of another process
+        time.sleep(seconds)  # what is awaited is a row or a file of another process
     process.kill()
     process.wait()
-    killed = instance.get_runs(STARTED)
-    assert killed or moment != "run started"
-    for path in written(market):
+
+
+def check_files(settings: Settings) -> None:
+    """See that each file under a partition's name is whole."""
+    for path in written(settings):
         partition = Partition.open(path)
         assert partition is not None
         for group in partition.header.groups:
             assert len(partition.read(group)) == partition.header.groups[group].rows
+
+
+def test_runs_killed_at_any_moment_leave_whole_files_are_marked_as_failed_by_the_next_and_completed(
+    market: Settings,
+) -> None:
+    instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
+    begun = market.lake_dir / "technical_indicators"
+
+    def statuses() -> list[dg.DagsterRunStatus]:
+        return [instance.get_run_by_id(each).status for each in killed]  # type: ignore[union-attr]
+
+    killed: list[str] = []
+    moments = {
+        "run started": lambda: bool(instance.get_runs(STARTED)),
+        "first file begun": begun.exists,
+        "second file written": lambda: len(written(market)) >= 2,
+    }
+    for moment, has_come in moments.items():
+        killed_when(has_come, 0.05 if moment == "run started" else 0.002)  # a look at the runs is a query
+        # the one that was killed before this one was seen by it
+        assert statuses() == [dg.DagsterRunStatus.FAILURE] * len(killed)
+        left = [each.run_id for each in instance.get_runs(STARTED)]
+        assert left or moment != "run started"
+        killed += left
+        check_files(market)
+        if moment == "first file begun":
+            shutil.rmtree(begun)
     with Runs(market) as runs:
-        assert [instance.get_run_by_id(each.run_id).status for each in killed] == (  # type: ignore[union-attr]
-            [dg.DagsterRunStatus.FAILURE] * len(killed)
-        )
+        assert statuses() == [dg.DagsterRunStatus.FAILURE] * len(killed)
         assert len(runs.materialize(["bars", "technical_indicators"], {"BTCUSDT": MONTHS})) == 6
     lake = Lake(market.lake_dir)
     assert all(lake.frames("technical_indicators").partition(f"BTCUSDT/{month}") for month in MONTHS)
