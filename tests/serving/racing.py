@@ -22,12 +22,13 @@ import redis
 from mdplatform.serving.near import Near
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect
+from tests.serving.tracked import held
 
 KEYS = [f"mdp:{{S{number}USDT}}:bars" for number in range(4000)]
 AT_ONCE = 40
 MANY = 200
 LATE_SECONDS = 0.001
-SWEEPS = 3
+SWEEPS = 2
 Row = tuple[float, int, int]
 
 
@@ -81,16 +82,14 @@ def read(near: Near, client: redis.Redis, chosen: random.Random) -> list[Row]:
     return log
 
 
-def look(near: Near, client: redis.Redis, chosen: random.Random) -> list[Row]:
-    """Read each key once, and give those that are near."""
+def look(near: Near, client: redis.Redis) -> list[Row]:
+    """Give all that is near, once it is proven that all has been heard of."""
+    held(near, client, KEYS[0])
     log: list[Row] = []
     for place, key in enumerate(KEYS):
-        held = near.get([key])
-        if held is None:
-            with near.filling([key]) as kept:
-                kept[key] = client.get(key)  # type: ignore[assignment]
-        else:
-            log.append((time.monotonic(), place, int(held[0] or 0)))
+        found = near.get([key])
+        if found is not None:
+            log.append((time.monotonic(), place, int(found[0] or 0)))
     return log
 
 
@@ -111,7 +110,7 @@ def main(role: str, home: str, log: str, seed: str) -> None:
             sys.stdin.readline()
             say("read")
             sys.stdin.readline()
-            np.save(f"{log}-after.npy", np.array(look(near, client, chosen)).reshape(-1, 3))
+            np.save(f"{log}-after.npy", np.array(look(near, client)).reshape(-1, 3))
         say("done")
         near.close()
 

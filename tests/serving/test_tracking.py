@@ -46,19 +46,17 @@ def threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "mdplatform-tracking"]
 
 
-@pytest.mark.parametrize(
-    "key",
-    [KEY, "mdp:{1INCHUSDT}:15m:4f1c", need_key("macro", "CPIAUCSL"), need_key("sentiment", ""), need_key("depth", "X")],
-)
-def test_what_is_written_by_others_goes(near, client, key):
-    client.set(key, b"1")
-    assert held(near, client, key) == b"1"
-    client.set(key, b"2")
-    until(lambda: near.get([key]) is None)
-    assert held(near, client, key) == b"2"
-    client.delete(key)
-    until(lambda: near.get([key]) is None)
-    assert held(near, client, key) is None
+def test_what_is_written_by_others_goes(near, client):
+    macro, sentiment, depth = need_key("macro", "CPIAUCSL"), need_key("sentiment", ""), need_key("depth", "X")
+    for key in (KEY, "mdp:{1INCHUSDT}:15m:4f1c", macro, sentiment, depth):
+        client.set(key, b"1")
+        assert held(near, client, key) == b"1"
+        client.set(key, b"2")
+        until(lambda key=key: near.get([key]) is None)
+        assert held(near, client, key) == b"2"
+        client.delete(key)
+        until(lambda key=key: near.get([key]) is None)
+        assert held(near, client, key) is None
 
 
 def test_that_there_is_no_key_is_near_until_there_is_one(near, client):
@@ -76,15 +74,15 @@ def test_what_redis_lets_go_by_itself_goes(near, client):
     assert held(near, client, KEY) is None
 
 
-@pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB"])
-def test_a_flush_forgets_all(near, client, command):
+def test_a_flush_forgets_all(near, client):
     keys = [f"mdp:{{S{number}}}:bars" for number in range(50)]
-    client.mset(dict.fromkeys(keys, b"1"))
-    for key in keys:
-        held(near, client, key)
-    client.execute_command(command)
-    until(lambda: all(near.get([key]) is None for key in keys))
-    assert held(near, client, keys[0]) is None
+    for command in ("FLUSHALL", "FLUSHDB"):
+        client.mset(dict.fromkeys(keys, b"1"))
+        for key in keys:
+            held(near, client, key)
+        client.execute_command(command)
+        until(lambda: all(near.get([key]) is None for key in keys))
+        assert held(near, client, keys[0]) is None
 
 
 def test_many_keys_at_once_go_at_once(near, client):
