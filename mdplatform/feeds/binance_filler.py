@@ -158,14 +158,14 @@ class Filler:
             return trades, len(trades) < PAGE
         now = max(await self._time(), self._session.now)
         earliest = now - self._back["trades"]
-        sequence.frontier = sequence.frontier or now
+        sequence.frontier = min(sequence.frontier or now, now)
         if sequence.frontier < earliest:
             self._too_far(sequence, earliest)
         newest = await self._rest.last_trades(sequence.symbol, _now())
         trades = [each for each in newest if each.time >= sequence.frontier]
         if len(trades) < len(newest) or len(newest) < PAGE:  # it goes back far enough
             if newest:
-                sequence.begin(trades[0].trade_id if trades else newest[-1].trade_id + 1)
+                sequence.begin(trades[0].trade_id if trades else newest[-1].trade_id + 1, self._session.events)
             return trades, True
         trades = await self._rest.trades_since(sequence.symbol, sequence.frontier, _now())
         if trades:

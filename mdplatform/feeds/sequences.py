@@ -86,10 +86,13 @@ class Sequence:
         if breaks == self.breaks:
             self.is_behind = False
 
-    def begin(self, number: int) -> None:
-        """Say what number comes first."""
+    def begin(self, number: int, out: list[Event] | None = None) -> None:
+        """Say what number comes first, where that is unknown; give to `out` what is held of it and what follows."""
         if self.next is None:
             self.next = number
+            self._held = {each: event for each, event in self._held.items() if each >= number}
+            if out is not None:
+                self._release(out)
 
     def give_up(self, reason: str, out: list[Event], *, until: int | None = None) -> None:
         """Say as lost what is missing before what is held (of it what is numbered up to `until`), and go on there."""

@@ -307,7 +307,10 @@ def test_what_is_known_of_a_time_still_to_come_stops_nothing() -> None:
             since = {"BTCUSDT": (exchange.venue.now + 60 * MINUTE_MS) * 1000}
             async with following(quick(exchange), since) as followed:
                 await exchange.connected(streams=2)
-                trade_each_second(exchange, 120)
+                async with asyncio.timeout(20):
+                    while not followed.candles("BTCUSDT"):
+                        trade_each_second(exchange, 30)
+                        await asyncio.sleep(0.02)
                 await followed.all_of(exchange.venue)
                 candles = of_candles(followed.candles("BTCUSDT"))
                 assert candles == told_candles(exchange.venue, "BTCUSDT")[-len(candles) :]

@@ -7,7 +7,7 @@ import gzip
 import json
 import time
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_a_real_session_served_by_an_exchange_comes_out_of_the_live_feed_as_it_w
             since = {"BTCUSDT": exchange.now * 1000}
             async with following(quick(exchange, streams=["trades", "book"]), since) as followed:
                 await exchange.connected(streams=2)
-                for count, _ in enumerate(exchange.play(path)):
+                for count, _ in enumerate(islice(exchange.play(path), 4_000)):
                     if count % 500 == 499:
                         exchange.skip(7)
                     if count % 20 == 0:
@@ -92,7 +92,9 @@ def test_a_real_session_served_by_an_exchange_comes_out_of_the_live_feed_as_it_w
                 return followed.trades("BTCUSDT")[:-1]
 
     recorded = [each for each in events_of(RecordingFeed(path)) if isinstance(each, Trade)]
-    assert of_trades(asyncio.run(main())) == of_trades(recorded)
+    served = asyncio.run(main())
+    assert len(served) > 1_000
+    assert of_trades(served) == of_trades(recorded)[: len(served)]
 
 
 def test_candles_trades_and_clock_come_in_the_order_in_which_they_were_received(tmp_path: Path) -> None:

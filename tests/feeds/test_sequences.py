@@ -83,6 +83,18 @@ def test_no_more_than_a_bound_is_held_and_what_is_let_go_is_fetched_again() -> N
     assert not sequence.is_blocked
 
 
+def test_what_is_held_from_before_the_beginning_is_let_go() -> None:
+    sequence, out = Sequence("BTCUSDT", "trades", since=5000), list[Event]()
+    for number in (3, 4, 5, 6, 8):
+        offer(sequence, number, out)
+    sequence.begin(5, out)
+    assert numbers(out) == [5, 6]
+    sequence.caught_up(sequence.breaks)
+    offer(sequence, 7, out)
+    assert numbers(out) == [5, 6, 7, 8]
+    assert not sequence.is_blocked
+
+
 def test_what_was_given_up_before_anything_was_held_is_said_when_the_next_comes() -> None:
     sequence, out = Sequence("BTCUSDT", "trades"), list[Event]()
     offer(sequence, 5, out)
