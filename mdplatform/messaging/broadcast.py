@@ -11,6 +11,10 @@ value takes a fact away.
 
 *Wishes* go the other way: what a listener would like to be computed, forgotten when it is not renewed.
 
+RabbitMQ only carries posts: they are kept, with facts and wishes, in Redis, to which a feed speaks in any case; a
+bridge must run, and cursors are the same in either. A server that comes back without its last second (it writes to disk
+once a second), or empty, is noticed, and said as `Missed`.
+
 Methods raise `TransportUnavailable` when the server does not answer, and `InvalidPost` for what cannot be. After a
 `send` that raised the first, posts may have been kept or not; all else can be called again, and goes on where it was.
 """

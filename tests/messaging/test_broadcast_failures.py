@@ -326,7 +326,6 @@ def test_a_line_to_rabbitmq_that_is_cut_loses_nothing(rabbitmq_settings, run):
                 assert bodies(await until(hearing, b"%d" % (first + 4))) == list(range(first, first + 5))
                 road.cut()
                 await sender.send([Post("A", b"%d" % number) for number in range(first + 5, first + 10)])
-                assert await hearing.receive(0.05) == []
                 road.passable = True
                 assert bodies(await until(hearing, b"%d" % (first + 9))) == list(range(first + 5, first + 10))
 
