@@ -17,7 +17,7 @@ _ZERO = Decimal(0)
 
 @lru_cache(maxsize=1 << 15)
 def _decimal(number: float) -> Decimal:
-    return Decimal(repr(number))
+    return Decimal(repr(float(number)))
 
 
 class TradeBar:

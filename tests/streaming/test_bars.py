@@ -383,3 +383,12 @@ def test_a_forming_bar_whose_beginning_is_not_known_is_not_given() -> None:
     bars = bars_of(M1, M5, forming=True)
     assert [bar.timeframe for bar in bars.take([trade(1, 130)])] == [M1]
     assert bars.take([lost(131, 132)]) == []
+
+
+def test_forming_bars_can_be_asked_for_when_they_are_wanted() -> None:
+    bars = bars_of(M1, M3)
+    bars.take([trade(1, 10)])
+    assert [bar.timeframe for bar in bars.changed("AUSDT")] == [M1, M3]
+    assert bars.changed("AUSDT") == []
+    bars.take([trade(2, 11, 101.0)])
+    assert [(bar.close, bar.is_closed) for bar in bars.changed("AUSDT")] == [(101.0, False)] * 2
