@@ -193,3 +193,24 @@ def test_a_row_of_pandas_feeds_what_was_fitted_in_polars() -> None:
         ours, theirs = given["close"].iloc[0], expected["close"][at]
         assert ours == theirs
     assert in_pandas.index[-1] - in_pandas.index[0] == timedelta(hours=29)
+
+
+def test_the_rows_of_a_subscriptions_frame_feed_what_was_fitted_on_history() -> None:
+    history = rows(30, SYMBOLS, missing=0).sort("open_time", "symbol")
+    preprocessing = Preprocessing([LogReturns(columns=["close"]), RobustZScore()]).fit(history[:-2])
+    expected = preprocessing.transform(history)[-2:]
+    # as `Frame.to_polars` lays it: a row a symbol and timeframe, with what else is known of each
+    hourly = history[-2:].select(
+        "symbol", pl.lit("1h").alias("timeframe"), pl.col("close_time").alias("time"), "open_time", "close_time",
+        "available_at", pl.lit("fresh").alias("status"), pl.lit("observed").alias("state"),
+        pl.lit(0, pl.Int32).alias("revision"), pl.lit(None, pl.Float64).alias("quality"), "close", RSI,
+    )  # fmt: skip
+    daily = hourly.with_columns(pl.lit("1d").alias("timeframe"), pl.lit("missing").alias("status"))
+    frame = pl.concat([hourly, daily])
+    live = preprocessing.live(history[:-2])
+    with pytest.raises(InvalidPreprocessing, match="The rows are of several timeframes"):
+        live.update(frame)
+    due = frame.filter(timeframe="1h", status="fresh")
+    assert live.peek(due).select("close", RSI).equals(expected.select("close", RSI))
+    in_pandas = live.update(due.to_pandas().set_index(["symbol", "timeframe"]))
+    assert in_pandas["close"].tolist() == expected["close"].to_list()
