@@ -90,13 +90,6 @@ def check_names(fitted: Sequence[str], given: Sequence[str]) -> None:
 
 def timeframe_of(table: Table) -> str:
     """Give the timeframe that the rows tell, by their column `timeframe`, else by their length; `""` for none."""
-    if len(table.timeframes) > 1:
-        raise refused(
-            "The rows are of several timeframes",
-            field="timeframe",
-            value=", ".join(table.timeframes),
-            remedy="One preprocessing takes the rows of one timeframe",
-        )
     if table.timeframes:
         return Timeframe.parse(table.timeframes[0]).value
     if table.lengths is None or not len(table.lengths):

@@ -289,6 +289,13 @@ def _checked(
     known_at: NDArray[np.int64] | None = None,
     timeframes: tuple[str, ...] = (),
 ) -> Table:
+    if len(timeframes) > 1:
+        raise refused(
+            "The rows are of several timeframes",
+            field="timeframe",
+            value=", ".join(timeframes),
+            remedy="One preprocessing takes the rows of one timeframe",
+        )
     if not names:
         raise refused("There is no column of features", remedy="Give at least one column of numbers")
     if np.isinf(values).any():
