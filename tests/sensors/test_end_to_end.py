@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +32,7 @@ _FEBRUARY = datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC)
 
 
 def _request(
-    strategy: str, first: datetime, end: datetime, symbol: str = "BTCUSDT", seconds: float = 2 * _SECONDS
+    strategy: str, first: datetime, end: datetime, symbol: str = "BTCUSDT", seconds: float = 3 * _SECONDS
 ) -> DataRequest:
     return making.make(
         "TECHNICAL_INDICATORS",
@@ -122,103 +122,109 @@ class _Asking:
         await self._asker.close()
 
 
-async def _talk(settings: Settings, first: DataRequest, second: DataRequest) -> _Asking:
-    """Ask for a month, kill the daemon before it has stored the tick, start it again, and ask for more than that."""
+class _Requests:
+    """What strategies ask for in the test: of months that a run brings, and of what a source has not, or hangs at."""
+
+    def __init__(self) -> None:
+        self.first = _request("momentum", *_FEBRUARY)
+        self.second = _request("mean-reversion", _FEBRUARY[0], datetime(2025, 4, 1, tzinfo=UTC))
+        self.failing = _request("momentum", *_FEBRUARY, symbol="NOSUCHUSDT")
+        self.killed = _request("momentum", *_FEBRUARY, symbol="HANGSTOOUSDT")
+        self.hanging: DataRequest | None = None  # made when it is asked, since its deadline is short
+
+
+async def _talk(settings: Settings, instance: dg.DagsterInstance, requests: _Requests) -> _Asking:
+    """Ask, and kill the daemon twice: before it has stored a tick, and with two runs under way that hang.
+
+    1. A month is asked for; the daemon is killed when it has told of a run.
+    2. The next one is asked for more than that, and for what a run fails at; all three are answered. Then for what two
+       runs hang at, past the deadline of one, and the daemon is killed.
+    3. The other's source has come to its senses, and the last daemon has it answered.
+    """
     asking = _Asking(settings)
+
+    def are_under_way(*asked: DataRequest) -> bool:
+        runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        return all(_of(each, runs) for each in asked)
+
     try:
         with running(settings, workers=0, dagster=True) as pids:
-            one = await asking.send(first)
+            one = await asking.send(requests.first)
             await asking.until(lambda: "run_requested" in asking.stages(one))
             _kill(pids["dagster"])
+        with running(settings, workers=0, dagster=True) as pids:
+            answered = [one, await asking.send(requests.second), await asking.send(requests.failing)]
+            await asking.until(lambda: all(asking.finals(each) for each in answered))
+            requests.hanging = _request("momentum", *_FEBRUARY, symbol="HANGSUSDT", seconds=15.0)
+            hanging = await asking.send(requests.hanging)
+            await asking.until(lambda: "run_requested" in asking.stages(hanging))
+            killed = await asking.send(requests.killed)
+            both = (requests.hanging, requests.killed)
+            await asking.until(lambda: bool(asking.finals(hanging)) and are_under_way(*both))
+            _kill(pids["dagster"])
+        Lake(settings.lake_dir).universe.add(requests.killed.symbols[0], "simulated", Timeframe.H1)
         with running(settings, workers=0, dagster=True):
-            other = await asking.send(second)
-            await asking.until(lambda: bool(asking.finals(one) and asking.finals(other)))
+            await asking.until(lambda: bool(asking.finals(killed)))
         return asking
     finally:
         await asking.close()
 
 
-@pytest.mark.timeout(240)
-def test_overlapping_requests_are_answered_by_runs_that_make_each_partition_once_though_the_daemon_is_killed(
-    settings: Settings,
+@pytest.mark.timeout(400)
+def test_each_request_has_one_answer_and_each_partition_one_run_though_runs_fail_and_hang_and_the_daemon_is_killed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    february, march, april = (datetime(2025, month, 1, tzinfo=UTC) for month in (2, 3, 4))
-    first, second = _request("momentum", february, march), _request("mean-reversion", february, april)
-    with running(settings, workers=1):
-        asking = asyncio.run(asyncio.wait_for(_talk(settings, first, second), _SECONDS))
-    for request, rows in ((first, 28 * 24), (second, 59 * 24)):
+    requests = _Requests()
+    with _archive() as url:
+        monkeypatch.setenv("MDPLATFORM_ARCHIVE_URL", url)
+        monkeypatch.setenv("MDPLATFORM_ARCHIVE_RETRIES", "0")
+        monkeypatch.setenv("MDPLATFORM_ARCHIVE_TIMEOUT_SECONDS", str(_SECONDS))
+        settings = Settings.load()
+        for symbol in ("NOSUCHUSDT", "HANGSUSDT", "HANGSTOOUSDT"):
+            Lake(settings.lake_dir).universe.add(symbol, "binance_archive", Timeframe.H1)
+        instance = open_instance(settings)
+        try:
+            with running(settings, workers=1):
+                asking = asyncio.run(asyncio.wait_for(_talk(settings, instance, requests), 2 * _SECONDS))
+            runs = instance.get_runs()
+            made = instance.fetch_materializations(dg.AssetKey("bars"), limit=100).records
+        finally:
+            instance.dispose()
+    _check_what_was_made(settings, asking, requests, runs, made)
+    _check_what_failed(asking, requests, runs)
+
+
+def _of(request: DataRequest, runs: Sequence[dg.DagsterRun]) -> list[dg.DagsterRun]:
+    return [run for run in runs if f"mdplatform.request/{request.request_id}" in run.tags]
+
+
+def _check_what_was_made(
+    settings: Settings,
+    asking: _Asking,
+    requests: _Requests,
+    runs: Sequence[dg.DagsterRun],
+    made: Sequence[dg.EventLogRecord],
+) -> None:
+    for request, rows in ((requests.first, 28 * 24), (requests.second, 59 * 24)):
         (answer,) = asking.finals(request.request_id)
         assert answer.status is Status.OK
-        assert [part.rows for part in answer.parts] == [rows]
-    instance = open_instance(settings)
-    try:
-        made = instance.fetch_materializations(dg.AssetKey("bars"), limit=100).records
-        for request in (first, second):
-            tags = {f"mdplatform.request/{request.request_id}": request.request_id}
-            runs = {each.run_id for each in instance.get_runs(dg.RunsFilter(tags=tags))}
-            (part,) = asking.finals(request.request_id)[0].parts
-            assert (part.source, part.layer) == ("run", "run")
-            assert part.run_id in runs
-    finally:
-        instance.dispose()
-    partitions = [each.partition_key for each in made if each.partition_key is not None]
+        (part,) = answer.parts
+        assert (part.rows, part.source, part.layer) == (rows, "run", "run")
+        assert part.run_id in {run.run_id for run in _of(request, runs)}
+    keys = [str(each.partition_key) for each in made if each.partition_key is not None]
+    partitions = [key for key in keys if key.endswith("|BTCUSDT")]
     assert sorted(partitions) == sorted(set(partitions))
     assert {"2025-02|BTCUSDT", "2025-03|BTCUSDT"} <= set(partitions)
     assert Lake(settings.lake_dir).bars.months("BTCUSDT") == sorted(each.partition("|")[0] for each in partitions)
 
 
-async def _suffer(
-    settings: Settings, instance: dg.DagsterInstance, failing: DataRequest, killed: DataRequest
-) -> tuple[_Asking, DataRequest]:
-    """Ask for what a run fails at, and for what two hang at, past the deadline of one; kill the daemon, and go on."""
-    asking = _Asking(settings)
-    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
-    try:
-        with running(settings, workers=0, dagster=True) as pids:
-            one = await asking.send(failing)
-            await asking.until(lambda: bool(asking.finals(one)))
-            hanging = _request("momentum", *_FEBRUARY, symbol="HANGSUSDT", seconds=15.0)
-            two = await asking.send(hanging)
-            await asking.until(lambda: "run_requested" in asking.stages(two))
-            three = await asking.send(killed)
-            await asking.until(lambda: bool(asking.finals(two)) and len(instance.get_runs(started)) == 2)
-            _kill(pids["dagster"])
-        Lake(settings.lake_dir).universe.add(killed.symbols[0], "simulated", Timeframe.H1)
-        with running(settings, workers=0, dagster=True):
-            await asking.until(lambda: bool(asking.finals(three)))
-        return asking, hanging
-    finally:
-        await asking.close()
-
-
-@pytest.mark.timeout(300)
-def test_runs_that_fail_hang_or_are_killed_with_their_daemon_leave_each_request_one_answer_and_block_nobody(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing = _request("momentum", *_FEBRUARY, symbol="NOSUCHUSDT")
-    killed = _request("momentum", *_FEBRUARY, symbol="HANGSTOOUSDT")
-    with _archive() as url:
-        monkeypatch.setenv("MDPLATFORM_DATA_SOURCE", "binance")
-        monkeypatch.setenv("MDPLATFORM_ARCHIVE_URL", url)
-        monkeypatch.setenv("MDPLATFORM_ARCHIVE_RETRIES", "0")
-        monkeypatch.setenv("MDPLATFORM_ARCHIVE_TIMEOUT_SECONDS", str(_SECONDS))
-        monkeypatch.setenv("MDPLATFORM_FIRST_MONTH", "2025-02")
-        settings = Settings.load()
-        instance = open_instance(settings)
-        try:
-            with running(settings, workers=1):
-                talk = _suffer(settings, instance, failing, killed)
-                asking, hanging = asyncio.run(asyncio.wait_for(talk, _SECONDS))
-            runs = instance.get_runs()
-        finally:
-            instance.dispose()
-    answers = {each.symbols[0]: asking.finals(each.request_id) for each in (failing, hanging, killed)}
+def _check_what_failed(asking: _Asking, requests: _Requests, runs: Sequence[dg.DagsterRun]) -> None:
+    assert requests.hanging is not None
+    asked = (requests.failing, requests.hanging, requests.killed)
+    answers = {each.symbols[0]: asking.finals(each.request_id) for each in asked}
     assert [len(each) for each in answers.values()] == [1, 1, 1]
     assert [each.status for (each,) in answers.values()] == [Status.FAILED, Status.FAILED, Status.OK]
-    failed, hung, twice = (
-        [run for run in runs if f"mdplatform.request/{each.request_id}" in run.tags]
-        for each in (failing, hanging, killed)
-    )
+    failed, hung, twice = (_of(each, runs) for each in asked)
     assert [run.status for run in (*failed, *hung)] == [dg.DagsterRunStatus.FAILURE] * 2
     problem = answers["NOSUCHUSDT"][0].problem
     assert problem is not None
