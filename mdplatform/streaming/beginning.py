@@ -18,7 +18,7 @@ from mdplatform.features.spec import FeatureSpec
 from mdplatform.lake import Lake
 from mdplatform.lake.bars import DERIVED
 from mdplatform.market.bars import empty_bars
-from mdplatform.market.events import Candle
+from mdplatform.market.events import Candle, Event, Lost
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.streaming.bars import KEPT_US
@@ -43,7 +43,7 @@ class Beginning:
     since: int | None
     at: int
     seeds: list[LiveBar]
-    untold: list[Candle]
+    untold: list[Event]
     lanes: list[Lane]
     recent: dict[Timeframe, list[LiveBar]]
 
@@ -63,8 +63,8 @@ def begin(
         newest: list[LiveBar] = []
         if timeframe in specs:
             newest = as_live(lake.bars.read(symbol, timeframe, close - _RECENT * timeframe.microseconds, close))
-        end = newest[0].open_time if newest else close
-        opened = open_features(lake, symbol, timeframe, specs.get(timeframe, ()), empty_bars(), end)
+        first = newest[0].open_time if newest else close
+        opened = open_features(lake, symbol, timeframe, specs.get(timeframe, ()), empty_bars(), first)
         lanes.append(Lane(symbol, timeframe, opened, told.get(timeframe, (-1, 0))))
         recent[timeframe] = newest
     untold = lake.bars.read(symbol, Timeframe.M1, at, end) if at < end else empty_bars()
@@ -73,7 +73,7 @@ def begin(
         since=since,
         at=at,
         seeds=_seeds(lake, symbol, at) if at else [],
-        untold=[_as_candle(bar) for bar in as_live(untold) if bar.state != "gap"],
+        untold=[_as_event(bar) for bar in as_live(untold)],
         lanes=lanes,
         recent=recent,
     )
@@ -91,7 +91,7 @@ def _seeds(lake: Lake, symbol: str, at: int) -> list[LiveBar]:
         if timeframe is Timeframe.M1:
             begin = Timeframe.H1.floor(at - KEPT_US)
         seeds += as_live(lake.bars.read(symbol, timeframe, begin, timeframe.floor(at)))
-    seeds = [bar for bar in seeds if bar.state != "gap"]
+    seeds = [bar for bar in seeds if bar.state != "gap" or bar.timeframe is Timeframe.M1]
     return sorted(seeds, key=lambda bar: (bar.close_time, -bar.timeframe.microseconds))
 
 
@@ -126,7 +126,9 @@ def _end_of(lake: Lake, symbol: str) -> tuple[int | None, int]:
     return None, 0
 
 
-def _as_candle(bar: LiveBar) -> Candle:
+def _as_event(bar: LiveBar) -> Event:
+    if bar.state == "gap":
+        return Lost(bar.symbol, "candles", bar.open_time, bar.close_time, "the lake does not have them")
     quote, count, bought, bought_quote = (
         None if math.isnan(each) else each
         for each in (bar.quote_volume, bar.trade_count, bar.taker_buy_volume, bar.taker_buy_quote_volume)

@@ -103,7 +103,10 @@ class Engine:
         self._group = asyncio.TaskGroup()
 
     async def run(self) -> None:
-        """Follow the feed until it ends, is stopped or this is cancelled; what was taken is in the lake then."""
+        """Follow the feed until it ends, is stopped or this is cancelled; what was taken is in the lake then.
+
+        Raises what the feed raises, and `TransportUnavailable` where nobody says what consumers were told.
+        """
         since = await self._begin()
         try:
             async with self._group as group:
@@ -121,7 +124,7 @@ class Engine:
                     await self._finish()
                     for task in beside:
                         task.cancel()
-        except* PlatformError as failed:
+        except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
     async def stop(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,18 +11,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from mdplatform.errors import RedisUnavailable
+from mdplatform.errors import NoData, RedisUnavailable
 from mdplatform.features import evaluate
 from mdplatform.features.parse import parse_feature
 from mdplatform.lake import Lake
-from mdplatform.market.events import Clock, Trade
+from mdplatform.market.events import Clock, Event, Trade
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging.broadcast import Post
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListener
 from mdplatform.settings import Settings
 from mdplatform.sources.simulated import SimulatedMarket
+from mdplatform.streaming.bars import LiveBars
 from mdplatform.streaming.cells import Cell, Layout, Packet, decode_layout, decode_packet, numbers
 from mdplatform.streaming.engine import Engine
+from mdplatform.streaming.journal import raw_bars
 from mdplatform.streaming.standing import Standing
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
@@ -152,7 +154,9 @@ async def test_what_the_lake_has_and_consumers_were_not_told_is_told(
     await play(settings, broadcast, feed)
     packets = await heard(listener)
     assert feed.since == {"BTCUSDT": START + 26 * MINUTE_US}
-    assert [cell.open_time for cell in cells_of(packets, "1m")] == [START + n * MINUTE_US for n in range(20, 30)]
+    told = cells_of(packets, "1m")
+    assert [cell.open_time for cell in told] == [START + n * MINUTE_US for n in range(20, 30)]
+    assert [numbers(cell.bar)[3] for cell in told] == [each.close for each in every[20:]]
     assert [cell.open_time for cell in cells_of(packets, "5m")] == [START + n * MINUTE_US for n in (20, 25)]
 
 
@@ -386,3 +390,60 @@ async def test_readers_are_told_and_told_again_when_redis_was_away(
         await engine.stop()
         await running
     assert not away[0]
+
+
+@in_loop
+async def test_an_error_of_the_feed_is_raised_as_it_is_and_what_was_taken_is_in_the_lake(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    class Failing(ScriptedFeed):
+        async def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
+            yield candles("BTCUSDT", 4)
+            raise NoData("The venue has no such symbol", value="BTCUSDT")
+
+    with pytest.raises(NoData, match="no such symbol"):
+        await play(settings, broadcast, Failing())
+    assert Lake(settings.lake_dir).bars.read("BTCUSDT", Timeframe.M1).height == 4
+
+
+@in_loop
+async def test_a_feed_of_a_lake_of_longer_bars_asks_for_the_whole_day(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    lake = Lake(settings.lake_dir)
+    until = START + 17 * 60 * MINUTE_US
+    for delivery in SimulatedMarket().bars("BTCUSDT", Timeframe.M15, START - 86_400_000_000, until):
+        for batch in lake.inbox.stage("BTCUSDT", Timeframe.M15, "simulated", "k", delivery.rows, datetime.now(UTC)):
+            lake.bars.merge("BTCUSDT", batch.month, [batch])
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    feed = ScriptedFeed([candles("BTCUSDT", 20 * 60)])
+    frames = [Timeframe.M15, Timeframe.H4, Timeframe.D1]
+    await play(settings, broadcast, feed, standing(timeframes=frames))
+    assert feed.since == {"BTCUSDT": START}
+    cells = cells_of(await heard(listener))
+    opened = {
+        name: [(c.open_time - START) // MINUTE_US for c in cells if c.timeframe == name] for name in ("15m", "4h")
+    }
+    assert opened["15m"] == [17 * 60 - 15 + 15 * n for n in range(13)]  # the newest that was known, then those after it
+    assert opened["4h"] == [12 * 60, 16 * 60]
+    assert lake.bars.read("BTCUSDT", Timeframe.H4)["open_time"].len() == 11
+
+
+@in_loop
+async def test_a_hole_in_the_lake_is_told_as_a_gap_and_not_as_a_quiet_minute(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    every = candles("BTCUSDT", 30)
+    await play(settings, broadcast, ScriptedFeed([every[:20]]))
+    lake, told = Lake(settings.lake_dir), every[20:23] + every[24:30]  # a minute of which nobody knows
+    rows = raw_bars([bar for batch in in_step(told) for bar in LiveBars(["BTCUSDT"], FRAMES, source="x").take(batch)])
+    for batch in lake.inbox.stage("BTCUSDT", Timeframe.M1, "scripted", "k", rows, datetime.now(UTC)):
+        lake.bars.merge("BTCUSDT", batch.month, [batch])
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    await play(settings, broadcast, ScriptedFeed([]))
+    packets = await heard(listener)
+    states = {(cell.open_time - START) // MINUTE_US: cell.state for cell in cells_of(packets, "1m")}
+    assert states == {minute: "gap" if minute == 23 else "observed" for minute in range(20, 30)}
+    assert [(cell.open_time - START) // MINUTE_US for cell in cells_of(packets, "5m")] == [25]

@@ -19,7 +19,7 @@ from mdplatform.messaging import registry
 from mdplatform.messaging.broadcast import Listener, Missed
 from mdplatform.processes import running
 from mdplatform.settings import Settings
-from mdplatform.streaming.cells import decode_packet
+from mdplatform.streaming.cells import decode_packet, numbers
 from mdplatform.streaming.engine import Engine
 from mdplatform.streaming.standing import Standing
 
@@ -34,6 +34,7 @@ class Ear:
 
     def __init__(self, listener: Listener) -> None:
         self.cells: Counter[Key] = Counter()
+        self.closes: dict[Key, float] = {}
         self.missed: list[Missed] = []
         self._listener = listener
 
@@ -43,7 +44,10 @@ class Ear:
                 self.missed.append(each)
                 continue
             packet = decode_packet(each.body)
-            self.cells.update((packet.symbol, cell.timeframe, cell.open_time, cell.revision) for cell in packet.cells)
+            for cell in packet.cells:
+                key = (packet.symbol, cell.timeframe, cell.open_time, cell.revision)
+                self.cells[key] += 1
+                self.closes[key] = float(numbers(cell.bar)[3])
 
     def opened(self, symbol: str, timeframe: str) -> list[int]:
         return sorted(key[2] for key in self.cells if key[:2] == (symbol, timeframe))
@@ -85,7 +89,9 @@ async def test_a_feed_that_is_killed_again_and_again_loses_no_bar_and_repeats_no
             bars = lake.bars.read(symbol, Timeframe(timeframe))
             assert bars["state"].is_in(["observed", "no_trade"]).all()
             assert bars["revision"].max() == 0
-            assert ear.opened(symbol, timeframe) == bars["open_time"].dt.epoch("us").to_list()
+            opened = bars["open_time"].dt.epoch("us").to_list()
+            assert ear.opened(symbol, timeframe) == opened
+            assert [ear.closes[symbol, timeframe, each, 0] for each in opened] == bars["close"].to_list()
     assert to_us(bars["close_time"][-1]) - to_us(bars["open_time"][0]) == bars.height * Timeframe.M15.microseconds
 
 
