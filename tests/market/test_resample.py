@@ -163,3 +163,11 @@ def test_a_complete_grid_has_a_row_for_every_open_time(there: set[int], low: int
         assert row["available_at"] == row["close_time"] == row["open_time"] + timedelta(minutes=1)
         assert (row["symbol"], row["timeframe"], row["is_closed"], row["revision"]) == ("AUSDT", "1m", True, 0)
         assert (row["source"], row["ingested_at"]) == (None, None)
+
+
+def test_a_longer_bar_is_the_same_whatever_else_is_in_the_table() -> None:
+    quotes = [83_441_780.0, 63_714_099.9, 89_824_385.9, 69_248_728.7, 92_691_629.4] + [0.12345678] * 5
+    rows = [bar_row(NOON + timedelta(minutes=n), quote_volume=each) for n, each in enumerate(quotes)]
+    alone = resample(bars(rows[:5]), Timeframe.M5)
+    assert resample(bars(rows), Timeframe.M5).head(1).equals(alone)
+    assert alone["quote_volume"].item() == 398_920_623.9
