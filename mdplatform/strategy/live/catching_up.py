@@ -21,7 +21,7 @@ async def catch_up(
     line: Line,
     cursor: Cursor,
     until: Mapping[str, str],
-    open_listener: Callable[[], Listener],
+    listener: Listener,
     readable: Callable[[Post], Awaitable[Packet | None]],
     refill: Callable[[Line], Awaitable[None]],
 ) -> None:
@@ -30,24 +30,20 @@ async def catch_up(
     What comes twice by that is nothing new to the assembler. Raises `TransportUnavailable`: then it can be tried again.
     """
     open_topics = {topic for topic, place in cursor.places.items() if until.get(topic) not in (None, place)}
-    listener = open_listener()
-    try:
-        await listener.follow(sorted(open_topics), {each: cursor.places[each] for each in open_topics})
-        while open_topics:
-            heard = await listener.receive(_QUIET_SECONDS)
-            if not heard:
-                return
-            for each in heard:
-                if isinstance(each, Missed):
-                    await refill(line)
-                    continue
-                packet = await readable(each)
-                if packet is not None:
-                    await line.give_patiently(line.assembler.take(packet, time.monotonic(), each.place))
-                if each.place == until.get(each.topic):
-                    open_topics.discard(each.topic)
-    finally:
-        await listener.close()
+    await listener.follow(sorted(open_topics), {each: cursor.places[each] for each in open_topics})
+    while open_topics:
+        heard = await listener.receive(_QUIET_SECONDS)
+        if not heard:
+            return
+        for each in heard:
+            if isinstance(each, Missed):
+                await refill(line)
+                continue
+            packet = await readable(each)
+            if packet is not None:
+                await line.give_patiently(line.assembler.take(packet, time.monotonic(), each.place))
+            if each.place == until.get(each.topic):
+                open_topics.discard(each.topic)
 
 
 async def refill(line: Line, lake: LakeView, until: int | None, layouts: dict[str, Layout]) -> None:

@@ -68,6 +68,7 @@ class Ear:
         self._sentiment_read = -1
         self._wished = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closings: set[asyncio.Task[None]] = set()
         self.away = ""
         self.unreadable = 0
         self.heard_at: dict[str, float] = {}
@@ -138,7 +139,8 @@ class Ear:
             await asyncio.wait_for(self._listener.wish(self._name, b"", 1.0), 1.0)
         except (TransportUnavailable, TimeoutError):
             _log.debug("The wishes of %s end by themselves", self._name)
-        await self._listener.close()
+        self._let_go(self._listener)
+        await asyncio.gather(*self._closings, return_exceptions=True)
 
     async def _open(self, line: Line) -> None:
         try:
@@ -171,16 +173,25 @@ class Ear:
     async def _catch_up(self, line: Line, cursor: Cursor, places: dict[str, str]) -> None:
         async with self._catching_up:
             while line in self._own:
+                listener = self._open_listener()
                 try:
-                    await catch_up(line, cursor, places, self._open_listener, self._readable, self._refill)
+                    await catch_up(line, cursor, places, listener, self._readable, self._refill)
                     break
                 except TransportUnavailable as away:
                     _log.warning("A subscription cannot catch up yet: %s", away)
                     await asyncio.sleep(_AWAY_SECONDS)
+                finally:
+                    self._let_go(listener)
         if line in self._own:
             self._release(line)
             if line.is_idle:
                 self._merge(line)
+
+    def _let_go(self, listener: Listener) -> None:
+        """Close a listener in a task that nothing cancels: one that is half closed keeps the server running."""
+        task = asyncio.create_task(listener.close())
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
 
     def _release(self, line: Line) -> None:
         line.release()
