@@ -1,4 +1,5 @@
-"""What a strategy imports. It is light: the heavy libraries come in when a reader or a manager is made, not before.
+"""What a strategy imports. It is light: the heavy libraries come in when a reader or a manager is made, not before; or
+where the classes of frames themselves are imported, which annotations alone have a use for.
 
 from mdplatform.strategy import DataPriority, FeatureReader, StrategyDataManager
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from mdplatform.strategy.pending import OpenRequest
     from mdplatform.strategy.reader import AsyncFeatureReader, FeatureReader
     from mdplatform.strategy.sync_manager import SyncStrategyDataManager
+    from mdplatform.streaming.cell_status import CellStatus
     from mdplatform.streaming.frame import Frame
-    from mdplatform.streaming.frame_cell import CellStatus, FrameCell
+    from mdplatform.streaming.frame_cell import FrameCell
 
 __all__ = [
     "Answer",
@@ -64,8 +66,9 @@ _MODULES = {
     "mdplatform.strategy.pending": ("OpenRequest",),
     "mdplatform.strategy.reader": ("AsyncFeatureReader", "FeatureReader"),
     "mdplatform.strategy.sync_manager": ("SyncStrategyDataManager",),
+    "mdplatform.streaming.cell_status": ("CellStatus",),
     "mdplatform.streaming.frame": ("Frame",),
-    "mdplatform.streaming.frame_cell": ("CellStatus", "FrameCell"),
+    "mdplatform.streaming.frame_cell": ("FrameCell",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

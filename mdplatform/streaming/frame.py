@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mdplatform.errors import UnknownName
 from mdplatform.market.time import from_us
 from mdplatform.streaming import cursor
-from mdplatform.streaming.frame_cell import CellStatus, FrameCell
+from mdplatform.streaming.cell_status import CellStatus
+from mdplatform.streaming.frame_cell import FrameCell
 from mdplatform.streaming.known_sentiment import Sentiment
 from mdplatform.streaming.row import Row
 from mdplatform.streaming.shape import Shape

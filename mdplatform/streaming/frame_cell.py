@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,9 @@ from mdplatform.features.guard import STATUSES, UNSETTLED
 from mdplatform.market.bars import VALUE_COLUMNS
 from mdplatform.market.time import from_us
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.streaming.cell_status import CellStatus
 from mdplatform.streaming.cells import Cell, numbers
 from mdplatform.streaming.shape import Fitting
-
-
-class CellStatus(StrEnum):
-    """How a cell stands to T: `fresh` is the bar that is due at T, `stale` an older one, `missing` is none at all.
-
-    A bar of which the venue cannot tell anything (a gap) is missing too.
-    """
-
-    FRESH = "fresh"
-    STALE = "stale"
-    MISSING = "missing"
 
 
 class UnknownColumn(UnknownName):

@@ -15,9 +15,8 @@ import numpy as np
 import polars as pl
 
 from mdplatform.errors import InvalidBars
-from mdplatform.features.graph import load_from
 from mdplatform.features.guard import INSUFFICIENT_HISTORY, SETTLED, UNSETTLED
-from mdplatform.features.live import LiveFeatures, LiveValues
+from mdplatform.features.live import LiveFeatures, LiveValues, load_live_from
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.lake import Lake
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT, VALUE_COLUMNS
@@ -52,7 +51,7 @@ def open_features(lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence
     """
     if not specs:
         return Opened((), Layout.of((), (), ()), None, end)
-    start = load_from(specs, timeframe, end) - _AND_THEN_SOME * timeframe.microseconds
+    start = load_live_from(specs, timeframe, end) - _AND_THEN_SOME * timeframe.microseconds
     known = lake.bars.read(symbol, timeframe, start, end)
     own = tail.filter(pl.col("open_time").dt.epoch("us") < end)
     if len(own):

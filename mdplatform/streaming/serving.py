@@ -58,7 +58,10 @@ async def serve(
     if not symbols and kind != "recording":
         symbols = _members(lake, source)
     takes_start = kind == "simulated"
-    of = feed(source, settings, symbols, speed=following.speed, **({"start": following.start} if takes_start else {}))
+    options: dict[str, object] = {"start": following.start} if takes_start else {}
+    if kind != "recording":  # whose messages are what they are
+        options["streams"] = ("candles",)  # of which bars are made; trades would be fetched for nothing
+    of = feed(source, settings, symbols, speed=following.speed, **options)
     symbols = tuple(getattr(of, "symbols", symbols))
     start = None if takes_start else following.start
     if start is None and following.start is None and kind != "recording" and following.speed in (None, 1.0):
