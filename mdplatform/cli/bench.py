@@ -22,7 +22,7 @@ def requests(
     workers: Annotated[int, typer.Option(help="Workers to start; 0 for those that run already.", min=0, max=64)] = 2,
     rate: Annotated[float, typer.Option(help="Steady load, in requests a second.", min=0.1)] = 400.0,
     flood: Annotated[str | None, typer.Option(help="`low`: a flood of LOW requests beside steady load.")] = None,
-    flood_rate: Annotated[float, typer.Option(help="The flood, in requests a second.", min=1)] = 3000.0,
+    flood_rate: Annotated[float, typer.Option(help="The flood, in requests a second.", min=1)] = 1500.0,
     equal: Annotated[bool, typer.Option("--equal", help="All strategies ask the same instead.")] = False,
     home: Annotated[
         Path | None, typer.Option(help="Measure on this home and its symbols instead of a temporary one.")
