@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from mdplatform.errors import NoData, ParameterOutOfRange
+from mdplatform.feeds.pausing import closed_within
 from mdplatform.feeds.session import KINDS, Session, check_kinds, check_speed, check_symbols
 from mdplatform.market.events import Candle, Clock, Event, Lost
 from mdplatform.market.timeframe import Timeframe
@@ -99,7 +100,7 @@ class RecordingFeed:
                 continue
             waiting = 0
             yield self._given(since)
-            if await self._closes_within(ahead):
+            if await closed_within(self._is_closed, ahead):
                 return
         self._look(patience=0)
         yield self._given(since)
@@ -107,16 +108,6 @@ class RecordingFeed:
     async def close(self) -> None:
         """End before the recording does."""
         self._is_closed.set()
-
-    async def _closes_within(self, seconds: float) -> bool:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return self._is_closed.is_set()
-        try:
-            await asyncio.wait_for(self._is_closed.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     def _take(self, line: bytes) -> int | None:
         """Take a line in; give when it was received (µs), None where that cannot be told."""

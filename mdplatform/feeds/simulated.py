@@ -23,6 +23,7 @@ from typing import Literal
 import msgspec
 
 from mdplatform.errors import ParameterOutOfRange
+from mdplatform.feeds.pausing import closed_within
 from mdplatform.feeds.session import DEFAULT_KINDS, check_kinds, check_speed, check_symbols
 from mdplatform.feeds.simulated_trades import TRADES_A_MINUTE, Row, forming, trades_of
 from mdplatform.market.bars import VALUE_COLUMNS
@@ -118,9 +119,9 @@ class SimulatedFeed:
                 self._counts["messages"] += len(batch)
                 yield batch
                 batch, wait = [], pace.until(at)
-            if wait > _AHEAD and await self._closes_within(wait):
+            if wait > _AHEAD and await closed_within(self._is_closed, wait):
                 return
-            if not batch and await self._closes_within(0.0):
+            if not batch and await closed_within(self._is_closed, 0.0):
                 return
             batch.append(_received(event))
         yield batch
@@ -129,16 +130,6 @@ class SimulatedFeed:
         now = _now()
         start = self._start or (now if self._speed == 1 else now - DAY_US)
         return min(now, max([start, *(at for symbol, at in since.items() if symbol in self.symbols)]))
-
-    async def _closes_within(self, seconds: float) -> bool:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return self._is_closed.is_set()
-        try:
-            await asyncio.wait_for(self._is_closed.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     def _too_far(self, begins: dict[str, int], start: int) -> list[Event]:
         """Move the beginnings up to what is given, and say what is not."""

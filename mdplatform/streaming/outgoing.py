@@ -76,7 +76,8 @@ class Outgoing:
         """Wait until no more than the bound wait."""
         while not self._less.is_set():
             try:
-                await asyncio.wait_for(self._less.wait(), _LONGEST_PAUSE)
+                async with asyncio.timeout(_LONGEST_PAUSE):
+                    await self._less.wait()
             except TimeoutError:
                 self._let_go()
 

@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from mdplatform.errors import TransportUnavailable
 from mdplatform.market.timeframe import DAY_US
 from mdplatform.messaging.broadcast import Listener, Missed, Post
@@ -26,14 +24,14 @@ from mdplatform.settings import Settings
 from mdplatform.strategy.live.catching_up import MOST_AT_ONCE, catch_up, refill
 from mdplatform.strategy.live.lake_view import LakeView
 from mdplatform.strategy.live.line import Line
+from mdplatform.strategy.live.reading import Reading
 from mdplatform.strategy.live.subscription import Subscription
-from mdplatform.streaming.cells import Layout, Packet, decode_layout, decode_packet
+from mdplatform.streaming.cells import Packet
 from mdplatform.streaming.cursor import Cursor
 from mdplatform.streaming.known_sentiment import KnownSentiment
 from mdplatform.streaming.shape import Shape
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
-CELL_FACT, LAYOUT_FACT = "cell:", "layout:"
 CATCHING_UP = "catching up with what was sent since its cursor"
 _RECEIVE_SECONDS = 0.5
 _TURN_SECONDS = 0.002
@@ -41,7 +39,6 @@ _WISH_SECONDS, _WISH_LIFE = 2.0, 10.0
 _AWAY_SECONDS = 0.2
 _SENTIMENT_SECONDS = 1.0
 _SENTIMENT_BACK = 400 * DAY_US
-_MOST_LAYOUTS = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -62,15 +59,13 @@ class Ear:
         self._by_topic: dict[str, list[Line]] = {}
         self._changing = asyncio.Lock()
         self._catching_up = asyncio.Semaphore(MOST_AT_ONCE)
-        self._layouts: dict[str, Layout] = {}
-        self._looked_up: dict[tuple[str, str], float] = {}
+        self._reading = Reading(self._listener)
         self._numbers: dict[str, tuple[str, int]] = {}
         self._sentiment_read = -1
         self._wished = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closings: set[asyncio.Task[None]] = set()
         self.away = ""
-        self.unreadable = 0
         self.heard_at: dict[str, float] = {}
         self._begun = time.monotonic()
         for work in (self._hear(), self._wish(), self._watch_sentiment()):
@@ -86,7 +81,7 @@ class Ear:
         while True:
             line = self._lines.get(shape)
             if line is None:
-                line = self._lines[shape] = Line(shape, self._layouts)
+                line = self._lines[shape] = Line(shape, self._reading.layouts)
                 self._opening[shape] = asyncio.create_task(self._open(line))
             opening = self._opening.get(shape)
             if opening is None:
@@ -117,7 +112,8 @@ class Ear:
             return f"Waiting: {line.held_for}"
         if line.is_blocked:
             return "Waiting for a subscription of the same shape whose policy is to block"
-        now, silence = time.monotonic(), self._settings.feed_silence_seconds
+        now = time.monotonic()
+        silence = self._settings.feed_silence_seconds + shape.clock.microseconds / 1e6  # a symbol is told of at closes
         never = [each for each in shape.symbols if each not in self.heard_at]
         if never:
             return f"Nothing was heard of {', '.join(never[:5])} yet: start a feed with `mdplatform feed`"
@@ -136,7 +132,8 @@ class Ear:
         for line in (*self._lines.values(), *self._own):
             await line.close()
         try:
-            await asyncio.wait_for(self._listener.wish(self._name, b"", 1.0), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._listener.wish(self._name, b"", 1.0)
         except (TransportUnavailable, TimeoutError):
             _log.debug("The wishes of %s end by themselves", self._name)
         self._let_go(self._listener)
@@ -155,7 +152,7 @@ class Ear:
             raise
 
     async def _resume(self, subscription: Subscription, cursor: Cursor) -> Line:
-        line = Line(subscription.wanted.shape, self._layouts)
+        line = Line(subscription.wanted.shape, self._reading.layouts)
         self._own.add(line)
         try:
             places, facts = await self._follow(line)
@@ -175,7 +172,7 @@ class Ear:
             while line in self._own:
                 listener = self._open_listener()
                 try:
-                    await catch_up(line, cursor, places, listener, self._readable, self._refill)
+                    await catch_up(line, cursor, places, listener, self._reading.packet, self._refill)
                     break
                 except TransportUnavailable as away:
                     _log.warning("A subscription cannot catch up yet: %s", away)
@@ -198,9 +195,9 @@ class Ear:
         self._waiting.add(line)
 
     async def _refill(self, line: Line) -> None:
-        facts = await self._facts(line.shape.symbols)
+        facts = await self._reading.facts(line.shape.symbols)
         newest = max((each.at for each in facts), default=None)
-        await refill(line, self._lake, newest, self._layouts)
+        await refill(line, self._lake, newest, self._reading.layouts)
 
     async def _follow(self, line: Line) -> tuple[dict[str, str], list[Packet]]:
         """Hear the line's symbols; give the places from which on, and the newest cells."""
@@ -211,7 +208,7 @@ class Ear:
             places = await self._listener.follow(new) if new else {}
         self._wished.set()
         places = {**{each: self._listener.cursors[each] for each in line.shape.symbols}, **places}
-        return places, await self._facts(line.shape.symbols)
+        return places, await self._reading.facts(line.shape.symbols)
 
     def _sweep(self) -> None:
         """Close the lines that nobody wants any more."""
@@ -252,7 +249,7 @@ class Ear:
         now = time.monotonic()
         if until is not None:
             layout, packets = await asyncio.to_thread(self._lake.seed, line.shape, until)
-            self._layouts[layout.id] = layout
+            self._reading.layouts[layout.id] = layout
             line.assembler.sentiment = await asyncio.to_thread(self._sentiment, line.shape)
             for packet in packets:
                 line.assembler.take(packet, now)
@@ -275,9 +272,9 @@ class Ear:
                 heard = []
             try:
                 await self._take(heard)
-            except TransportUnavailable as away:
-                _log.warning("What was heard cannot be read for now: %s", away)
-            self._tick()
+                self._tick()
+            except Exception:  # noqa: BLE001  nothing ends the hearing; the log has it
+                _log.exception("What was heard cannot be given on; hearing goes on")
 
     def _patience(self) -> float:
         """Give how long nothing is due (seconds)."""
@@ -293,7 +290,7 @@ class Ear:
                 self._miss(each.topic)
                 continue
             self.heard_at[each.topic] = time.monotonic()
-            packet = await self._readable(each)
+            packet = await self._reading.packet(each)
             if packet is not None:
                 feed, number = self._numbers.get(each.topic, ("", 0))
                 if packet.feed == feed and packet.number > number + 1:
@@ -322,44 +319,6 @@ class Ear:
             _log.exception("What was missed cannot be filled in")
         finally:
             self._release(line)
-
-    async def _readable(self, post: Post) -> Packet | None:
-        """Decode a post; see to it that the layouts of its cells are known."""
-        try:
-            packet = decode_packet(post.body)
-        except msgspec.DecodeError as error:
-            self.unreadable += 1
-            _log.error("A post of %s cannot be read: %s", post.topic, error)
-            return None
-        for cell in packet.cells:
-            if cell.layout and cell.layout not in self._layouts:
-                await self._look_up(packet.symbol, cell.layout)
-        return packet
-
-    async def _look_up(self, symbol: str, layout: str) -> None:
-        """Look up the layouts of a symbol; for one that is not found, at most once a second."""
-        now = time.monotonic()
-        if now - self._looked_up.get((symbol, layout), -1.0) >= 1.0:
-            if len(self._looked_up) > _MOST_LAYOUTS:
-                self._looked_up.clear()
-            self._looked_up[symbol, layout] = now
-            await self._facts([symbol])
-
-    async def _facts(self, symbols: Sequence[str]) -> list[Packet]:
-        """Read the facts of symbols: remember their layouts, give their newest cells."""
-        packets = []
-        for symbol, facts in (await self._listener.facts(symbols)).items():
-            for name, raw in facts.items():
-                try:
-                    if name.startswith(LAYOUT_FACT):
-                        layout = decode_layout(raw)
-                        self._layouts[layout.id] = layout
-                    elif name.startswith(CELL_FACT):
-                        packets.append(decode_packet(raw))
-                except msgspec.DecodeError as error:
-                    self.unreadable += 1
-                    _log.error("The fact %s of %s cannot be read: %s", name, symbol, error)
-        return sorted(packets, key=lambda each: each.at)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -427,4 +386,9 @@ class Ear:
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            _log.error("A task of the consumer failed", exc_info=failure)

@@ -6,7 +6,7 @@ parameters, and with every kind of moving average and every anchor that it takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from mdplatform.features import FeatureSpec, definition, parse_feature
 from mdplatform.features.registry import indicator_names
 
+TOGETHER = 12
 Same = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -41,11 +42,34 @@ def variants() -> Iterator[FeatureSpec]:
                     yield parse_feature({"name": name, "parameters": {each.name: choice}})
 
 
+def parts(features: Iterable[FeatureSpec]) -> list[tuple[FeatureSpec, ...]]:
+    """Cut into parts: a test for each feature would spend more time on being a test than on the feature."""
+    every = list(features)
+    return [tuple(every[start : start + TOGETHER]) for start in range(0, len(every), TOGETHER)]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "feature" in metafunc.fixturenames:
-        metafunc.parametrize("feature", defaults(), ids=str)
-    if "variant" in metafunc.fixturenames:
-        metafunc.parametrize("variant", list(variants()), ids=str)
+    for name, features in (("feature", defaults), ("variant", variants)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, parts(features()), ids=lambda part: f"{part[0]}-to-{part[-1]}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Call a check for each feature of its part; a failure names the feature."""
+    for name in ("feature", "variant"):
+        part = pyfuncitem.funcargs.get(name)
+        if isinstance(part, tuple):
+            wanted = pyfuncitem._fixtureinfo.argnames
+            given = {each: pyfuncitem.funcargs[each] for each in wanted}
+            for each in part:
+                try:
+                    pyfuncitem.obj(**{**given, name: each})
+                except BaseException as failure:
+                    failure.add_note(f"the feature is {each}")
+                    raise
+            return True
+    return None
 
 
 @pytest.fixture(scope="session")
