@@ -108,9 +108,11 @@ async def _measure(
         own = len(range(number, options.subscriptions, options.processes))
         asked = Listening(beat, shapes, TIMEFRAMES, own, str(results[-1]))
         words = msgspec.json.encode(asked).decode()
-        programs.append(platform_program(settings, f"ears-{number}", words, module="mdplatform.bench.ears"))
+        programs.append(
+            platform_program(settings, f"ears-{number}", words, module="mdplatform.bench.ears", one_thread=True)
+        )
     words = msgspec.json.encode(beat).decode()
-    feed = platform_program(settings, "metronome", words, module="mdplatform.bench.metronome")
+    feed = platform_program(settings, "metronome", words, module="mdplatform.bench.metronome", one_thread=True)
     say(f"subscribing {options.subscriptions:,} times in {options.processes} processes")
     with run_programs([feed, *programs], settings.home / "logs", _READY_SECONDS):
         say(f"{options.rate:,.0f} messages a second for {options.seconds:,.0f} s")

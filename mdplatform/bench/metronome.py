@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from mdplatform.messaging.broadcast import Broadcaster, Post
 from mdplatform.settings import Settings
 from mdplatform.streaming.engine import Engine
 from mdplatform.streaming.standing import Standing
+from mdplatform.tuning import settle
 
 _STEP_SECONDS = 0.001
 _GO_SECONDS = 300.0
@@ -173,7 +173,5 @@ class _Counting:
 
 
 if __name__ == "__main__":
-    sys.setswitchinterval(0.0005)  # as `mdplatform feed` does
-    gc.collect()
-    gc.freeze()
+    settle()
     asyncio.run(run(msgspec.json.decode(sys.argv[1], type=Beat)))

@@ -11,8 +11,8 @@ import typer
 
 from mdplatform.cli import arguments
 from mdplatform.cli.frame import err
-from mdplatform.cli.worker import ONE_THREAD
 from mdplatform.errors import InvalidSetting
+from mdplatform.tuning import begin_with_one_thread, settle
 
 if TYPE_CHECKING:
     from mdplatform.feeds.protocol import Feed
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mdplatform.streaming.engine import Engine
     from mdplatform.streaming.serving import Following
 
-_SWITCH_SECONDS = 0.0005
 _HOUR_US = 3_600_000_000
 _DAY = len("2026-11-20")
 
@@ -75,24 +74,18 @@ def feed(
     chosen = None if names is None else tuple(map(Timeframe.parse, names))
     begin = arguments.instant(f"{first}T00:00" if first is not None and len(first) == _DAY else first)
     following = Following(named, tuple(symbols or ()), chosen, speed, None if begin is None else to_us(begin))
-    unset = [variable for variable in ONE_THREAD if variable not in os.environ]
-    if unset:  # they are read when the libraries are imported, which the command line has begun to do
-        os.environ.update(dict.fromkeys(unset, "1"))
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    begin_with_one_thread()
     _run(settings, following, seconds, stats)
 
 
 def _run(settings: Settings, following: Following, seconds: float | None, stats: bool) -> None:
     import asyncio
-    import gc
     import logging
 
     from mdplatform.streaming.serving import serve
 
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.collect()
-    gc.freeze()  # what was imported is looked through no more
+    settle()
 
     def ready(engine: Engine) -> None:
         told = {"ready": True, "feed": following.source, "symbols": list(engine.standing.symbols), "pid": os.getpid()}

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mdplatform.tuning import begin_with_one_thread, settle
+
 if TYPE_CHECKING:
     from mdplatform.settings import Settings
 
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
-"""Libraries' own pools of threads only hinder each other on small work; more workers are the way to more cores."""
-_SWITCH_SECONDS = 0.0005
 _LAST_SECONDS = 1.0
 
 
@@ -34,10 +33,7 @@ def worker(
 
         mdplatform worker --name worker-1 --seconds 60 --stats
     """
-    unset = [variable for variable in ONE_THREAD if variable not in os.environ]
-    if unset:  # they are read when the libraries are imported, which the command line has begun to do
-        os.environ.update(dict.fromkeys(unset, "1"))
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    begin_with_one_thread()
 
     from mdplatform.settings import Settings
 
@@ -46,17 +42,14 @@ def worker(
 
 def _run(settings: Settings, name: str, seconds: float | None, once: bool, stats: bool) -> None:
     import asyncio
-    import gc
     import threading
 
     from mdplatform.worker.events import log_to_stderr
     from mdplatform.worker.serving import serve, warm
 
     log_to_stderr()
-    sys.setswitchinterval(_SWITCH_SECONDS)
     warm()
-    gc.collect()
-    gc.freeze()  # what was imported is looked through no more
+    settle()
 
     def ready() -> None:
         typer.echo(json.dumps({"ready": True, "worker": name, "pid": os.getpid()}))

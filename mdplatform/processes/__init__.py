@@ -21,6 +21,7 @@ from pathlib import Path
 from mdplatform.errors import InvalidSetting
 from mdplatform.processes.child import Child, Program
 from mdplatform.settings import Settings
+from mdplatform.tuning import ONE_THREAD
 
 __all__ = ["Program", "platform_program", "run_programs", "running"]
 
@@ -43,11 +44,13 @@ def running(
     ids by name (`worker-1`, `dagster`, `gateway`, `feed`) once all are ready. They end with this process, even if it is
     killed. Raises `PlatformError` with the end of the log of one that does not become ready in time.
     """
-    programs = [platform_program(settings, f"worker-{number}", "worker") for number in range(1, workers + 1)]
+    programs = [
+        platform_program(settings, f"worker-{number}", "worker", one_thread=True) for number in range(1, workers + 1)
+    ]
     if gateway:
         programs.append(platform_program(settings, "gateway", "gateway"))
     if feed is not None:
-        programs.append(platform_program(settings, "feed", "feed", *shlex.split(feed)))
+        programs.append(platform_program(settings, "feed", "feed", *shlex.split(feed), one_thread=True))
     if dagster:
         programs.append(platform_program(settings, "dagster", module="mdplatform.runs.daemon"))
     with run_programs(programs, settings.home / "logs") as pids:
@@ -88,9 +91,14 @@ def _wait_until_ready(children: Sequence[Child], events: queue.SimpleQueue[Child
             raise event.failure("ended before all was ready")
 
 
-def platform_program(settings: Settings, name: str, *words: str, module: str = "mdplatform") -> Program:
-    """Give a command of the platform (or a module of it that is run) as a program on these settings."""
-    environment = dict(os.environ)
+def platform_program(
+    settings: Settings, name: str, *words: str, module: str = "mdplatform", one_thread: bool = False
+) -> Program:
+    """Give a command of the platform (or a module of it that is run) as a program on these settings.
+
+    With `one_thread` libraries have no pools of threads, unless the environment says how many.
+    """
+    environment = {**(dict.fromkeys(ONE_THREAD, "1") if one_thread else {}), **os.environ}
     for variable, value in settings.variables().items():
         environment.pop(variable, None)
         if value is not None:

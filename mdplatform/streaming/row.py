@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.streaming.cells import Cell
 from mdplatform.streaming.cell_status import CellStatus
+from mdplatform.streaming.cells import Cell
 from mdplatform.streaming.frame_cell import FrameCell
 from mdplatform.streaming.known_sentiment import KnownSentiment, Sentiment
 from mdplatform.streaming.shape import Fitting, Shape
