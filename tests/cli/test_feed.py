@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mdplatform.cli.frame import app
-from mdplatform.cli.worker import ONE_THREAD
+from mdplatform.tuning import ONE_THREAD
 from mdplatform.errors import FeedBusy, InvalidSetting, InvalidSymbol, PlatformError, UnknownSource, UnknownTimeframe
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import Timeframe

@@ -227,6 +227,14 @@ def test_the_example_of_a_composite_is_answered_again_when_bars_come(run_example
     assert re.search(r"^standing, 2: ok: 15m \S+ known at 2025-03-01 00:00", shown, re.MULTILINE)
 
 
+def test_the_example_of_a_subscription_has_frames_live_and_from_history(tmp_path: Path) -> None:
+    shown = run_alone("subscribe.py", tmp_path)
+    assert len(re.findall(r"^  2025-02-01 .+ BTCUSDT 5m close [\d,.]+  RSI .+ [\d.]+ ms$", shown, re.MULTILINE)) == 12
+    assert re.search(r"^tensor \(3, 64, \d+\) of float32, [\d.]+ % of it known$", shown, re.MULTILINE)
+    assert len(re.findall(r"^  2025-01-30 .+ complete  from history$", shown, re.MULTILINE)) == 12
+    assert "288 frames of history in" in shown
+
+
 def headings(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
