@@ -120,7 +120,7 @@ class Windows(Step):
             at = int(np.nonzero(~np.isfinite(values))[2][0])
             raise refused("A value is too large for float32", field=names[at], remedy="Scale the column first")
         if self.flat:
-            return Flat(values.reshape(len(table), -1))
+            return Flat(values.reshape(len(table), self.length * len(chosen)))  # of no rows, -1 could not be worked out
         return Samples(values, mask, counts, tuple(names), table.origin, table.symbols, table.times)
 
     def _check_parameters(self) -> None:

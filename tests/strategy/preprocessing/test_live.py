@@ -175,6 +175,15 @@ def test_a_row_that_is_refused_leaves_the_twin_as_it_was() -> None:
     assert live.update(frame[40:]).equals(preprocessing.transform(frame)[40:])
 
 
+def test_flat_windows_of_rows_that_are_all_dropped_are_no_rows() -> None:
+    frame = rows(30, missing=0)
+    steps = [RollingZScore(5), MissingData("drop"), Windows(4, flat=True)]
+    preprocessing = Preprocessing(steps).fit(frame)
+    live = preprocessing.live()
+    assert preprocessing.transform(frame[:2]).shape == live.update(frame[:2]).shape == (0, 8)
+    assert np.array_equal(live.update(frame[2:]), preprocessing.transform(frame))
+
+
 def test_a_symbol_that_comes_late_begins_by_itself() -> None:
     frame = rows(30, SYMBOLS, missing=0)
     preprocessing = Preprocessing([RollingZScore(4)]).fit(frame)
