@@ -273,7 +273,9 @@ class Ear:
             try:
                 await self._take(heard)
                 self._tick()
-            except Exception:  # noqa: BLE001  nothing ends the hearing; the log has it
+            except (Exception, asyncio.CancelledError):  # nothing ends the hearing but who cancels it; the log has it
+                if _is_being_cancelled():
+                    raise
                 _log.exception("What was heard cannot be given on; hearing goes on")
 
     def _patience(self) -> float:
@@ -392,3 +394,9 @@ class Ear:
         self._tasks.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
             _log.error("A task of the consumer failed", exc_info=failure)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody wants the running task to end; a `CancelledError` alone can be anybody's."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

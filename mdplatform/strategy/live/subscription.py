@@ -127,7 +127,7 @@ class Subscription:
         began = time.perf_counter()
         try:
             returned = self._callback(frame)
-        except Exception as failure:  # noqa: BLE001  it is the strategy's; status and log have it
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  it is the strategy's; status and log have it
             self._fail(failure)
             return
         if returned is not None and inspect.isawaitable(returned):
@@ -172,7 +172,7 @@ class Subscription:
             self._note(frame)
             try:
                 returned = self._callback(frame)
-            except Exception as failure:  # noqa: BLE001  it is the strategy's; status and log have it
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  it is the strategy's; status and log have it
                 self._fail(failure)
                 continue
             if returned is not None and inspect.isawaitable(returned):
@@ -180,7 +180,7 @@ class Subscription:
             await asyncio.sleep(0)
         return None
 
-    def _fail(self, failure: Exception) -> None:
+    def _fail(self, failure: BaseException) -> None:
         self.failed += 1
         self.error = f"{type(failure).__name__}: {failure}"[:200]
         _log.error("The callback of subscription %s failed", self.id, exc_info=failure)
