@@ -5,8 +5,9 @@ own instant, falls into the span of the validation labels is *purged*; after tha
 left out, since what features remember fades slowly. Source: M. López de Prado, Advances in Financial Machine Learning
 (2018), sections 7.4.1 (purging), 7.4.2 (embargo), 7.4.3 (purged k-fold).
 
-Instants are the distinct `open_time`s of a frame, so that the rows of one instant, of whatever symbol, stay together;
-rows of an array are an instant each. Spans are closed: what touches is purged.
+Instants are the distinct `open_time`s of a frame (else `close_time`s, else `available_at`s), so that the rows of one
+instant, of whatever symbol, stay together; rows that tell neither symbols nor times, as those of an array, are an
+instant each. Spans are closed: what touches is purged.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from mdplatform.strategy.preprocessing.windows import Samples
 
 Split = tuple[Indices, Indices]
 """The places of the training rows, and of the validation rows."""
+TIMES = ("open_time", "close_time", "available_at")
+"""What tells the instant of a row; the first that is there counts."""
 MOST_SPLITS = 1_000
 FARTHEST = 1_000_000
 
@@ -93,17 +96,28 @@ def train_validation(X: Any, validation: float = 0.2, horizon: int = 1, embargo:
 
 
 def instants_of(rows: Any) -> tuple[Indices, int]:
-    """Give the number of each row's instant, from 0 in the order of time, and how many there are."""
+    """Give the number of each row's instant, from 0 in the order of time, and how many there are.
+
+    Raises `InvalidPreprocessing` where rows name symbols and no times: by rows, a horizon would be too short.
+    """
     times: Any = None
+    names_symbols = False
     if isinstance(rows, Samples):
-        times = rows.times
+        times, names_symbols = rows.times, rows.symbols is not None
     elif hasattr(rows, "columns"):
-        named = list(getattr(rows.index, "names", [])) if hasattr(rows, "index") else []
-        if "open_time" in list(rows.columns):
-            times = rows["open_time"].to_numpy()
-        elif "open_time" in named:
-            times = rows.index.get_level_values("open_time").to_numpy()
+        columns = list(rows.columns)
+        levels = list(getattr(rows.index, "names", [])) if hasattr(rows, "index") else []
+        names_symbols = "symbol" in columns or "symbol" in levels
+        name = next((each for each in TIMES if each in columns or each in levels), None)
+        if name is not None:
+            times = (rows[name] if name in columns else rows.index.get_level_values(name)).to_numpy()
     if times is None:
+        if names_symbols:
+            raise refused(
+                "The rows name symbols and no times, so that it is not known which are of one instant",
+                field="open_time",
+                remedy="Give `open_time`",
+            )
         size = len(rows)
         return np.arange(size), size
     known, instants = np.unique(times, return_inverse=True)

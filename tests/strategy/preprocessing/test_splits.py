@@ -56,6 +56,22 @@ def test_rows_of_one_instant_stay_together_whatever_their_symbol() -> None:
                     assert np.array_equal(part, np.concatenate([single, single + 40, single + 80]))
 
 
+def test_other_times_tell_instants_too_and_symbols_without_times_are_refused() -> None:
+    frame = rows(40, ("BTCUSDT", "ETHUSDT")).sort("open_time", "symbol")
+    expected = train_validation(frame, horizon=3)
+    for lacking in (["open_time"], ["open_time", "close_time"]):
+        other = frame.drop(lacking)
+        for given_rows in (other, other.to_pandas(), other.to_pandas().set_index(["symbol", "available_at"])):
+            for ours, theirs in zip(train_validation(given_rows, horizon=3), expected, strict=True):
+                assert np.array_equal(ours, theirs)
+    bare = frame.drop("open_time", "close_time", "available_at")
+    samples = Preprocessing([Windows(4)]).fit_transform(bare)
+    for given_rows in (bare, bare.to_pandas(), bare.to_pandas().set_index("symbol"), samples):
+        with pytest.raises(InvalidPreprocessing, match=r"^open_time: The rows name symbols and no times"):
+            train_validation(given_rows)
+    assert len(train_validation(bare.drop("symbol"))[1]) == 16
+
+
 def test_a_validation_slice_is_the_newest_share_with_a_gap_before_it() -> None:
     train, validation = train_validation(np.zeros((100, 2)), 0.2, horizon=3, embargo=2)
     assert train.tolist() == list(range(75))
