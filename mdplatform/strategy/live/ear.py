@@ -168,21 +168,25 @@ class Ear:
         return line
 
     async def _catch_up(self, line: Line, cursor: Cursor, places: dict[str, str]) -> None:
-        async with self._catching_up:
-            while line in self._own:
-                listener = self._open_listener()
-                try:
-                    await catch_up(line, cursor, places, listener, self._reading.packet, self._refill)
-                    break
-                except TransportUnavailable as away:
-                    _log.warning("A subscription cannot catch up yet: %s", away)
-                    await asyncio.sleep(_AWAY_SECONDS)
-                finally:
-                    self._let_go(listener)
-        if line in self._own:
-            self._release(line)
-            if line.is_idle:
-                self._merge(line)
+        try:
+            async with self._catching_up:
+                while line in self._own:
+                    listener = self._open_listener()
+                    try:
+                        await catch_up(line, cursor, places, listener, self._reading.packet, self._refill)
+                        break
+                    except TransportUnavailable as away:
+                        _log.warning("A subscription cannot catch up yet: %s", away)
+                        await asyncio.sleep(_AWAY_SECONDS)
+                    finally:
+                        self._let_go(listener)
+        except Exception:  # noqa: BLE001  frames go on, marked; the log has it
+            _log.exception("A subscription cannot catch up; it goes on with what comes now")
+        finally:
+            if line in self._own:
+                self._release(line)
+                if line.is_idle:
+                    self._merge(line)
 
     def _let_go(self, listener: Listener) -> None:
         """Close a listener in a task that nothing cancels: one that is half closed keeps the server running."""

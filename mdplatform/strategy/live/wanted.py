@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from mdplatform.features import FeatureLike, standing_catalogue
 from mdplatform.market.time import from_us, iso
+from mdplatform.messaging.posting import read_place
 from mdplatform.requests import fields
 from mdplatform.requests.features import features, texts_of
 from mdplatform.requests.fields import UnknownWord, at, refuse
@@ -188,7 +189,10 @@ def _cursor(given: object) -> Cursor | None:
     if given is None:
         return None
     with at("cursor"):
-        return cursor.decode(fields.text(given))
+        found = cursor.decode(fields.text(given))
+        for symbol, place in found.places.items():
+            read_place(place, symbol)
+        return found
 
 
 def _check_history(
