@@ -244,7 +244,10 @@ class Assembler:
 
     def _frame(self, row: Row, past: tuple[Row, ...], is_closed: bool = True) -> Frame:
         sent_at, received_at = self._stamps
-        return Frame(row, past, dict(self._places), sent_at=sent_at, received_at=received_at, is_closed=is_closed)
+        return Frame(
+            row, past, dict(self._places), sent_at=sent_at, received_at=received_at, is_closed=is_closed,
+            over=self.over or 0,
+        )  # fmt: skip
 
     def _window(self) -> tuple[Row, ...]:
         """Give the rows before the next one, as far as tensors reach."""

@@ -12,7 +12,7 @@ from mdplatform.errors import InvalidRequest
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """`time` is T of the last frame (microseconds); `places` are the transport's places by symbol, behind which it
+    """`time` is T up to which frames were given (microseconds); `places` are the transport's places by symbol, behind which it
     goes on.
     """
 

@@ -45,10 +45,11 @@ class Frame:
 
     `frame["BTCUSDT", "5m"]` is a `FrameCell`. `revision` counts the corrections of this frame from 0. `is_closed` is
     false for a frame of bars that are still forming. `sent_at` and `received_at` are of the message that completed it,
-    by the feed's clock (microseconds, 0 where there is none).
+    by the feed's clock (microseconds, 0 where there is none). `over` is T up to which there were frames when it was
+    made, later than its own where it is corrected.
     """
 
-    __slots__ = ("_past", "_places", "_row", "is_closed", "received_at", "revision", "sent_at", "time_us")
+    __slots__ = ("_over", "_past", "_places", "_row", "is_closed", "received_at", "revision", "sent_at", "time_us")
 
     def __init__(
         self,
@@ -59,8 +60,10 @@ class Frame:
         sent_at: int = 0,
         received_at: int = 0,
         is_closed: bool = True,
+        over: int = 0,
     ) -> None:
         self._row = row
+        self._over = over
         self._past = past
         self._places = places
         self.time_us = row.time
@@ -141,8 +144,11 @@ class Frame:
 
     @property
     def cursor(self) -> str:
-        """A text from which a subscription goes on behind this frame, in this process or another."""
-        return cursor.encode(self.time_us, self._places or {})
+        """A text from which a subscription goes on behind this frame, in this process or another.
+
+        That of a corrected frame goes on behind the last one that came before the correction.
+        """
+        return cursor.encode(max(self.time_us, self._over), self._places or {})
 
     def to_tensor(self, window: int = 64) -> Tensor:
         """Give the numbers of the last `window` instants, this one last: float32, symbols × time × features, a mask.

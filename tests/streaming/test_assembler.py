@@ -113,6 +113,16 @@ def test_late_and_corrected_cells_come_as_the_next_revision_of_their_frames():
     assert (after.revision, after.to_tensor(3).values[0, 1, 3]) == (0, 102.0)
 
 
+def test_the_cursor_of_a_corrected_frame_goes_on_behind_the_frames_that_came_before_the_correction():
+    assembler = made(shape(symbols=SYMBOLS[:1]))
+    for step in range(4):
+        [frame] = assembler.take(packet("BTCUSDT", NOON + step * STEP), place=f"{step}-0")
+        assert decode(frame.cursor).time == NOON + step * STEP
+    [corrected] = assembler.take(Packet("BTCUSDT", NOON + 3 * STEP, (cell("5m", NOON + STEP, 7.0, revision=1),)))
+    assert corrected.time_us == NOON + STEP
+    assert decode(corrected.cursor) == decode(frame.cursor)
+
+
 def test_a_gap_is_missing_and_has_no_values():
     assembler = made(shape(symbols=SYMBOLS[:1]))
     gap = cell("5m", NOON, float("nan"), state="gap")
