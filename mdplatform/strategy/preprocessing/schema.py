@@ -24,9 +24,14 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """The columns, in order, and the timeframe of the rows (`""` where they tell none)."""
+    """The columns, in order, what else the rows told, and their timeframe (`""` where they tell none).
+
+    `has_symbols` and `has_times` say whether the rows told `symbol` and `open_time`: what looks back goes by these.
+    """
 
     columns: tuple[Column, ...]
+    has_symbols: bool
+    has_times: bool
     timeframe: str = ""
 
     @classmethod
@@ -36,7 +41,8 @@ class Schema(msgspec.Struct, frozen=True):
         if timeframe is not None and told and Timeframe.parse(timeframe) != told:
             raise mismatch("The rows are of another timeframe", "timeframe", told, f"Expected: {timeframe}")
         columns = (Column(name, dtype, feature_id(name)) for name, dtype in zip(table.names, table.dtypes, strict=True))
-        return cls(tuple(columns), Timeframe.parse(timeframe).value if timeframe is not None else told)
+        known = Timeframe.parse(timeframe).value if timeframe is not None else told
+        return cls(tuple(columns), table.symbols is not None, table.times is not None, known)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,11 +50,20 @@ class Schema(msgspec.Struct, frozen=True):
         return tuple(each.name for each in self.columns)
 
     def check(self, table: Table) -> None:
-        """Raise `SchemaMismatch`, which says what differs: a column, its place, its type, or the timeframe."""
+        """Raise `SchemaMismatch`, which says what differs: a column, its place, its type, a key, or the timeframe.
+
+        Rows may tell more than those that were fitted, and never less: without symbols, rows of several would be taken
+        for one series; without times, neither a hole nor a bar that comes twice would be seen.
+        """
         check_names(self.names, table.names)
         for column, dtype in zip(self.columns, table.dtypes, strict=True):
             if dtype and column.dtype and dtype != column.dtype:
                 raise mismatch("The column is of another type", column.name, dtype, f"Fitted on: {column.dtype}")
+        remedy = "Fitted on rows that tell it: give it with each row, or fit without"
+        if self.has_symbols and table.symbols is None:
+            raise mismatch("The rows name no symbols", "symbol", None, remedy)
+        if self.has_times and table.times is None:
+            raise mismatch("The rows tell no times", "open_time", None, remedy)
         told = timeframe_of(table)
         if told and self.timeframe and told != self.timeframe:
             raise mismatch("The rows are of another timeframe", "timeframe", told, f"Fitted on: {self.timeframe}")

@@ -28,7 +28,7 @@ from mdplatform.strategy.preprocessing.table import refused
 from mdplatform.strategy.preprocessing.windows import Windows
 
 FORMAT = "mdplatform.preprocessing"
-VERSION = 1
+VERSION = 2
 STEPS: dict[str, type[Step]] = {
     each.__name__: each
     for each in (LogReturns, Winsorize, RobustZScore, RollingZScore, FractionalDifference, MissingData, Windows)

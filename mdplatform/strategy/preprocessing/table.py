@@ -28,6 +28,8 @@ KEYS = frozenset(
 )
 """Columns that say which row it is and how it came about; they are no features."""
 KEY_SUFFIXES = (".status", ".age")
+EARLIEST, LATEST = 1_104_537_600_000_000, 4_102_444_800_000_000
+"""2005 and 2100 in µs: a whole number before or after is no instant of market data, or one in another unit."""
 PRESENT = ".present"
 """What follows the name of a feature in that of its mask: 1 where the value was there, 0 where a step put one in."""
 
@@ -192,12 +194,14 @@ def _number(value: Any, name: str) -> float:
 
 
 def to_instant(value: Any, name: str) -> int:
-    """Give an instant in microseconds; a datetime without a zone is UTC."""
-    if isinstance(value, datetime):
+    """Give an instant in microseconds; a datetime without a zone is UTC. Raises `InvalidPreprocessing`."""
+    if isinstance(value, datetime) and value == value:  # pandas' NaT, which is none, is not
         told = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         since = told - datetime(1970, 1, 1, tzinfo=UTC)
         return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    if isinstance(value, int | np.integer):
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if not EARLIEST <= value < LATEST:
+            raise refused("Not from 2005 to 2099", field=name, value=value, remedy="Give microseconds of UTC")
         return int(value)
     raise refused("This is no instant", field=name, value=value, remedy="Give a datetime, or microseconds of UTC")
 

@@ -61,7 +61,10 @@ def test_the_schema_tells_columns_types_features_and_the_timeframe() -> None:
     assert schema.names == ("close", RSI)
     assert [each.dtype for each in schema.columns] == ["float64", "float64"]
     assert schema.columns[1].feature == parse_feature(RSI).id
-    assert Preprocessing([Windows(2)]).fit(np.ones((3, 1))).schema.columns[0].feature == ""
+    assert (schema.has_symbols, schema.has_times) == (True, True)
+    bare = Preprocessing([Windows(2)]).fit(np.ones((3, 1))).schema
+    assert bare.columns[0].feature == ""
+    assert (bare.has_symbols, bare.has_times) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,12 @@ def test_the_schema_tells_columns_types_features_and_the_timeframe() -> None:
             "timeframe",
             r"another timeframe: '4h'. Fitted on: 1h",
         ),
+        (lambda frame: frame.drop("symbol"), "symbol", r"^symbol: The rows name no symbols. Fitted on rows that tell"),
+        (lambda frame: frame.drop("open_time"), "open_time", r"^open_time: The rows tell no times. Fitted on rows"),
+        (lambda frame: frame.row(0, named=True) | {"symbol": None}, "symbol", r"The rows name no symbols"),
+        (lambda frame: frame.row(0, named=True) | {"open_time": None}, "open_time", r"The rows tell no times"),
+        (lambda frame: frame.to_pandas().drop(columns="open_time"), "open_time", r"The rows tell no times"),
+        (lambda frame: np.ones((4, 2)), "symbol", r"The rows name no symbols"),
     ],
 )
 def test_live_rows_of_another_schema_are_refused_with_what_differs(
@@ -107,6 +116,22 @@ def test_a_mapping_lacks_no_column_and_has_none_more_but_in_any_order() -> None:
     for wrong, told in (({**row, "extra": 1.0}, "extra: extra"), ({"close": 1.0}, "missing: RSI")):
         with pytest.raises(SchemaMismatch, match=told):
             preprocessing.transform(wrong)
+
+
+def test_rows_may_tell_more_than_those_that_were_fitted(tmp_path: Path) -> None:
+    frame = rows(30, missing=0)
+    Preprocessing([LogReturns()], timeframe="1h").fit(frame.select("close", RSI)).save(tmp_path / "model.json")
+    loaded = Preprocessing.load(tmp_path / "model.json")
+    assert loaded.transform(frame)["close"].equals(loaded.transform(frame.select("close", RSI))["close"])
+
+
+def test_what_is_loaded_still_knows_that_rows_told_symbols_and_times(tmp_path: Path) -> None:
+    fitted().save(tmp_path / "model.json")
+    row = rows(1).row(0, named=True)
+    for lacking in ("symbol", "open_time"):
+        with pytest.raises(SchemaMismatch, match=f"^{lacking}: The rows") as refused:
+            Preprocessing.load(tmp_path / "model.json").live().update({**row, lacking: None})
+        assert refused.value.field == lacking
 
 
 def test_rows_of_several_timeframes_are_refused() -> None:
@@ -221,7 +246,7 @@ def with_step(body: dict[str, Any], **changes: Any) -> str:
         (lambda body: "", r"The file cannot be read"),
         (lambda body: json.dumps(body)[:-40], r"The file cannot be read"),
         (lambda body: "[]", r"^format: The file holds no preprocessing"),
-        (lambda body: json.dumps({**body, "version": 2}), r"^version: The file has another layout: 2"),
+        (lambda body: json.dumps({**body, "version": 1}), r"^version: The file has another layout: 1"),
         (lambda body: json.dumps({**body, "across_holes": True}), r"^checksum: The file was changed or damaged"),
         (lambda body: with_step(body, step="os.system"), r"^steps\[3\]\.step: Unknown step: 'os.system'"),
         (lambda body: with_step(body, parameters={"scal": "mad"}), r"^steps\[3\]: Unknown parameter: 'scal'"),

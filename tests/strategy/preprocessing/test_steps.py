@@ -267,6 +267,11 @@ def test_a_parameter_that_makes_no_sense_is_refused_by_its_name(make: Callable[[
         (rows(3).reverse(), r"^open_time: The rows of BTCUSDT do not ascend by time: 'row 1'"),
         ({"a": "high"}, r"^a: This is no number: 'high'"),
         ({"a": 1.0, "open_time": "now"}, r"^open_time: This is no instant: 'now'"),
+        ({"a": 1.0, "open_time": pd.NaT}, r"^open_time: This is no instant: NaT"),
+        ({"a": 1.0, "open_time": True}, r"^open_time: This is no instant: True"),
+        ({"a": 1.0, "open_time": -5}, r"^open_time: Not from 2005 to 2099: -5\. Give microseconds"),
+        ({"a": 1.0, "close_time": 1_735_689_600_000}, r"^close_time: Not from 2005 to 2099: 1735689600000"),
+        ({"a": 1.0, "available_at": 4_102_444_800_000_000}, r"^available_at: Not from 2005 to 2099"),
         ("close", r"These are no rows: 'str'"),
     ],
 )
