@@ -3,7 +3,8 @@
 1. After a short patience (messages out of order fill their holes themselves) a page from the first missing number is
    asked for; where no number is known yet, from the instant `since` on.
 2. What it has is offered to the sequence. What lies between two of its rows the venue does not have: it is given up.
-3. A page that is not full says that all is there that there was when it was asked for.
+3. A page that is not full says that all is there that there was when it was asked for. Of candles only those are taken
+   that ended `LATE` ago: until then the stream's final one is waited for, which has all of the minute's trades.
 4. Where pages bring nothing for `_EMPTY` tries, or questions are not answered for `seconds`, what is missing is given
    up: the sequence says it as `Lost`, and goes on with what it has.
 """
@@ -19,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from mdplatform.feeds.backoff import Backoff
 from mdplatform.feeds.binance_rest import PAGE, BinanceRest, NotToBeHad
 from mdplatform.feeds.sequences import BookSequence, Sequence
-from mdplatform.feeds.session import Session
+from mdplatform.feeds.session import LATE, Session
 from mdplatform.market.events import Candle, Lost, Trade
 from mdplatform.market.timeframe import MINUTE_US
 
@@ -147,7 +148,8 @@ class Filler:
             self._too_far(sequence, since)
             sequence.next = since // MINUTE_US
         sequence.begin(since // MINUTE_US)
-        rows, is_last = await self._rest.candles(sequence.symbol, since, now, _now())
+        settled = now - LATE  # of a minute that is just over the API may tell less than the stream's last candle of it
+        rows, is_last = await self._rest.candles(sequence.symbol, since, settled, _now())
         if is_last:
             self._session.hear(now)
         return rows, is_last

@@ -370,6 +370,40 @@ def test_the_clock_waits_for_a_candle_that_is_due_and_goes_on_without_trades() -
     asyncio.run(main())
 
 
+def test_of_the_minute_just_over_the_streams_final_candle_is_given_not_an_earlier_one_of_the_api(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange:
+            venue, rest = exchange.venue, exchange._rest
+
+            def late(what: str, query: dict[str, str]) -> tuple[object, int]:
+                """Answer without the last trade of the newest closed minute."""
+                told, status = rest(what, query)
+                if what == "klines" and isinstance(told, list) and len(told) > 1:
+                    told[-2][5] = "1"
+                return told, status
+
+            monkeypatch.setattr(exchange, "_rest", late)
+            async with following(quick(exchange, streams=["candles"]), {}) as followed:
+                await exchange.connected(1)
+                venue.trade("BTCUSDT", "100", "1")
+                venue.advance(START_MS + MINUTE_MS)
+                await followed.until(lambda: len(followed.candles("BTCUSDT")) == 1)
+                venue.trade("BTCUSDT", "100", "5")
+                exchange.drop()
+                await exchange.connected(1, 2)
+                exchange.stall()  # what the stream tells comes after the API's answer
+                venue.advance(START_MS + 2 * MINUTE_MS + 5)
+                end = (START_MS + 2 * MINUTE_MS) * 1000
+                await followed.until(lambda: followed.clocks[-1] >= end - 1)
+                exchange.resume()
+                await followed.until(lambda: len(followed.candles("BTCUSDT")) == 2)
+                assert of_candles(followed.candles("BTCUSDT")) == told_candles(venue, "BTCUSDT")
+
+    asyncio.run(main())
+
+
 def test_the_book_is_a_snapshot_and_the_changes_behind_it_without_a_hole() -> None:
     async def main() -> None:
         async with Exchange(["BTCUSDT"]) as exchange:
