@@ -28,6 +28,7 @@ _NOT_RECORDED = "the recording does not have them"
 _LOOKED_EACH = 64
 _AT_ONCE = 512
 _SYMBOL = re.compile(rb'"s"\s*:\s*"([^"]+)"')
+_BOOK = re.compile(rb'"e"\s*:\s*"depthUpdate"|"lastUpdateId"')
 
 
 class RecordingFeed:
@@ -50,6 +51,8 @@ class RecordingFeed:
         check_speed(speed)
         kinds = check_kinds(streams)
         data, _ = recorded_bytes(Path(path).expanduser(), max_bytes)
+        if not _BOOK.search(data):  # the clock would wait for its snapshot
+            kinds = tuple(each for each in kinds if each != "book")
         self._lines = data.split(b"\n")
         found = sorted({each.decode(errors="replace").upper() for each in _SYMBOL.findall(data)})
         self.symbols = check_symbols(symbols or found or ["UNKNOWN"])
@@ -63,6 +66,7 @@ class RecordingFeed:
         )
         self._session = Session(self.symbols, kinds, single=re.search(rb'"e"\s*:\s*"trade"', data) is not None)
         self._blocked: dict[tuple[str, str], int] = {}
+        self._looked_at = 0
 
     @classmethod
     def from_settings(
@@ -102,7 +106,7 @@ class RecordingFeed:
             yield self._given(since)
             if await closed_within(self._is_closed, ahead):
                 return
-        self._look(patience=0)
+        self._give_all_up()
         yield self._given(since)
 
     async def close(self) -> None:
@@ -120,21 +124,28 @@ class RecordingFeed:
             self._session.counts["unreadable"] += 1
             return None
         self._session.take(raw, received_at, self._only)
-        if self._session.counts["messages"] % _LOOKED_EACH == 0:
-            self._look(PATIENCE)
+        is_time = self._session.now >= self._looked_at + PATIENCE
+        if is_time or self._session.counts["messages"] % _LOOKED_EACH == 0:
+            self._look()
         return received_at
 
-    def _look(self, patience: int) -> None:
-        """Give up what has been missing for longer than that."""
+    def _look(self) -> None:
+        """Give up what has been missing for longer than `PATIENCE`: what lies in a hole, and candles that are due."""
         missing = {}
         for sequence in self._session.sequences:
-            if sequence.is_blocked and (sequence.kind != "book" or patience):
+            if self._session.is_wanted(sequence):
                 key = (sequence.kind, sequence.symbol)
                 missing[key] = at = self._blocked.get(key, self._session.now)
-                if self._session.now - at >= patience:
+                if self._session.now - at >= PATIENCE:
                     sequence.give_up(_NOT_RECORDED, self._session.events)
                     del missing[key]
-        self._blocked = missing
+        self._blocked, self._looked_at = missing, self._session.now
+        self._session.hear(0)
+
+    def _give_all_up(self) -> None:
+        """Note that nothing more comes: the clock goes on to the recording's end."""
+        for sequence in self._session.sequences:
+            sequence.give_up(_NOT_RECORDED, self._session.events)
         self._session.hear(0)
 
     def _given(self, since: Mapping[str, int]) -> list[Event]:

@@ -17,6 +17,7 @@ from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError
 from mdplatform.feeds.recording import RecordingFeed
 from mdplatform.feeds.registry import feed
 from mdplatform.market.events import BookChange, Candle, Clock, Event, Lost, Trade
+from mdplatform.market.timeframe import MINUTE_US
 from mdplatform.market.trades import TRADES
 from mdplatform.settings import Settings
 from mdplatform.sources.recording import read_recording
@@ -130,6 +131,46 @@ def test_lines_that_cannot_be_read_are_counted_and_a_cut_file_is_told_as_far_as_
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
     assert 0 < sum(isinstance(each, Trade) for each in events_of(RecordingFeed(path))) < 181
+
+
+def test_the_clock_goes_on_where_the_candles_of_one_symbol_end(tmp_path: Path) -> None:
+    told: list[Message] = []
+    venue = Venue(["BTCUSDT", "ETHUSDT"], tell=lambda _, data: told.append(data))
+    for second in range(0, 60 * 30, 30):
+        for symbol in venue.symbols:
+            venue.trade(symbol, 100, 1, START_MS + second * 1000)
+        venue.forming()
+    ended = START_MS + 5 * MINUTE_MS + 1_000
+    messages = [each for each in told if each["e"] == "kline" and (each["s"] == "BTCUSDT" or each["E"] < ended)]
+    events = events_of(RecordingFeed(recorded(tmp_path, messages)))
+    place = next(i for i, each in enumerate(events) if isinstance(each, Candle) and each.open_time >= ended * 1000)
+    closed_later = [
+        (at, each) for at, each in enumerate(events) if at > place and isinstance(each, Candle) and each.is_closed
+    ]
+    clocks = [(at, each.time) for at, each in enumerate(events) if isinstance(each, Clock)]
+    assert clocks[-1][1] == told[-1]["E"] * 1000
+    for at, candle in closed_later[3:]:  # while it is told, too: never more than a few minutes behind
+        assert max(time for place, time in clocks if place < at) > candle.open_time - 2 * MINUTE_US
+
+
+def test_a_recording_without_a_book_has_a_clock_from_its_first_message_on(tmp_path: Path) -> None:
+    messages = [each for each in session() if each["e"] == "aggTrade"][:30]
+    events = events_of(RecordingFeed(recorded(tmp_path, messages)))
+    clocks = [each.time for each in events if isinstance(each, Clock)]
+    assert clocks[0] == messages[0]["E"] * 1000
+    assert clocks[-1] == messages[-1]["E"] * 1000
+
+
+def test_a_book_without_its_snapshot_does_not_hold_the_clock_at_the_end(tmp_path: Path) -> None:
+    told: list[Message] = []
+    venue = Venue(["BTCUSDT"], tell=lambda _, data: told.append(data))
+    for _ in range(3):
+        venue.advance(venue.now + 100)
+        venue.change_book("BTCUSDT", [("99", "1")], [])
+    events = events_of(RecordingFeed(recorded(tmp_path, told)))
+    assert [each.last_id for each in events if isinstance(each, BookChange)] == [each["u"] for each in told]
+    assert [each.kind for each in events if isinstance(each, Lost)] == ["book"]
+    assert [each.time for each in events if isinstance(each, Clock)][-1] == venue.now * 1000
 
 
 def test_what_is_known_already_is_left_out(tmp_path: Path) -> None:
