@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from mdplatform.strategy.preprocessing.pipeline import Newest, begun_anew
 from mdplatform.strategy.preprocessing.step import Pasts
-from mdplatform.strategy.preprocessing.table import Table
+from mdplatform.strategy.preprocessing.table import Table, refused
 
 if TYPE_CHECKING:
     from mdplatform.strategy.preprocessing.pipeline import Preprocessing
@@ -17,24 +18,26 @@ class LivePreprocessing:
 
     It runs the steps of `transform`, which remember of each symbol the last rows that they look back on. So what it
     gives is, bit for bit, what `transform` gives for these rows when it has all of them. `history` (rows, such as the
-    end of the training frame) warms it; `preprocessing.rows_before` says how many it needs.
+    end of the training frame) warms it; `preprocessing.rows_before` says how many it needs. The twin has a copy of
+    `preprocessing` as it was fitted then: what becomes of that later changes nothing here.
 
         live = preprocessing.live(history)
         live.update({"symbol": "BTCUSDT", "open_time": …, "close_time": …, "close": 50_017.5})
     """
 
     def __init__(self, preprocessing: Preprocessing, history: Any = None) -> None:
-        self.preprocessing = preprocessing
+        preprocessing.check_fitted()
+        self.preprocessing = deepcopy(preprocessing)
         self._newest: Newest = {}
-        self._pasts: list[Pasts] = preprocessing.beginnings()
+        self._pasts: list[Pasts] = self.preprocessing.beginnings()
         if history is not None:
             self.update(history)
 
     def update(self, rows: Any) -> Any:
         """Give the rows transformed: a frame for a frame, a mapping for a mapping (None if dropped), or `Samples`.
 
-        Rows of a symbol come in order, each once. Raises `SchemaMismatch` or `InvalidPreprocessing`, and is then as if
-        the rows had not come.
+        Rows of a symbol come in order, each once, and of closed bars alone. Raises `SchemaMismatch` or
+        `InvalidPreprocessing`, and is then as if the rows had not come.
         """
         return self._run(rows, keeps=True)
 
@@ -44,6 +47,8 @@ class LivePreprocessing:
 
     def _run(self, rows: Any, *, keeps: bool) -> Any:
         table: Table = self.preprocessing.table(rows)
+        if keeps and table.is_forming:
+            raise refused("A bar still forms", field="is_closed", value=False, remedy="`peek` takes it, and forgets it")
         newest, pasts = dict(self._newest), [dict(each) for each in self._pasts]
         given = self.preprocessing.run(begun_anew(table, self.preprocessing.length, newest), pasts)
         if keeps:

@@ -68,6 +68,7 @@ class Preprocessing(Parameters):
             assert isinstance(given, Table)  # `named_steps` has looked
             table = given
         self.schema = schema
+        self._is_changed = False
         return self
 
     def transform(self, X: Any) -> Any:  # noqa: N803
@@ -89,7 +90,7 @@ class Preprocessing(Parameters):
         return told
 
     def set_params(self, **parameters: Any) -> Self:
-        """Change parameters, those of steps as `name__parameter`. Raises `UnknownParameter`."""
+        """Change parameters, those of steps as `name__parameter`; then fit again. Raises `UnknownParameter`."""
         own = {name: value for name, value in parameters.items() if "__" not in name}
         super().set_params(**own)
         for name, value in parameters.items():
@@ -102,11 +103,11 @@ class Preprocessing(Parameters):
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Give the names of the columns that come out."""
-        self._check_fitted()
+        self.check_fitted()
         return list(self.named_steps.values())[-1].get_feature_names_out()
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "schema")
+        return hasattr(self, "schema") and not self._is_changed
 
     def __sklearn_tags__(self) -> Any:
         return next(iter(self.named_steps.values())).__sklearn_tags__()
@@ -160,7 +161,7 @@ class Preprocessing(Parameters):
 
     def table(self, rows: Any) -> Table:
         """Take rows in, and hold them to the schema."""
-        self._check_fitted()
+        self.check_fitted()
         has_order = not isinstance(rows, Mapping | np.ndarray | list | tuple)
         table = Table.of(rows, None if has_order else self.schema.names)
         self.schema.check(table)
@@ -183,9 +184,17 @@ class Preprocessing(Parameters):
         """The distance of one row from the next in µs, 0 where any is taken."""
         return _length(self.schema, self.across_holes)
 
-    def _check_fitted(self) -> None:
+    def check_fitted(self) -> None:
+        """Raise `InvalidPreprocessing` where it was not fitted, or where it or a step was changed since."""
         if not hasattr(self, "schema"):
             raise refused("The preprocessing was not fitted", remedy="Call `fit` with the training rows, or `load` it")
+        self._check_unchanged()
+        for name, step in self.named_steps.items():
+            try:
+                step.check_fitted()
+            except PlatformError as error:
+                error.field = name
+                raise
 
 
 def _length(schema: Schema, across_holes: bool) -> int:

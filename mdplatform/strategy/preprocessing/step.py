@@ -59,6 +59,8 @@ class Transformed(Protocol):
 class Parameters:
     """What scikit-learn asks of whatever has parameters: they are the arguments of `__init__`, kept as given."""
 
+    _is_changed = False
+
     @classmethod
     def parameter_names(cls) -> list[str]:
         """Give the names of the parameters, in order."""
@@ -69,16 +71,25 @@ class Parameters:
         return {name: getattr(self, name) for name in self.parameter_names()}
 
     def set_params(self, **parameters: Any) -> Self:
-        """Change parameters; what was fitted stays until the next `fit`. Raises `UnknownParameter`."""
+        """Change parameters; what was fitted with others is not used any more: fit again. Raises `UnknownParameter`."""
         for name, value in parameters.items():
             if name not in self.parameter_names():
                 raise UnknownParameter(name, self.parameter_names())
             setattr(self, name, value)
+            self._is_changed = True
         return self
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.parameter_names())
         return f"{type(self).__name__}({told})"
+
+    def _check_unchanged(self) -> None:
+        if self._is_changed:
+            raise refused(
+                "Parameters were changed after it was fitted",
+                value=type(self).__name__,
+                remedy="Fit again with the training rows",
+            )
 
 
 class Step(Parameters):
@@ -126,11 +137,11 @@ class Step(Parameters):
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Give the names of the columns that come out."""
-        self._check_fitted()
+        self.check_fitted()
         return np.array(self._names_out(self._names_in()), dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "fitted_")
+        return hasattr(self, "fitted_") and not self._is_changed
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # it alone asks, so it is there
@@ -157,6 +168,7 @@ class Step(Parameters):
         self.fitted_ = {symbol: self._learn(table.values[rows][:, chosen], names) for symbol, rows in groups}
         self.feature_names_in_ = np.array(table.names, dtype=object)
         self.n_features_in_ = len(table.names)
+        self._is_changed = False
         return self
 
     def run(self, table: Table, pasts: Pasts) -> Transformed:
@@ -183,7 +195,7 @@ class Step(Parameters):
         """Raise what is wrong with a table, before any work."""
         from mdplatform.strategy.preprocessing.schema import check_names
 
-        self._check_fitted()
+        self.check_fitted()
         check_names(self._names_in(), table.names)
         if self.by_symbol:
             for symbol, _ in table.by_symbol():
@@ -211,6 +223,7 @@ class Step(Parameters):
         }
         self.feature_names_in_ = np.array(state.columns_in, dtype=object)
         self.n_features_in_ = len(state.columns_in)
+        self._is_changed = False
 
     def _fitted_of(self, symbol: str) -> Fitted:
         if not self.by_symbol:
@@ -239,12 +252,14 @@ class Step(Parameters):
         return [str(each) for each in self.feature_names_in_]
 
     def _names_of(self, rows: Any) -> list[str] | None:
-        self._check_fitted()
+        self.check_fitted()
         return self._names_in() if isinstance(rows, np.ndarray | list | tuple | Mapping) else None
 
-    def _check_fitted(self) -> None:
+    def check_fitted(self) -> None:
+        """Raise `InvalidPreprocessing` where the step was not fitted, or was changed since."""
         if not hasattr(self, "fitted_"):
             raise refused(f"{type(self).__name__} was not fitted", remedy="Call `fit` with the training rows first")
+        self._check_unchanged()
 
 
 def check_count(value: object, field: str, least: int, most: int) -> None:

@@ -56,7 +56,7 @@ class File(msgspec.Struct):
 
 def save(preprocessing: Preprocessing, path: Path) -> None:
     """Write it: temporary file, fsync, rename."""
-    preprocessing._check_fitted()
+    preprocessing.check_fitted()
     steps = [
         SavedStep(name, _kind(step), _plain(step.get_params()), step.state())
         for name, step in preprocessing.named_steps.items()

@@ -40,7 +40,7 @@ class Table:
 
     `origin` is each row's place in what was given; `symbols`, `times` (µs, open times) and `lengths` (close less open)
     are None where the rows do not tell. `runs` counts the unbroken runs of each symbol's rows: a step that looks back
-    never looks from one into another.
+    never looks from one into another. `is_forming` tells that a row is of a bar that has not closed.
     """
 
     values: Floats
@@ -53,6 +53,7 @@ class Table:
     lengths: NDArray[np.int64] | None = None
     known_at: NDArray[np.int64] | None = None
     timeframes: tuple[str, ...] = ()
+    is_forming: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -182,6 +183,7 @@ def _of_mapping(row: Mapping[str, Any], names: Sequence[str] | None) -> Table:
             for name, key in (("opens", "open_time"), ("closes", "close_time"), ("known_at", "available_at"))
         },
         timeframes=() if row.get("timeframe") is None else (str(row["timeframe"]),),
+        is_forming=_is_forming([row.get("is_closed")]),
     )
 
 
@@ -224,7 +226,12 @@ def _of_columns(columns: Mapping[str, Any], height: int, numbers: Any) -> Table:
         symbols=np.array(columns["symbol"].to_numpy(), dtype=object) if "symbol" in columns else None,
         **times,
         timeframes=() if told is None else tuple(sorted({str(each) for each in told.unique()})),
+        is_forming="is_closed" in columns and _is_forming(columns["is_closed"].to_numpy()),
     )
+
+
+def _is_forming(closed: Any) -> bool:
+    return any(isinstance(each, bool | np.bool_) and not each for each in closed)
 
 
 def _polars_numbers(column: Any, name: str) -> tuple[NDArray[Any], str]:
@@ -292,6 +299,7 @@ def _checked(
     closes: NDArray[np.int64] | None = None,
     known_at: NDArray[np.int64] | None = None,
     timeframes: tuple[str, ...] = (),
+    is_forming: bool = False,
 ) -> Table:
     if len(timeframes) > 1:
         raise refused(
@@ -311,7 +319,7 @@ def _checked(
     table = Table(
         values, names, dtypes, np.arange(size), np.zeros(size, dtype=np.int64), symbols, opens,
         None if opens is None or closes is None else closes - opens,
-        known_at if known_at is not None else closes, timeframes,
+        known_at if known_at is not None else closes, timeframes, is_forming,
     )  # fmt: skip
     if opens is not None and size > 1:
         for symbol, rows in table.by_symbol():

@@ -160,6 +160,41 @@ def test_a_forming_bar_is_peeked_at_and_forgotten() -> None:
     assert live.update(frame[29:]).equals(preprocessing.transform(frame)[29:])
 
 
+def test_a_forming_bar_is_no_row_to_keep() -> None:
+    frame = rows(30, missing=0)
+    preprocessing = Preprocessing([LogReturns(columns=["close"])]).fit(frame)
+    live = preprocessing.live(frame[:28].with_columns(pl.lit(True).alias("is_closed")))
+    expected = preprocessing.transform(frame)["close"]
+    forming = frame[28:].with_columns(pl.Series("is_closed", [None, False]))
+    for wrong in (
+        forming,
+        forming.to_pandas(),
+        frame.row(28, named=True) | {"is_closed": False},
+        frame.row(28, named=True) | {"is_closed": np.False_},
+    ):
+        with pytest.raises(InvalidPreprocessing, match=r"^is_closed: A bar still forms: False. `peek` takes it"):
+            live.update(wrong)
+        peeked = live.peek(wrong)["close"]
+        assert (peeked if isinstance(peeked, float) else next(iter(peeked))) == expected[28]
+    with pytest.raises(InvalidPreprocessing, match=r"^is_closed: A bar still forms"):
+        preprocessing.live(forming)
+    assert live.update(forming[:1])["close"][0] == expected[28]  # what is not told is closed
+
+
+def test_a_twin_stays_as_it_was_made_whatever_becomes_of_its_preprocessing() -> None:
+    frame = rows(60, missing=0)
+    preprocessing = Preprocessing([("scaled", RobustZScore())]).fit(frame)
+    live, row = preprocessing.live(frame[:40]), frame[40:41]
+    expected = live.peek(row)
+    assert not preprocessing.fit(frame[:20]).transform(row).equals(expected)
+    assert live.peek(row).equals(expected)
+    preprocessing.set_params(scaled__by_symbol=True, across_holes=True)
+    preprocessing.named_steps["scaled"].fitted_.clear()
+    assert live.update(row).equals(expected)
+    with pytest.raises(InvalidPreprocessing, match="was not fitted"):
+        Preprocessing([RobustZScore()]).live()
+
+
 def test_a_row_that_is_refused_leaves_the_twin_as_it_was() -> None:
     frame = rows(30, SYMBOLS, missing=0).sort("open_time", "symbol")
     preprocessing = Preprocessing([RollingZScore(4)]).fit(frame)

@@ -180,6 +180,34 @@ def test_training_ends_where_it_is_told_to() -> None:
         ours.fit(np.ones((3, 2)), until="2025-01-01")
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"scaled__by_symbol": False}, "scaled"),
+        ({"scaled__columns": ["close"]}, "scaled"),
+        ({"rolling__window": 6}, "rolling"),
+        ({"windows__length": 9}, "windows"),
+        ({"across_holes": True}, ""),
+    ],
+)
+def test_what_was_changed_after_it_was_fitted_has_to_be_fitted_again(
+    tmp_path: Path, change: dict[str, Any], field: str
+) -> None:
+    preprocessing, frame = fitted(), rows(60, ("BTCUSDT", "ETHUSDT"))
+    preprocessing.set_params(**change)
+    for use in (
+        lambda: preprocessing.transform(frame),
+        lambda: preprocessing.live(),
+        lambda: preprocessing.save(tmp_path / "model.json"),
+        lambda: preprocessing.get_feature_names_out(),
+    ):
+        with pytest.raises(InvalidPreprocessing, match=r"Parameters were changed .* Fit again") as refused:
+            use()
+        assert refused.value.field == field
+    assert not (tmp_path / "model.json").exists()
+    assert len(preprocessing.fit_transform(frame)) == 120
+
+
 # The file.
 
 

@@ -285,6 +285,14 @@ def test_a_step_that_was_not_fitted_says_so() -> None:
         RobustZScore().transform(numbers())
 
 
+def test_a_step_that_was_changed_after_it_was_fitted_says_so() -> None:
+    step = RobustZScore().fit(numbers())
+    step.set_params(columns=["x0"])
+    with pytest.raises(InvalidPreprocessing, match=r"Parameters were changed .*: 'RobustZScore'\. Fit again"):
+        step.transform(numbers())
+    assert step.fit(numbers()).transform(numbers()).shape == (300, 3)
+
+
 def test_a_column_without_a_training_value_is_refused() -> None:
     frame = pl.DataFrame({"a": [1.0, 2.0], "b": [None, None]})
     for step in (Winsorize(), RobustZScore(), MissingData()):
