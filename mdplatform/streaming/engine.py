@@ -49,6 +49,8 @@ FORMING_SECONDS = 0.25
 FINISH_SECONDS = 10.0
 """How long, at the end, posts may take to be sent."""
 _EVENTS_AT_ONCE = 2_000
+_NOT_OPENED = "What is wished for cannot be opened"
+_NOT_CORRECTED = "Features cannot be opened after a correction"
 
 
 def now_us() -> int:
@@ -112,10 +114,10 @@ class Engine:
             async with self._group as group:
                 beside = [
                     group.create_task(self.outgoing.run()),
-                    group.create_task(_every(STAGE_SECONDS, self._stage)),
-                    group.create_task(_every(self._seal_seconds, self._seal)),
-                    group.create_task(_every(WISH_SECONDS, self._fulfil)),
-                    group.create_task(_every(FORMING_SECONDS, self._tell_forming)),
+                    group.create_task(self._every(STAGE_SECONDS, self._stage, "Bars cannot be staged")),
+                    group.create_task(self._every(self._seal_seconds, self._seal, "Bars cannot be sealed")),
+                    group.create_task(self._every(WISH_SECONDS, self._fulfil, "Wishes cannot be fulfilled")),
+                    group.create_task(self._every(FORMING_SECONDS, self._tell_forming, "Forming bars cannot be told")),
                 ]
                 self.ready.set()
                 try:
@@ -221,12 +223,17 @@ class Engine:
     # -- features that are opened anew --------------------------------------------------------------------------------
 
     async def _correct(self, track: Track, corrected: Sequence[LiveBar]) -> None:
+        """Have corrected bars told, and what was held; without features where these cannot be opened for now."""
         try:
             cells = await correct(self.lake, track, corrected)
-            if cells:
-                self._post(track, track.at, cells)
-        except PlatformError as failed:
-            log.error("The features of %s could not be opened after a correction. %s", track.symbol, failed)
+        except Exception as failed:  # noqa: BLE001  # whatever it is, bars go on
+            self._troubles.note(_NOT_CORRECTED, True, f"{track.symbol}: {failed!r}")
+            cells = track.give_up(corrected)
+            self._is_fulfilled = False
+        else:
+            self._troubles.note(_NOT_CORRECTED, False)
+        if cells:
+            self._post(track, track.at, cells)
         held, track.held = track.held, None
         self._advance(track, held or [])
 
@@ -243,15 +250,19 @@ class Engine:
             track = self.tracks[symbol]
             try:
                 cells = await fulfil(self.lake, track, wanted)
-            except PlatformError as failed:
+            except Exception as failed:  # noqa: BLE001  # the other symbols' wishes are no worse for it
                 self._is_fulfilled = False
-                self._refuse(failed)
+                self._troubles.note(_NOT_OPENED, True, f"{symbol}: {failed!r}")
+                if isinstance(failed, PlatformError):
+                    self._refuse()
                 continue
             if cells:
                 self._post(track, track.at, cells)
+        if self._is_fulfilled:
+            self._troubles.note(_NOT_OPENED, False)
 
-    def _refuse(self, failed: PlatformError) -> None:
-        self._troubles.note("What is wished for cannot be opened", True, str(failed))
+    def _refuse(self) -> None:
+        """Wish no more for what cannot be computed live."""
         for timeframe, specs in self.standing.wished().items():
             for text, why in refused(specs, timeframe).items():
                 self.standing.refuse(text, why)
@@ -291,23 +302,27 @@ class Engine:
     async def _try(self, trouble: str, work: Callable[[], object]) -> None:
         try:
             await asyncio.to_thread(work)
-        except (OSError, PlatformError) as failed:
+        except Exception as failed:  # noqa: BLE001  # what was taken waits, and is tried again
             self._troubles.note(trouble, True, str(failed))
         else:
             self._troubles.note(trouble, False)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], trouble: str) -> None:
+        """Do something again and again, after a pause of so long, or of as long as it took; say when it fails."""
+        took = 0.0
+        while True:
+            await asyncio.sleep(max(seconds, took))
+            began = time.monotonic()
+            try:
+                await work()
+            except Exception as failed:  # noqa: BLE001  # the stream is more than any of this
+                self._troubles.note(trouble, True, repr(failed))
+            else:
+                self._troubles.note(trouble, False)
+            took = time.monotonic() - began
 
     def _on_trouble(self, away: TransportUnavailable | None) -> None:
         self._troubles.note("Posts cannot be sent", away is not None, str(away or ""))
         if away is None:
             for track in self.tracks.values():
                 track.forget_layouts()
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do something again and again: after a pause of so long, or of as long as it took."""
-    took = 0.0
-    while True:
-        await asyncio.sleep(max(seconds, took))
-        began = time.monotonic()
-        await work()
-        took = time.monotonic() - began

@@ -134,6 +134,10 @@ class Lane:
         self.opened = opened
         return values
 
+    def give_up(self) -> None:
+        """Go on without features, until others are adopted."""
+        self.opened = Opened((), Layout.of((), (), ()), None, self.opened.end)
+
     def _values(self, live: LiveFeatures | None, bar: LiveBar) -> LiveValues | None:
         """Give the features at a bar's close; one that cannot be computed on is as if it were missing."""
         if live is None:

@@ -93,6 +93,17 @@ class Track:
                 cells.append(lane.cell(bar, values[bar.timeframe][bar.open_time]))
         return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
 
+    def give_up(self, corrected: Iterable[LiveBar]) -> list[Cell]:
+        """Do without the features that corrected bars had a part in; give the cells of those bars."""
+        cells = []
+        for bar in corrected:
+            lane = self.lanes[bar.timeframe]
+            if bar.timeframe in self._sent and lane.has(bar.open_time):
+                lane.give_up()
+                lane.is_news(bar)
+                cells.append(lane.cell(bar, None))
+        return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
+
     def post(self, at: int, cells: Sequence[Cell], received_at: int, now: int) -> Post:
         """Make the post of cells, with the facts that change by them."""
         self._number += 1

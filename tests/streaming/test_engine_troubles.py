@@ -1,0 +1,98 @@
+"""The engine in trouble: the stream goes on, and what was put off is made up for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from mdplatform.features import evaluate
+from mdplatform.market.timeframe import Timeframe
+from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.settings import Settings
+from mdplatform.streaming.cells import Cell, numbers
+from mdplatform.streaming.engine import Engine
+from mdplatform.streaming.wishes import Wish, encode_wishes
+
+from .scripted import ScriptedFeed, candles, in_loop
+from .test_engine import SPECS, cells_of, heard, standing, until
+
+M1, M5 = Timeframe.M1, Timeframe.M5
+EMA = "EMA(timeperiod=4)"
+
+
+@pytest.fixture
+def broadcast(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> MemoryBroadcast:
+    monkeypatch.setattr("mdplatform.streaming.engine.WISH_SECONDS", 0.01)
+    return MemoryBroadcast(settings)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, broadcast: MemoryBroadcast, feed: ScriptedFeed, timeframes: tuple[Timeframe, ...] = (M1, M5)
+) -> AsyncIterator[Engine]:
+    engine = Engine(settings, feed, broadcast.broadcaster(), standing(timeframes=timeframes))
+    run = asyncio.create_task(engine.run())
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+        await run
+
+
+def failing(*_: object, **__: object) -> None:
+    raise OSError(24, "Too many open files")
+
+
+def specs_of(engine: Engine, timeframe: Timeframe) -> list[str]:
+    return [str(each) for each in engine.tracks["BTCUSDT"].lanes[timeframe].opened.specs]
+
+
+@in_loop
+async def test_a_lake_that_cannot_be_read_for_a_wish_ends_no_stream(
+    settings: Settings, broadcast: MemoryBroadcast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = broadcast.listener()
+    feed = ScriptedFeed([candles("BTCUSDT", 10)], ends=False)
+    async with running(settings, broadcast, feed) as engine:
+        await until(lambda: engine.closed == 10)
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.lake.bars, "read", failing)
+            await listener.wish("somebody", encode_wishes([Wish(("BTCUSDT",), ("5m",), (EMA,))]), 60.0)
+            await until(lambda: "Too many open files" in caplog.text)
+        await until(lambda: EMA in specs_of(engine, M5))
+        await until(lambda: "Over: what is wished for" in caplog.text)
+    assert caplog.text.count("Too many open files") == 1
+
+
+@in_loop
+async def test_corrected_bars_are_told_without_features_where_these_cannot_be_opened(
+    settings: Settings, broadcast: MemoryBroadcast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    every = candles("BTCUSDT", 25)
+    better = msgspec.structs.replace(every[14], close=every[14].close * 1.01, high=every[14].high * 1.02)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    feed = ScriptedFeed([every[:20]], ends=False)
+    found: list[Cell] = []
+    async with running(settings, broadcast, feed) as engine:
+        await until(lambda: engine.closed == 20)
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.lake.bars, "read", failing)
+            feed.push(better, every[20])
+            await until(lambda: engine.tracks["BTCUSDT"].at == every[21].open_time)
+            found = cells_of(await heard(listener), "1m")
+        await until(lambda: len(specs_of(engine, M1)) == len(SPECS))
+        feed.push(*every[21:])
+        await until(lambda: engine.closed == 26)
+    corrected = [cell for cell in found if cell.revision == 1]
+    assert [(cell.open_time, cell.layout) for cell in corrected] == [(every[14].open_time, "")]
+    assert numbers(corrected[0].bar)[3] == better.close
+    assert found[-1].open_time == every[20].open_time
+    last = cells_of(await heard(listener), "1m")[-1]
+    wanted = evaluate(engine.lake.bars.read("BTCUSDT", M1), SPECS, timeframe="1m").values
+    assert numbers(last.numbers)[0] == pytest.approx(wanted["RSI(timeperiod=5)"][-1], rel=1e-9)
+    assert caplog.text.count("Too many open files") <= 2  # for the correction, and for the wishes behind it
