@@ -12,8 +12,8 @@ from mdplatform.errors import InvalidRequest
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """`time` is T up to which frames were given (microseconds); `places` are the transport's places by symbol, behind which it
-    goes on.
+    """`time` is T up to which frames were given (microseconds); `places` are the transport's places by symbol, behind
+    which it goes on.
     """
 
     time: int

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mdplatform.errors import PlatformError
 from mdplatform.strategy import Frame
-from mdplatform.strategy.live import ear
+from mdplatform.strategy.live import ear, line
+from mdplatform.strategy.live.line import Line
+from mdplatform.strategy.live.subscription import Subscription
+from mdplatform.strategy.live.wanted import check
 from mdplatform.streaming import cursor
+from mdplatform.streaming.shape import Shape
 
-from ..streaming.packets import NOON
-from .test_consumer import SMALL, Feed, run, steps, until
+from ..streaming.packets import LAYOUT, NOON, packet
+from .test_consumer import SMALL, STEP, SYMBOLS, Feed, run, steps, until
+
+
+def subscription(callback: Callable[[Frame], Any], symbols: list[str]) -> Subscription:
+    given = dict.fromkeys(("indicators", "providers", "grace", "cursor", "start", "end", "speed"))
+    flags = {"real_time": True, "forming": False, "revisions": False, "policy": "conflate", "queue": 64, "window": 1}
+    return Subscription(
+        "s", check(**SMALL | given | flags | {"symbols": symbols, "callback": callback}, default_grace=2)
+    )
 
 
 def test_a_function_that_raises_a_cancellation_ends_nothing(settings):
@@ -63,3 +78,25 @@ def test_frames_go_on_when_catching_up_fails(settings, monkeypatch, caplog):
 
     run(work())
     assert "cannot catch up" in caplog.text
+
+
+def test_grace_runs_by_when_packets_were_heard_not_by_when_a_line_that_was_held_takes_them(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(line, "time", SimpleNamespace(monotonic=lambda: now))
+    frames: list[Frame] = []
+    held = Line(Shape.of(SYMBOLS[:2], ["5m"], grace=2.0), {LAYOUT.id: LAYOUT})
+    held.add(subscription(frames.append, SYMBOLS[:2]))
+    for step in range(4):
+        now = 10.0 * step
+        for symbol in SYMBOLS[:2]:
+            held.hear(packet(symbol, NOON + step * STEP, ("5m",)), "")
+            now += 1.0
+    now += 1.0
+    held.hear(packet(SYMBOLS[0], NOON + 4 * STEP, ("5m",)), "")
+    now = 100.0
+    held.release()
+    assert steps(frames) == [0, 1, 2, 3]
+    assert all(each.is_complete for each in frames)
+    held.tick(now)
+    assert steps(frames) == [0, 1, 2, 3, 4]  # nothing came of the other one for all that time
+    assert not frames[-1].is_complete

@@ -250,7 +250,7 @@ class Ear:
 
     async def _seed(self, line: Line, until: int | None, facts: Sequence[Packet]) -> None:
         """Let the assembler know the past up to `until`."""
-        now = time.monotonic()
+        now = line.held_since
         if until is not None:
             layout, packets = await asyncio.to_thread(self._lake.seed, line.shape, until)
             self._reading.layouts[layout.id] = layout

@@ -4,6 +4,9 @@ Packets that are heard become frames, and each frame is given to every subscript
 be *held*: then packets wait in it, in order, until it is released. It is held while it is opened, while it catches up
 with what it missed, and while a subscription with the policy `block` has no room; that for at most `BLOCK_SECONDS` or
 `MOST_HELD` packets, after which the subscription drops its oldest frames until it has had room again.
+
+Grace runs by when packets were heard, not by when a line that was held comes to take them; for what is caught up with
+meanwhile, which was sent before, it stands still (`held_since`).
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ class Line:
         self.shape = shape
         self.assembler = Assembler(shape, layouts)
         self.held_for = "opening"
+        self.held_since = time.monotonic()
         self.lost = 0
         self._subscriptions: dict[str, Subscription] = {}
         self._is_listed = True
@@ -40,7 +44,7 @@ class Line:
         self._blockers: tuple[Subscription, ...] = ()
         self._excused: set[str] = set()
         self._frames: deque[Frame] = deque()
-        self._held: deque[tuple[Packet, str]] = deque()
+        self._held: deque[tuple[Packet, str, float]] = deque()
         self._waiter: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -78,7 +82,7 @@ class Line:
         if self.held_for or self._waiter is not None:
             if len(self._held) >= MOST_HELD:
                 self._overflow()
-            self._held.append((packet, place))
+            self._held.append((packet, place, time.monotonic()))
             return
         self._give(self.assembler.take(packet, time.monotonic(), place))
 
@@ -96,6 +100,8 @@ class Line:
 
     def hold(self, reason: str) -> None:
         """Hold what is heard from now on."""
+        if not self.held_for:
+            self.held_since = self._held[0][2] if self._held else time.monotonic()
         self.held_for = reason
 
     def release(self) -> None:
@@ -105,7 +111,9 @@ class Line:
 
     async def give_patiently(self, frames: Iterable[Frame]) -> None:
         """Give frames to who has room for them; wait for the others, so that what is caught up with is not dropped."""
-        for frame in frames:
+        self._frames.extend(frames)
+        while self._frames:
+            frame = self._frames.popleft()
             full = [each for each in self._listed() if each.is_full and each.id not in self._excused]
             if full:
                 await self._wait_for(full)
@@ -144,8 +152,8 @@ class Line:
                 if self._blockers and (full := self._blocking()):
                     self._waiter = asyncio.get_running_loop().create_task(self._wait_and_go_on(full))
             elif self._held:
-                packet, place = self._held.popleft()
-                self._frames.extend(self.assembler.take(packet, time.monotonic(), place))
+                packet, place, heard_at = self._held.popleft()
+                self._frames.extend(self.assembler.take(packet, heard_at, place))
             else:
                 return
 
