@@ -6,7 +6,8 @@
 3. A page that is not full says that all is there that there was when it was asked for. Of candles only those are taken
    that ended `LATE` ago: until then the stream's final one is waited for, which has all of the minute's trades.
 4. Where pages bring nothing for `_EMPTY` tries, or questions are not answered for `seconds`, what is missing is given
-   up: the sequence says it as `Lost`, and goes on with what it has.
+   up: the sequence says it as `Lost`, and goes on with what it has. While the API answers nobody, those that have no
+   turn yet are given up as soon: all that have waited for `seconds` at once.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _log = logging.getLogger(__name__)
 class Filler:
     """Fills the holes of `session` from `rest`.
 
-    `seconds` is how long a sequence waits for an answer, `back` how far (µs) trades and candles are fetched at the
-    start. `room` waits until there is room for events, `told` is called when there are some.
+    `seconds` is how long a sequence waits for an API that does not answer, `back` how far (µs) trades and candles are
+    fetched at the start. `room` waits until there is room for events, `told` is called when there are some.
     """
 
     def __init__(
@@ -53,14 +54,24 @@ class Filler:
         self._counts, self._room, self._told = counts, room, told
         self._time_then, self._asked_at = 0, -2.0
         self._at_work: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._fell_behind: dict[tuple[str, str], float] = {}
+        self._answered_at = 0.0
+        self._unanswered: tuple[float, NotToBeHad] | None = None
+        """Since when the API has answered nobody, and what it said last."""
 
     async def run(self) -> None:
         """Look for holes several times a second, and fill them, until this is cancelled."""
         try:
             while True:
-                for sequence in self._session.wanted():
-                    key = (sequence.kind, sequence.symbol)
-                    if key not in self._at_work and len(self._at_work) < _AT_A_TIME:
+                wanted = {(each.kind, each.symbol): each for each in self._session.wanted()}
+                now = asyncio.get_running_loop().time()
+                self._fell_behind = {key: self._fell_behind.get(key, now) for key in wanted}
+                for key, sequence in wanted.items():
+                    if key in self._at_work:
+                        continue
+                    if self._has_waited(key, now):
+                        self._give_up_unanswered(sequence)
+                    elif len(self._at_work) < _AT_A_TIME:
                         self._at_work[key] = asyncio.create_task(self._fill(sequence))
                 if self._at_work:
                     await asyncio.wait(self._at_work.values(), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -75,24 +86,37 @@ class Filler:
                 task.cancel()
             await asyncio.gather(*self._at_work.values(), return_exceptions=True)
 
+    def _has_waited(self, key: tuple[str, str], now: float) -> bool:
+        """Tell whether a sequence without a turn has waited for too long, or would have, for an API that is silent."""
+        if self._unanswered is None or now < self._fell_behind[key] + _PATIENCE:
+            return False
+        since = max(self._fell_behind[key], self._unanswered[0])
+        return now + self._rest.quiet > since + self._seconds
+
     async def _fill(self, sequence: Sequence | BookSequence) -> None:
         await asyncio.sleep(_PATIENCE)
         clock = asyncio.get_running_loop().time
-        backoff, empty, deadline = Backoff(_FIRST_WAIT, _LONGEST_WAIT), 0, clock() + self._seconds
+        backoff, empty, turn = Backoff(_FIRST_WAIT, _LONGEST_WAIT), 0, clock()
         while self._session.is_wanted(sequence):
             if (room := self._room()) is not None:
+                self._unanswered = None  # meanwhile nothing is asked
                 await room
+            asked_at = clock()
             try:
                 came = await self._page(sequence)
             except NotToBeHad as failed:
+                since = max(asked_at, self._answered_at) if self._unanswered is None else self._unanswered[0]
+                self._unanswered = since, failed
+                fell_behind = self._fell_behind.get((sequence.kind, sequence.symbol), turn)
                 wait = max(failed.wait, backoff.next())
-                if clock() + wait > deadline:
-                    self._give_up(sequence, f"{UNANSWERED} ({failed})")
+                if clock() + wait > min(turn, max(fell_behind, since)) + self._seconds:
+                    self._give_up_unanswered(sequence)
                     return
                 await asyncio.sleep(wait)
                 continue
+            self._answered_at, self._unanswered = clock(), None
             if came:
-                empty, deadline = 0, clock() + self._seconds
+                empty, turn = 0, clock()
                 backoff.reset()
             elif self._session.is_wanted(sequence):
                 empty += 1
@@ -102,6 +126,10 @@ class Filler:
                 await asyncio.sleep(backoff.next())
             self._session.hear(0)
             self._told()
+
+    def _give_up_unanswered(self, sequence: Sequence | BookSequence) -> None:
+        assert self._unanswered is not None
+        self._give_up(sequence, f"{UNANSWERED} ({self._unanswered[1]})")
 
     def _give_up(self, sequence: Sequence | BookSequence, reason: str) -> None:
         self._counts["given_up"] += 1

@@ -67,6 +67,11 @@ class BinanceRest:
         self._pace = Pace(_WEIGHT_A_MINUTE / 60, 1.0)
         self._quiet_until = 0.0
 
+    @property
+    def quiet(self) -> float:
+        """How many seconds nothing may be asked, because the venue said so."""
+        return max(self._quiet_until - asyncio.get_running_loop().time(), 0.0)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -136,8 +141,7 @@ class BinanceRest:
             raise NotToBeHad(f"trades that cannot be read ({refused})") from None
 
     async def _get(self, what: str, weight: int, **query: str | int) -> bytes:
-        quiet = self._quiet_until - asyncio.get_running_loop().time()
-        if quiet > 0:
+        if (quiet := self.quiet) > 0:
             raise NotToBeHad("the venue asks for quiet", quiet)
         await self._pace.wait(weight)
         self.requests += 1

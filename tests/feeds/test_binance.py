@@ -270,6 +270,51 @@ def test_what_the_api_does_not_tell_in_time_is_said_as_lost_and_the_stream_goes_
     asyncio.run(main())
 
 
+def test_while_the_api_answers_nobody_many_symbols_are_given_up_at_once() -> None:
+    symbols = [f"S{number}USDT" for number in range(40)]
+
+    async def main() -> float:
+        async with Exchange(symbols) as exchange:
+            feed = quick(exchange, fill_seconds=0.5, streams=["trades"])
+
+            def trade_each() -> None:
+                for symbol in symbols:
+                    exchange.venue.trade(symbol, "100", "1", exchange.venue.now + 1)
+
+            async with following(feed, {}) as followed:
+                await exchange.connected(len(symbols))
+                trade_each()
+                await followed.until(lambda: all(followed.trades(each) for each in symbols))
+                exchange.answer(500, 100_000)
+                exchange.skip(len(symbols))
+                trade_each()
+                clock = asyncio.get_running_loop().time
+                began = clock()
+                trade_each()
+                await followed.until(lambda: all(len(followed.trades(each)) == 2 for each in symbols))
+                assert len(followed.lost) == len(symbols)
+                assert all("HTTP 500" in each.reason for each in followed.lost)
+                await followed.until(lambda: followed.clocks[-1] >= exchange.venue.now * 1000)
+                return clock() - began
+
+    assert asyncio.run(main()) < 2.5  # in turns of four it would be five seconds
+
+
+def test_many_symbols_wait_for_their_turn_as_long_as_the_api_answers() -> None:
+    symbols = [f"S{number}USDT" for number in range(40)]
+
+    async def main() -> None:
+        async with Exchange(symbols) as exchange:
+            for symbol in symbols:
+                exchange.venue.trade(symbol, "100", "1")
+            feed = quick(exchange, fill_seconds=0.2, streams=["trades"])
+            async with following(feed, dict.fromkeys(symbols, START_MS * 1000)) as followed:
+                await followed.until(lambda: all(followed.trades(each) for each in symbols))
+                assert followed.lost == []
+
+    asyncio.run(main())
+
+
 def test_a_feed_begins_with_now_where_nothing_is_known_and_far_behind_where_it_is() -> None:
     async def main() -> None:
         async with Exchange(SYMBOLS) as exchange:
