@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def table(frame: Frame) -> pl.DataFrame:
     """Give the cells of a frame: `symbol, timeframe, time, open_time, close_time, available_at, status, state,
-    revision, quality`, then the columns that were subscribed by name, and sentiment with its age by provider.
+    is_closed, revision, quality`, then the columns that were subscribed by name, and sentiment with its age by provider.
 
     Values that are null are null; times are UTC microseconds.
     """
@@ -31,6 +31,7 @@ def table(frame: Frame) -> pl.DataFrame:
         "available_at": pl.Series([each.available_at for each in cells], dtype=INSTANT),
         "status": pl.Series([each.status.value for each in cells], dtype=pl.String),
         "state": pl.Series([each.state for each in cells], dtype=pl.String),
+        "is_closed": pl.Series([each.is_closed for each in cells], dtype=pl.Boolean),
         "revision": pl.Series([each.revision for each in cells], dtype=pl.Int32),
         "quality": pl.Series([each.quality for each in cells], dtype=pl.Float64),
     }
