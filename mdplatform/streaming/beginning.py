@@ -2,7 +2,8 @@
 
 1. The lake's bars of 1m end at L (its inbox was sealed just before). From there on the venue is asked.
 2. Consumers have been told up to R, as the facts of the symbol say; where there are none, nobody waits for what was,
-   and R is L. What lies between R and L is in the lake, but was not sent by the process before: it is told again.
+   and R is L. What lies between R and L is in the lake, but was not sent by the process before: it is told again. So
+   are the bars of the hour before R that were corrected, for the correction may not have been sent.
 3. Longer bars that are forming at R are built from the lake's bars of 1m, and features are opened up to R.
 """
 
@@ -62,7 +63,8 @@ def begin(
         close = timeframe.floor(at)
         newest: list[LiveBar] = []
         if timeframe in specs:
-            newest = as_live(lake.bars.read(symbol, timeframe, close - _RECENT * timeframe.microseconds, close))
+            begin_at = min(close - _RECENT * timeframe.microseconds, timeframe.floor(at - KEPT_US))
+            newest = as_live(lake.bars.read(symbol, timeframe, begin_at, close))
         first = newest[0].open_time if newest else close
         opened = open_features(lake, symbol, timeframe, specs.get(timeframe, ()), empty_bars(), first)
         lanes.append(Lane(symbol, timeframe, opened, told.get(timeframe, (-1, 0))))

@@ -27,7 +27,7 @@ from mdplatform.market.events import Candle, Event, Trade
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.broadcast import Broadcaster
 from mdplatform.settings import Settings
-from mdplatform.streaming.bars import LiveBars
+from mdplatform.streaming.bars import KEPT_US, LiveBars
 from mdplatform.streaming.beginning import begin
 from mdplatform.streaming.cells import Cell
 from mdplatform.streaming.journal import Journal
@@ -47,7 +47,7 @@ WISH_SECONDS = 1.0
 FORMING_SECONDS = 0.25
 """How often at most the forming bars of a symbol are sent."""
 FINISH_SECONDS = 10.0
-"""How long, at the end, posts may take to be sent."""
+"""How long, at the end, corrections may take to be worked out and posts to be sent."""
 _EVENTS_AT_ONCE = 2_000
 _NOT_OPENED = "What is wished for cannot be opened"
 _NOT_CORRECTED = "Features cannot be opened after a correction"
@@ -147,7 +147,7 @@ class Engine:
             track = self.tracks[symbol] = Track(symbol, self._name, begun.lanes, begun.at)
             track.sent = tuple(wanted[symbol])
             self.journal.mark_safe(symbol, begun.at)
-            cells = track.take_recent(begun.recent)
+            cells = track.take_recent(begun.recent, begun.at - KEPT_US)
             if cells:
                 self._post(track, track.at, cells)
             self._bars.seed(begun.seeds)
@@ -158,9 +158,11 @@ class Engine:
         return since
 
     async def _finish(self) -> None:
-        if self._openings:
-            await asyncio.wait(self._openings, timeout=FINISH_SECONDS)
-        draining = asyncio.create_task(self.outgoing.drained(FINISH_SECONDS))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + FINISH_SECONDS
+        while self._openings and (left := end - loop.time()) > 0:  # behind one correction others may be held
+            await asyncio.wait(self._openings, timeout=left)
+        draining = asyncio.create_task(self.outgoing.drained(end - loop.time()))
         await self._stage()
         await self._seal()
         if not await draining:

@@ -50,13 +50,24 @@ class Track:
         wanted = set(timeframes)
         self._sent = tuple(each for each in Timeframe if each in wanted)
 
-    def take_recent(self, recent: Mapping[Timeframe, Sequence[LiveBar]]) -> list[Cell]:
-        """Take the newest bars of history in; give the last cell of each timeframe, if it is news."""
-        found = []
+    def take_recent(self, recent: Mapping[Timeframe, Sequence[LiveBar]], since: int) -> list[Cell]:
+        """Take the newest bars of history in; give the last cell of each timeframe, if it is news.
+
+        Before it come those that closed behind `since` (µs) and were corrected, where consumers have been told any:
+        the correction may have been lost on the way to them.
+        """
+        found: list[Cell] = []
         for timeframe in self._sent:
-            cells = [self.lanes[timeframe].take(bar) for bar in recent.get(timeframe, ())]
-            if cells and (last := cells[-1]) is not None and self.lanes[timeframe].is_news(last):
-                found.append(last)
+            lane = self.lanes[timeframe]
+            was_told = lane.told
+            for bar in recent.get(timeframe, ()):
+                cell = lane.take(bar)
+                if cell is None:
+                    continue
+                is_last = bar is recent[timeframe][-1]
+                may_be_lost = bar.revision > 0 and bar.close_time > since and bar.open_time <= was_told[0]
+                if (is_last and lane.is_news(cell)) or may_be_lost:
+                    found.append(cell)
         return found
 
     def take(self, bars: Sequence[LiveBar]) -> Iterator[tuple[int, list[Cell]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -13,8 +14,10 @@ from mdplatform.features import evaluate
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
+from mdplatform.streaming.bars import LiveBars
 from mdplatform.streaming.cells import Cell, numbers
 from mdplatform.streaming.engine import Engine
+from mdplatform.streaming.journal import raw_bars
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
 from .scripted import ScriptedFeed, candles, in_loop
@@ -96,3 +99,49 @@ async def test_corrected_bars_are_told_without_features_where_these_cannot_be_op
     wanted = evaluate(engine.lake.bars.read("BTCUSDT", M1), SPECS, timeframe="1m").values
     assert numbers(last.numbers)[0] == pytest.approx(wanted["RSI(timeperiod=5)"][-1], rel=1e-9)
     assert caplog.text.count("Too many open files") <= 2  # for the correction, and for the wishes behind it
+
+
+@in_loop
+async def test_corrections_that_wait_for_others_are_told_before_the_end(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    every = candles("BTCUSDT", 20)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    better = [
+        msgspec.structs.replace(every[at], close=every[at].close * rise, high=every[at].high * 1.1, time=later)
+        for later, (at, rise) in enumerate([(14, 1.01), (15, 1.02), (14, 1.03), (16, 1.04)], every[19].time)
+    ]
+    async with running(settings, broadcast, ScriptedFeed([every, *([each] for each in better)])) as engine:
+        await engine.ready.wait()
+    newest = {cell.open_time: cell for cell in cells_of(await heard(listener), "1m")}
+    bars = engine.lake.bars.read("BTCUSDT", M1)
+    assert [numbers(newest[each.open_time].bar)[3] for each in every] == bars["close"].to_list()
+    assert [newest[every[at].open_time].revision for at in (14, 15, 16)] == [2, 1, 1]
+
+
+@in_loop
+async def test_a_correction_that_was_not_sent_is_told_by_the_next_process(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    every = candles("BTCUSDT", 30)
+    better = msgspec.structs.replace(every[14], close=every[14].close * 1.01, high=every[14].high * 1.02)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    async with running(settings, broadcast, ScriptedFeed([every[:20]])) as engine:
+        await engine.ready.wait()
+    lake, rows = engine.lake, raw_bars(LiveBars(["BTCUSDT"], [M1], source="x").take([better]))
+    for batch in lake.inbox.stage("BTCUSDT", M1, "scripted", "k", rows, datetime.now(UTC)):
+        lake.bars.merge("BTCUSDT", batch.month, [batch])
+    await heard(listener)
+    async with running(settings, broadcast, ScriptedFeed([every[20:]])) as engine:
+        await engine.ready.wait()
+    found = cells_of(await heard(listener))
+    told = {(cell.timeframe, cell.open_time): cell for cell in found if cell.revision}
+    assert list(told) == [("1m", every[14].open_time), ("5m", every[10].open_time)]
+    bars = engine.lake.bars.read("BTCUSDT", M1)
+    cell = told["1m", every[14].open_time]
+    assert numbers(cell.bar)[3] == better.close == bars["close"][14]
+    assert numbers(cell.numbers)[0] == pytest.approx(
+        evaluate(bars, SPECS, timeframe="1m").values["RSI(timeperiod=5)"][14], rel=1e-9
+    )
