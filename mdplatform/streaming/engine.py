@@ -256,18 +256,18 @@ class Engine:
                 self._is_fulfilled = False
                 self._troubles.note(_NOT_OPENED, True, f"{symbol}: {failed!r}")
                 if isinstance(failed, PlatformError):
-                    self._refuse()
+                    await self._refuse()
                 continue
             if cells:
                 self._post(track, track.at, cells)
         if self._is_fulfilled:
             self._troubles.note(_NOT_OPENED, False)
 
-    def _refuse(self) -> None:
+    async def _refuse(self) -> None:
         """Wish no more for what cannot be computed live."""
         for timeframe, specs in self.standing.wished().items():
-            for text, why in refused(specs, timeframe).items():
-                self.standing.refuse(text, why)
+            for text, why in (await asyncio.to_thread(refused, specs, timeframe)).items():
+                self.standing.refuse(text, timeframe, why)
 
     async def _tell_forming(self) -> None:
         wished: dict[str, set[Timeframe]] = {}

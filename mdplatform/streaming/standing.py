@@ -55,8 +55,9 @@ class Standing:
         self.features = tuple(catalogue.features if features is None else features)
         self.forming: frozenset[Place] = frozenset()
         """The places whose forming bars are wished for."""
-        self.refused: dict[str, str] = {}
-        """Wishes that cannot be fulfilled, and why: by the name of the consumer, or the feature's text."""
+        self.refused: dict[str | tuple[str, Timeframe], str] = {}
+        """Wishes that cannot be fulfilled, and why: by the name of the consumer, a text that is no feature, or the
+        feature's text and the timeframe that cannot have it."""
         self._heard: dict[bytes, _Heard] = {}
         self._specs: dict[str, FeatureSpec] = {}
 
@@ -95,6 +96,8 @@ class Standing:
                     continue
             self._heard[raw].last = now
         self._heard = {raw: heard for raw, heard in self._heard.items() if now - heard.last < LINGER_SECONDS}
+        used = {text for heard in self._heard.values() for texts in heard.texts.values() for text in texts}
+        self._specs = {text: spec for text, spec in self._specs.items() if text in used}
         alive = (heard.forming for heard in self._heard.values() if heard.last == now)
         self.forming = frozenset().union(*alive)
         return set(self._heard) != before
@@ -108,7 +111,8 @@ class Standing:
             for symbol in wish.symbols:
                 for place in ((symbol, known[each]) for each in wish.timeframes if each in known):
                     if symbol in self.symbols:
-                        texts.setdefault(place, []).extend(of_wish)
+                        can_be = [text for text in of_wish if (text, place[1]) not in self.refused]
+                        texts.setdefault(place, []).extend(can_be)
                         forming.update({place} if wish.forming else ())
         return _Heard(texts, frozenset(forming), now)
 
@@ -123,9 +127,8 @@ class Standing:
                 self._note(given, str(refused))
                 continue
             text = f"{spec}{spec.place}"
-            if text not in self.refused:
-                self._specs[text] = spec
-                texts.append(text)
+            self._specs[text] = spec
+            texts.append(text)
         return texts
 
     def wished(self) -> dict[Timeframe, list[FeatureSpec]]:
@@ -136,13 +139,15 @@ class Standing:
                 found.setdefault(timeframe, {}).update((text, self._specs[text]) for text in texts)
         return {timeframe: list(specs.values()) for timeframe, specs in found.items()}
 
-    def refuse(self, text: str, why: str) -> None:
-        """Compute a feature no more that was wished for."""
-        self._note(text, why)
+    def refuse(self, text: str, timeframe: Timeframe, why: str) -> None:
+        """Compute a feature no more in a timeframe for which it was wished."""
+        self._note((text, timeframe), why)
         for heard in self._heard.values():
-            heard.texts = {place: [each for each in texts if each != text] for place, texts in heard.texts.items()}
+            for place, texts in heard.texts.items():
+                if place[1] is timeframe:
+                    heard.texts[place] = [each for each in texts if each != text]
 
-    def _note(self, what: str, why: str) -> None:
+    def _note(self, what: str | tuple[str, Timeframe], why: str) -> None:
         if what not in self.refused and len(self.refused) < _MOST_REFUSED:
-            log.warning("Not computed live: %s: %s", what, why)
+            log.warning("Not computed live: %s: %s", what if isinstance(what, str) else " in ".join(what), why)
             self.refused[what] = why

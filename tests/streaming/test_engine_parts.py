@@ -162,9 +162,14 @@ def test_wishes_are_bounded_and_what_cannot_be_live_is_refused() -> None:
     specs = [parse_feature("SMA(5)"), parse_feature("CORRELATION(reference=ETHUSDT)")]
     why = refused(specs, Timeframe.M5)
     assert list(why) == [str(specs[1])]
-    standing.refuse(many[0], "no")
-    standing.update({"greedy": encode_wishes([Wish(("BTCUSDT",), ("5m",), many[:2])])}, LINGER_SECONDS + 1)
+    standing.refuse(many[0], Timeframe.M5, "no")
+    assert many[0] not in wished(standing, "BTCUSDT", Timeframe.M5)
+    standing.update({"greedy": encode_wishes([Wish(("BTCUSDT",), ("1m", "5m"), many[:2])])}, LINGER_SECONDS + 1)
     assert wished(standing, "BTCUSDT", Timeframe.M5) == [many[1]]
+    assert wished(standing, "BTCUSDT", Timeframe.M1) == sorted(many[:2])
+    assert [str(each) for each in standing.wished()[Timeframe.M1]] == list(many[:2])
+    standing.update({}, 2 * LINGER_SECONDS + 1)
+    assert standing.wished() == standing._specs == {}
 
 
 def test_a_lease_is_held_once_and_freed_by_the_death_of_its_holder(

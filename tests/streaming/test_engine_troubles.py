@@ -145,3 +145,22 @@ async def test_a_correction_that_was_not_sent_is_told_by_the_next_process(
     assert numbers(cell.numbers)[0] == pytest.approx(
         evaluate(bars, SPECS, timeframe="1m").values["RSI(timeperiod=5)"][14], rel=1e-9
     )
+
+
+@in_loop
+async def test_a_wish_that_is_refused_in_one_timeframe_takes_nothing_from_another(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    listener = broadcast.listener()
+    feed = ScriptedFeed([candles("BTCUSDT", 10)], ends=False)
+    text = f"{EMA}@5m"
+    async with running(settings, broadcast, feed) as engine:
+        await until(lambda: engine.closed == 10)
+        await listener.wish("one", encode_wishes([Wish(("BTCUSDT",), ("5m",), (text,))]), 60.0)
+        await until(lambda: EMA in specs_of(engine, M5))
+        await listener.wish("other", encode_wishes([Wish(("BTCUSDT",), ("1m",), (text, "SMA(timeperiod=4)"))]), 60.0)
+        await until(lambda: "SMA(timeperiod=4)" in specs_of(engine, M1))
+        assert (text, M1) in engine.standing.refused
+        assert (text, M5) not in engine.standing.refused
+        assert EMA in specs_of(engine, M5)
+        assert text in [f"{each}{each.place}" for each in engine.standing.wanted()["BTCUSDT"][M5]]
