@@ -132,8 +132,9 @@ class PushedListener:
         if self._closed:
             raise TransportUnavailable("This listener was closed", remedy="Make a new one")
         while True:
+            known = self._hearing.cursors
             try:
-                await self._pushes.connect(list(self._hearing.cursors))
+                await self._pushes.connect(list(known))
             except TransportUnavailable:
                 now = time.monotonic()
                 self._away_since = self._away_since or now
@@ -145,6 +146,9 @@ class PushedListener:
                     return False
                 continue
             self._away_since, self._failures = None, 0
+            late = [name for name in self._hearing.cursors if name not in known]
+            if late:  # they were followed meanwhile, when there was nothing to subscribe on
+                await self._pushes.follow(late)
             self._hearing.fall_behind()
             return True
 

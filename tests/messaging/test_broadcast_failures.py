@@ -166,6 +166,35 @@ def test_a_connection_that_is_cut_again_and_again_loses_nothing(run, client):
     run(test)
 
 
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq"])
+def test_a_topic_that_is_followed_while_the_connection_is_made_is_heard(transport, request, run):
+    changes = {}
+    if transport == "rabbitmq":
+        settings = request.getfixturevalue("rabbitmq_settings")
+        changes = {"transport": transport, "rabbitmq_url": settings.rabbitmq_url}
+
+    async def test(sides: Sides) -> None:
+        sender, hearing = sides.broadcaster(), sides.listener()
+        await hearing.follow(["EARLY"])
+        pushes = hearing._pushes  # type: ignore[attr-defined]
+        connect = pushes.connect
+
+        async def connect_slowly(topics: list[str]) -> None:
+            assert topics == ["EARLY"]
+            await hearing.follow(["LATE"])
+            await connect(topics)
+
+        pushes.connect = connect_slowly
+        assert await hearing.receive(0.05) == []
+        await sender.send([Post("LATE", b"1"), Post("EARLY", b"2")])
+        found = await until(hearing, b"2")
+        if len(found) < 2:
+            found += await hearing.receive(1)
+        assert sorted(bodies(found)) == [1, 2]
+
+    run(test, transport, **changes)
+
+
 def test_a_redis_that_was_emptied_is_noticed_and_new_posts_are_heard(run, client):
     async def test(sides: Sides) -> None:
         sender, hearing = sides.broadcaster(), sides.listener()
