@@ -2,7 +2,9 @@
 
 1. A topic that is followed has a cursor: the place of the last post that was given.
 2. A post that is pushed is given if its number is the next one; by any other the topic falls *behind*. So does a topic
-   whose subscription begins: when it is new, and whenever a connection was made anew.
+   whose subscription begins: when it is new, and whenever a connection was made anew. What is pushed of a topic that is
+   behind is on its shelf already, and is not given: its number may be the next one on a server that forgot, and now
+   counts other posts.
 3. What is behind is read from its *shelf*, where posts are kept, from the cursor on, until nothing more is there. If
    the first post that is found is not the next one, those between were let go: that is said as `Missed`.
 4. If the shelf's head is not as late as the cursor, the server has forgotten what was heard. That is said as `Missed`
@@ -131,7 +133,7 @@ class Hearing:
     def push(self, name: str, payload: bytes, found: list[Post | Missed]) -> None:
         """Add what was pushed to `found` if it is next."""
         topic = self._topics.get(name)
-        if topic is None:
+        if topic is None or name in self._behind:
             return
         space = payload.index(b" ")
         place = payload[:space].decode()
