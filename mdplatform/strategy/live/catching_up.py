@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from mdplatform.messaging.broadcast import Listener, Missed, Post
+from mdplatform.messaging.posting import read_place
 from mdplatform.strategy.live.lake_view import LakeView
 from mdplatform.strategy.live.line import Line
 from mdplatform.streaming.cells import Layout, Packet
@@ -28,21 +29,26 @@ async def catch_up(
     """Give the line what was sent between its cursor and the places `until`, from where on it is heard anyway.
 
     What comes twice by that is nothing new to the assembler. Raises `TransportUnavailable`: then it can be tried again.
+
+    Hearing nothing may mean that the server is away and the listener connects again. So it is asked for something,
+    which fails where it is away; a second silence behind an answer means that it has no more, having forgotten.
     """
     open_topics = {topic for topic, place in cursor.places.items() if until.get(topic) not in (None, place)}
     await listener.follow(sorted(open_topics), {each: cursor.places[each] for each in open_topics})
+    has_answered = False
     while open_topics:
         heard = await listener.receive(_QUIET_SECONDS)
         if not heard:
-            return
+            if has_answered:
+                return
+            await listener.facts([min(open_topics)])
+        has_answered = not heard
         for each in heard:
             if isinstance(each, Missed):
                 await refill(line)
-                continue
-            packet = await readable(each)
-            if packet is not None:
+            elif (packet := await readable(each)) is not None:
                 await line.give_patiently(line.assembler.take(packet, time.monotonic(), each.place))
-            if each.place == until.get(each.topic):
+            if read_place(each.place, each.topic) >= read_place(until[each.topic], each.topic):
                 open_topics.discard(each.topic)
 
 
