@@ -39,6 +39,7 @@ APPEND_DIR = "appendonlydir"
 LOAD_SECONDS = 300.0  # a full 100 GB server is not our case; half a gigabyte loads in about 5 s
 STOP_SECONDS = 10.0
 TAKE_OVER_SECONDS = 2.0
+CLIENTS_MB = 48  # three of the largest values: less would cut a client again and again for what it may ask for
 _PR_SET_PDEATHSIG = 1
 
 
@@ -156,6 +157,7 @@ class Keeper:
             self._remove_socket()
             self._spawn(server_lock)
             if self._wait_until_ready():
+                self._bound_clients()
                 return
             if attempt == "mended" or not self._mend():
                 raise Failed(self._why_it_ended())
@@ -202,6 +204,10 @@ class Keeper:
             if select.select([self._events], [], [], 0.004)[0]:
                 raise Failed("it was told to stop while it started")
         raise Failed(f"the server did not finish loading in {LOAD_SECONDS:.0f} s")
+
+    def _bound_clients(self) -> None:
+        """Have clients cut that do not read what they are sent; Redis before 7 knows no such bound."""
+        ask(self.path, b"CONFIG SET maxmemory-clients %dmb" % max(CLIENTS_MB, self.memory_mb // 10))
 
     def _mend(self) -> bool:
         """Cut off what cannot be read of the append-only file, by the server's checker; tell whether it may help."""

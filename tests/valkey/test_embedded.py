@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,25 @@ def test_a_killed_server_is_started_again_by_another_process(settings, processes
         assert client.ping()
         user.communicate("\n")
         assert client.ping()
+
+
+def test_a_client_that_does_not_read_what_it_is_sent_is_cut(settings, processes):
+    with connect(settings) as client, socket.socket(socket.AF_UNIX) as stopped:
+        bound = int(client.config_get("maxmemory-clients")["maxmemory-clients"])
+        assert bound == (settings.valkey_memory_mb // 10) << 20
+        stopped.connect(embedded(settings).path)
+        stopped.sendall(b"CLIENT SETNAME stopped\r\n")
+        assert stopped.recv(100) == b"+OK\r\n"
+        stopped.sendall(b"EVAL \"return string.rep('x', 8000000)\" 0\r\n" * (bound // 8_000_000 + 1))
+        end = time.monotonic() + 10
+        while "stopped" in [each["name"] for each in client.client_list()]:
+            assert time.monotonic() < end
+        assert client.ping()
+
+
+def test_a_small_server_lets_clients_read_the_largest_values(settings, processes):
+    with connect(settings.model_copy(update={"valkey_memory_mb": 16})) as client:
+        assert client.config_get("maxmemory-clients") == {"maxmemory-clients": str(keeper.CLIENTS_MB << 20)}
 
 
 def test_a_server_without_a_keeper_is_ended_before_a_new_one_starts(settings, processes):
