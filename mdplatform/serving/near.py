@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdplatform.serving.keys import is_tracked, read_sequence
 from mdplatform.serving.near_cache import NearCache
-from mdplatform.serving.tracking import Tracking
+from mdplatform.serving.tracking import BOUND_SECONDS, Tracking
 from mdplatform.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,9 +48,12 @@ class Near:
         """Give what Redis holds under these keys, None unless all is held near and proven to be no older than
         `tracking.BOUND_SECONDS`: bytes, None for a key that does not exist, or what `replace` has put there."""
         shared = self._shared
-        if shared is None or not shared.tracking.is_proven:
+        if shared is None:
             return None
-        return shared.cache.get(keys)
+        proven_at = shared.tracking.proven_at
+        held = shared.cache.get(keys)
+        # the clock last: this process may have stood still meanwhile
+        return held if time.monotonic() - proven_at <= BOUND_SECONDS else None
 
     def replace(self, key: str, had: object, value: object) -> None:
         """Put another form of what is held in its place, such as a decoded one."""

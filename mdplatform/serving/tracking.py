@@ -4,8 +4,9 @@
    From then on the cache is open. Each message names keys that were written, or none for all of them (`FLUSHALL`).
 2. Silence may mean that nothing was written, or that the connection is cut and nobody has noticed. So it is *proven*
    that nothing is missing: messages and answers come in order, hence who has the answer to a `PING` has heard of every
-   write from before it was sent. `is_proven` holds for `BOUND_SECONDS` from that instant, and no longer.
-3. Who asks whether it is proven keeps it so: a proof that is `FRESH_SECONDS` old has the thread send the next `PING`.
+   write from before it was sent. Who gives what the cache holds reads `proven_at` first, and looks at the clock last:
+   the proof holds for `BOUND_SECONDS` from that instant, and no longer.
+3. Who asks for the proof keeps it new: one that is `FRESH_SECONDS` old has the thread send the next `PING`.
    Where nobody reads, nothing is sent; the first read after that is not proven, and goes to Redis.
 4. A connection that breaks, or answers no `PING` within `DEADLINE_SECONDS`, is given up: the cache is closed, which
    forgets all. A new one is made when somebody reads from Redis, `RETRY_SECONDS` later at the earliest. It starts no
@@ -64,13 +65,13 @@ class Tracking:
         self._complained = ""
 
     @property
-    def is_proven(self) -> bool:
-        """Whether the cache has heard of every write that is older than `BOUND_SECONDS`; asks for the next proof."""
-        age = time.monotonic() - self._proven_at
-        if age > FRESH_SECONDS and self._is_up and not self._is_asked:
+    def proven_at(self) -> float:
+        """The instant (`time.monotonic`) before which the cache has heard of every write; asks for the next proof."""
+        proven_at = self._proven_at
+        if time.monotonic() - proven_at > FRESH_SECONDS and self._is_up and not self._is_asked:
             self._is_asked = True
             self._wake()
-        return age <= BOUND_SECONDS
+        return proven_at
 
     @property
     def is_up(self) -> bool:

@@ -122,6 +122,23 @@ def test_a_connection_that_is_killed_is_made_anew_and_what_was_missed_is_not_giv
     assert next(each for each in client.client_list() if "B" in each["flags"])["id"] != tracker["id"]
 
 
+def test_a_process_that_stands_still_in_the_middle_of_a_read_gives_nothing_that_is_older(near, client, monkeypatch):
+    client.set(KEY, b"1")
+    held(near, client, KEY)
+    cache = near._shared.cache
+    get = cache.get
+
+    def late(keys):
+        found, began = get(keys), time.monotonic()
+        until(lambda: time.monotonic() > began + BOUND_SECONDS)
+        return found
+
+    with monkeypatch.context() as slow:
+        slow.setattr(cache, "get", late)
+        assert near.get([KEY]) is None
+    assert held(near, client, KEY) == b"1"
+
+
 def test_a_server_that_stands_still_is_noticed_within_the_bound(near, client, processes):
     client.set(KEY, b"1")
     held(near, client, KEY)
