@@ -32,7 +32,7 @@ import redis
 from mdplatform.serving.keys import TRACKED
 from mdplatform.serving.near_cache import NearCache
 from mdplatform.settings import Settings
-from mdplatform.valkey.connection import REDIS_FAILURES, describe, push_connection
+from mdplatform.valkey.connection import describe, push_connection
 
 BOUND_SECONDS = 0.1
 """How old a proof may be: no value from the near cache is older."""
@@ -114,7 +114,7 @@ class Tracking:
                 return
             try:
                 self._follow()
-            except REDIS_FAILURES as failure:
+            except Exception as failure:  # noqa: BLE001 (whatever it is: it is told, and tried again)
                 self._complain(describe(failure, self._settings))
             finally:
                 self._proven_at = _NEVER
@@ -164,7 +164,8 @@ class Tracking:
     def _heard(self, message: list[Any]) -> None:
         if message and message[0] == b"invalidate":
             keys = message[1]
-            self._cache.forget(None if keys is None else [each.decode() for each in keys])
+            # keys of others may be any bytes; those that readers keep are UTF-8
+            self._cache.forget(None if keys is None else [each.decode(errors="replace") for each in keys])
 
     def _complain(self, cause: str) -> None:
         if cause != self._complained:  # once, not at every attempt

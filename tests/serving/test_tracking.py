@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from mdplatform.serving import near as sharing
+from mdplatform.serving import tracking
 from mdplatform.serving.keys import need_key
 from mdplatform.serving.near import Near
 from mdplatform.serving.tracking import BOUND_SECONDS
@@ -120,6 +121,33 @@ def test_a_connection_that_is_killed_is_made_anew_and_what_was_missed_is_not_giv
         assert given is None or asked <= written + BOUND_SECONDS
     assert held(near, client, KEY) == b"2"
     assert next(each for each in client.client_list() if "B" in each["flags"])["id"] != tracker["id"]
+
+
+def test_a_key_of_others_that_is_no_text_is_passed_over(near, client):
+    client.set(KEY, b"1")
+    held(near, client, KEY)
+    tracker = next(each for each in client.client_list() if "B" in each["flags"])
+    client.set(b"mdp:{B\xff}:bars", b"1")
+    client.set(KEY, b"2")
+    until(lambda: near.get([KEY]) is None)
+    assert held(near, client, KEY) == b"2"
+    assert next(each for each in client.client_list() if "B" in each["flags"])["id"] == tracker["id"]
+
+
+def test_a_failure_that_nobody_thought_of_is_said_and_tried_again(near, client, monkeypatch, caplog):
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.01)
+    client.set(KEY, b"1")
+    held(near, client, KEY)
+    cache = near._shared.cache
+    with monkeypatch.context() as broken:
+        broken.setattr(cache, "forget", lambda keys: 1 // 0)
+        client.set(KEY, b"2")
+        until(lambda: near.get([KEY]) is None)
+        until(lambda: "ZeroDivisionError" in caplog.text)
+    assert held(near, client, KEY) == b"2"
+    client.set(KEY, b"3")
+    until(lambda: near.get([KEY]) is None)
+    assert held(near, client, KEY) == b"3"
 
 
 def test_a_process_that_stands_still_in_the_middle_of_a_read_gives_nothing_that_is_older(near, client, monkeypatch):
