@@ -201,6 +201,7 @@ class EnhancedMarketDataConsumer:
             raise refuse("", "Too many subscriptions", len(self._subscriptions), f"Allowed: {MOST_SUBSCRIPTIONS:,}")
         if checked.every_provider:
             checked = await asyncio.to_thread(_with_providers, checked, lake)
+            self._check_open()
         subscription = Subscription(f"{checked.strategy_id}-{secrets.token_hex(6)}", checked)
         self._subscriptions[subscription.id] = subscription
         try:
@@ -208,8 +209,10 @@ class EnhancedMarketDataConsumer:
                 self._lines[subscription.id] = await (await self._start()).join(subscription)
             else:
                 await self._replay(subscription, lake)
+            self._check_open()
         except BaseException:
             self._subscriptions.pop(subscription.id, None)
+            self._lines.pop(subscription.id, None)
             subscription.close()
             raise
         return subscription
@@ -219,10 +222,12 @@ class EnhancedMarketDataConsumer:
 
         replay = Replay(subscription, lake)
         await asyncio.to_thread(replay.open)
+        self._check_open()
         self._replays[subscription.id] = (replay, asyncio.create_task(replay.run()))
 
     async def _start(self) -> Ear:
         async with self._starting:
+            self._check_open()
             if self._ear is None:
                 from mdplatform.messaging import registry
                 from mdplatform.strategy.live.ear import Ear

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mdplatform.errors import PlatformError
-from mdplatform.strategy import Frame
+from mdplatform.errors import PlatformError, TransportUnavailable
+from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListener
+from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
+from mdplatform.strategy import consumer as module
 from mdplatform.strategy.live import ear, line
 from mdplatform.strategy.live.line import Line
 from mdplatform.strategy.live.subscription import Subscription
-from mdplatform.strategy.live.wanted import check
+from mdplatform.strategy.live.wanted import Wanted, check
 from mdplatform.streaming import cursor
 from mdplatform.streaming.shape import Shape
 
@@ -100,3 +103,107 @@ def test_grace_runs_by_when_packets_were_heard_not_by_when_a_line_that_was_held_
     held.tick(now)
     assert steps(frames) == [0, 1, 2, 3, 4]  # nothing came of the other one for all that time
     assert not frames[-1].is_complete
+
+
+def test_a_subscribe_that_is_cancelled_while_its_line_is_opened_leaves_nothing(settings, monkeypatch):
+    monkeypatch.setattr(ear, "_WISH_SECONDS", 0.01)
+
+    async def work() -> None:
+        async with Feed(settings).consumer(settings) as consumer:
+            subscribing = asyncio.create_task(consumer.subscribe_to_market_data(**SMALL, callback=print))
+            await until(lambda: consumer._ear is not None and consumer._ear._opening)
+            subscribing.cancel()
+            await asyncio.wait([subscribing])
+            hearing = consumer._ear
+            assert subscribing.cancelled()
+            assert hearing is not None
+            await until(lambda: not (hearing._opening or hearing._lines or hearing._by_topic))
+
+    run(work())
+
+
+def test_a_consumer_that_is_closed_while_one_subscribes_stays_closed(settings, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def looked_up(checked: Wanted, _: object) -> Wanted:
+        begun.set()
+        go_on.wait(10)
+        return checked
+
+    monkeypatch.setattr(module, "_with_providers", looked_up)
+
+    async def work() -> None:
+        consumer = Feed(settings).consumer(settings)
+        asked = {**SMALL, "data_types": ["sentiment"]}
+        subscribing = asyncio.create_task(consumer.subscribe_to_market_data(**asked, callback=print))
+        await asyncio.to_thread(begun.wait, 10)
+        await consumer.close()
+        go_on.set()
+        with pytest.raises(TransportUnavailable, match="closed"):
+            await subscribing
+        assert consumer._ear is None
+        assert consumer.status() == []
+
+    run(work())
+
+
+@pytest.mark.parametrize("place", [None, cursor.encode(NOON, {"BTCUSDT": "0-0"})])
+def test_a_consumer_that_is_closed_while_a_line_is_opened_says_so(settings, monkeypatch, place):
+    async def work() -> None:
+        consumer, seeding, go_on = Feed(settings).consumer(settings), asyncio.Event(), asyncio.Event()
+
+        async def seed(*_: object) -> None:
+            seeding.set()
+            await go_on.wait()
+
+        monkeypatch.setattr(ear.Ear, "_seed", seed)
+        subscribing = asyncio.create_task(consumer.subscribe_to_market_data(**SMALL, callback=print, cursor=place))
+        await seeding.wait()
+        hearing = consumer._ear
+        assert hearing is not None
+        await consumer.close()
+        go_on.set()
+        with pytest.raises(TransportUnavailable, match="closed"):
+            await subscribing
+        assert not hearing._tasks
+        assert consumer.status() == []
+
+    run(work())
+
+
+def test_two_that_subscribe_to_a_symbol_while_the_server_is_away_are_told_the_same(settings):
+    class Away(MemoryListener):
+        async def follow(self, *_: object) -> dict[str, str]:
+            await asyncio.sleep(0)
+            raise TransportUnavailable("away")
+
+    async def work() -> None:
+        broadcast = MemoryBroadcast(settings)
+        async with EnhancedMarketDataConsumer(settings, open_listener=lambda: Away(broadcast)) as consumer:
+            told = await asyncio.gather(
+                *(
+                    consumer.subscribe_to_market_data(**{**SMALL, "data_types": [each]}, callback=print)
+                    for each in ("price", "volume")
+                ),
+                return_exceptions=True,
+            )
+            assert [type(each) for each in told] == [TransportUnavailable] * 2
+            assert consumer.status() == []
+
+    run(work())
+
+
+def test_a_subscription_that_has_caught_up_and_shares_a_line_is_not_said_to_wait(settings):
+    async def work() -> None:
+        feed, frames, again = Feed(settings), [], []
+        async with feed.consumer(settings) as consumer:
+            await consumer.subscribe_to_market_data(**SMALL, callback=frames.append)
+            await feed.close(["BTCUSDT"], 0, 3)
+            await until(lambda: len(frames) == 4)
+            await consumer.subscribe_to_market_data(**SMALL, callback=again.append, cursor=frames[0].cursor)
+            await feed.close(["BTCUSDT"], 4, 6)
+            await until(lambda: len(again) == 6)
+            await until(lambda: consumer._ear is not None and not consumer._ear._own)
+            assert [each.note for each in consumer.status()] == ["", ""]
+
+    run(work())

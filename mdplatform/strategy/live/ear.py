@@ -15,6 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from mdplatform.errors import TransportUnavailable
@@ -68,6 +69,7 @@ class Ear:
         self.away = ""
         self.heard_at: dict[str, float] = {}
         self._begun = time.monotonic()
+        self._is_closed = False
         for work in (self._hear(), self._wish(), self._watch_sentiment()):
             self._background(work)
 
@@ -83,16 +85,16 @@ class Ear:
             if line is None:
                 line = self._lines[shape] = Line(shape, self._reading.layouts)
                 self._opening[shape] = asyncio.create_task(self._open(line))
+                self._opening[shape].add_done_callback(partial(self._opened, line))
             opening = self._opening.get(shape)
             if opening is None:
                 break
             try:
                 await asyncio.shield(opening)
-            finally:
-                if opening.done():
-                    self._opening.pop(shape, None)
-                    if opening.cancelled() or opening.exception() is not None:
-                        self._lines.pop(shape, None)
+            except asyncio.CancelledError:
+                if not _is_being_cancelled():
+                    self._check_open()
+                raise
             if self._lines.get(shape) is line:
                 break
         line.add(subscription)
@@ -106,6 +108,8 @@ class Ear:
 
     def why(self, shape: Shape, line: Line) -> str:
         """Say in words why nothing comes; empty where nothing is wrong."""
+        while line.successor is not None:
+            line = line.successor
         if self.away:
             return f"The server that carries frames does not answer: {self.away}"
         if line.held_for:
@@ -125,6 +129,7 @@ class Ear:
 
     async def close(self) -> None:
         """Let go of everything."""
+        self._is_closed = True
         tasks = [*self._tasks, *self._opening.values()]
         for each in tasks:
             each.cancel()
@@ -151,6 +156,16 @@ class Ear:
             await self._drop(line)
             raise
 
+    def _opened(self, line: Line, task: asyncio.Task[None]) -> None:
+        """Note that a line is open or cannot be opened, whether or not anybody still waits for it."""
+        self._opening.pop(line.shape, None)
+        if task.cancelled() or task.exception() is not None:
+            self._forget(line)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise TransportUnavailable("The consumer was closed", remedy="Make a new one")
+
     async def _resume(self, subscription: Subscription, cursor: Cursor) -> Line:
         line = Line(subscription.wanted.shape, self._reading.layouts)
         self._own.add(line)
@@ -158,6 +173,7 @@ class Ear:
             places, facts = await self._follow(line)
             await self._seed(line, cursor.time, [each for each in facts if each.at <= cursor.time])
             line.assembler.begin(cursor.time, {**places, **cursor.places})
+            self._check_open()
         except BaseException:
             self._own.discard(line)
             await self._drop(line)
@@ -206,12 +222,14 @@ class Ear:
     async def _follow(self, line: Line) -> tuple[dict[str, str], list[Packet]]:
         """Hear the line's symbols; give the places from which on, and the newest cells."""
         async with self._changing:
-            new = [each for each in line.shape.symbols if each not in self._by_topic]
+            followed = self._listener.cursors
+            new = [each for each in line.shape.symbols if each not in followed]
             for symbol in line.shape.symbols:
                 self._by_topic.setdefault(symbol, []).append(line)
             places = await self._listener.follow(new) if new else {}
+            followed = self._listener.cursors
         self._wished.set()
-        places = {**{each: self._listener.cursors[each] for each in line.shape.symbols}, **places}
+        places = {**{each: followed[each] for each in line.shape.symbols}, **places}
         return places, await self._reading.facts(line.shape.symbols)
 
     def _sweep(self) -> None:
@@ -241,7 +259,7 @@ class Ear:
                 del self._by_topic[symbol]
                 self._numbers.pop(symbol, None)
                 self.heard_at.pop(symbol, None)
-            if left:
+            if left and not self._is_closed:
                 try:
                     await self._listener.leave(left)
                 except TransportUnavailable as away:

@@ -38,6 +38,7 @@ class Line:
         self.held_for = "opening"
         self.held_since = time.monotonic()
         self.lost = 0
+        self.successor: Line | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._is_listed = True
         self._all: tuple[Subscription, ...] = ()
@@ -75,6 +76,7 @@ class Line:
         """Serve the subscriptions of a line that has come as far as this one."""
         self._subscriptions.update(other._subscriptions)
         other._subscriptions.clear()
+        other.successor = self
         self._is_listed = other._is_listed = False
 
     def hear(self, packet: Packet, place: str) -> None:
