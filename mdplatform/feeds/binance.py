@@ -44,9 +44,10 @@ _log = logging.getLogger(__name__)
 class BinanceFeed:
     """Events of `symbols`; `streams` are what is followed: `candles`, `trades`, `book`.
 
-    Seconds: after `silence` of a connection a new one is made, and before one is `renew` old; `fill` is how long what
-    was missed is waited for when the API does not answer. Trades are fetched back for `trades_back`, candles for
-    `candles_back` at most. Raises `InvalidSymbol`, `InvalidSetting` and `ParameterOutOfRange`.
+    Seconds: after `silence` of a connection a new one is made (later where it answers to pings), and before one is
+    `renew` old; `fill` is how long what was missed is waited for when the API does not answer. Trades are fetched back
+    for `trades_back`, candles for `candles_back` at most. Raises `InvalidSymbol`, `InvalidSetting` and
+    `ParameterOutOfRange`.
     """
 
     name = "binance"

@@ -2,7 +2,8 @@
 
 1. Connect, within the pace that the venue allows; wait longer and longer after failures. The first streams stand in the
    URL, the others are subscribed to by messages, a few a second.
-2. Read until the connection ends, is silent for too long, or is old. `heard` is called for each message.
+2. Read until the connection ends, is silent for too long, or is old. `heard` is called for each message. A market may
+   be quiet: where nothing is said a ping is sent, and its answer is a sign of life too, though not for ever.
 3. Before the venue cuts an old one a new one is made; both are read for a while, so that nothing falls between them.
    Only where there was a time without one is `cut` called, once the new one is live.
 
@@ -31,6 +32,7 @@ MOST_STREAMS = 1024
 _IN_URL, _IN_MESSAGE = 100, 200
 _OPEN_SECONDS = 10.0
 _QUEUE = 256
+_MOST_SILENT = 4  # times `silence`: so long a connection is kept on which nothing comes but the answers to pings
 _LARGEST = 1 << 23
 
 _log = logging.getLogger(__name__)
@@ -39,12 +41,13 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How a line behaves, in seconds: `silence` before it connects anew, `renew` before the venue's cut, `overlap` of
-    two connections, and the longest `wait` before a try."""
+    two connections, the longest `wait` before a try, and `subscribe` until the venue has taken all subscriptions."""
 
     silence: float = 10.0
     renew: float = 23 * 3600.0
     overlap: float = 2.0
     wait: float = 30.0
+    subscribe: float = 15.0
 
 
 class Line:
@@ -131,27 +134,40 @@ class Line:
         clock = asyncio.get_running_loop().time
         asked = set(range(1, -(-len(rest) // _IN_MESSAGE) + 1))
         asking = asyncio.create_task(_subscribe(connection, rest))
-        silence = _Silence(connection, self._manner.silence)
+
+        def is_well() -> None:
+            if live.done():  # before, what it says shows only that it takes connections, maybe to end them at once
+                self._backoff.reset()
+
+        silence = _Silence(connection, self._manner.silence, is_well)
         try:
-            if not asked:
-                live.set_result(None)
-            while True:
-                raw = await connection.recv(decode=False)
-                silence.heard_at = clock()
-                reply = self._heard(raw)
-                if reply is None:
-                    self._backoff.reset()
-                elif reply.error:
-                    _log.warning("the venue refused a subscription: %s", reply.error)
-                    return
-                else:
-                    asked.discard(reply.id or 0)
-                if not asked and not live.done():
+            async with asyncio.timeout(None) as until_live:
+                if not asked:
                     live.set_result(None)
-                if (room := self._room()) is not None:
-                    silence.is_paused = True
-                    await room
-                    silence.is_paused, silence.heard_at = False, clock()
+                else:
+                    until_live.reschedule(clock() + self._manner.subscribe)
+                while True:
+                    raw = await connection.recv(decode=False)
+                    silence.hear()
+                    reply = self._heard(raw)
+                    if reply is not None and reply.error:
+                        _log.warning("the venue refused a subscription: %s", reply.error)
+                        return
+                    if reply is not None:
+                        asked.discard(reply.id or 0)
+                    if not asked and not live.done():
+                        live.set_result(None)
+                        until_live.reschedule(None)
+                    is_well()
+                    if (room := self._room()) is not None:
+                        silence.is_paused = True
+                        until_live.reschedule(None)
+                        await room
+                        silence.is_paused = False
+                        silence.hear()
+                        until_live.reschedule(None if live.done() else clock() + self._manner.subscribe)
+        except TimeoutError:
+            _log.warning("the venue did not answer a subscription for %.1f s: connecting anew", self._manner.subscribe)
         finally:
             silence.end()
             asking.cancel()
@@ -168,22 +184,41 @@ async def _subscribe(connection: ClientConnection, streams: Sequence[str]) -> No
 
 
 class _Silence:
-    """Cuts a connection on which nothing was heard for so many seconds."""
+    """Cuts a connection that gives no sign of life for so many seconds, or only answers to pings for `_MOST_SILENT`
+    times as long. A ping is sent after half of the time; `is_well` is called when its answer comes."""
 
-    def __init__(self, connection: ClientConnection, seconds: float) -> None:
-        self._connection, self._seconds = connection, seconds
-        self._loop = asyncio.get_running_loop()
-        self.heard_at, self.is_paused = self._loop.time(), False
-        self._timer = self._loop.call_later(seconds, self._look)
+    def __init__(self, connection: ClientConnection, seconds: float, is_well: Callable[[], None]) -> None:
+        self._connection, self._seconds, self._is_well = connection, seconds, is_well
+        self._clock = asyncio.get_running_loop().time
+        self.is_paused = False
+        self.hear()
+        self._watching = asyncio.create_task(self._watch())
 
-    def _look(self) -> None:
-        left = self.heard_at + self._seconds - self._loop.time()
-        if left <= 0 and not self.is_paused:
-            _log.warning("nothing was heard for %.1f s: connecting anew", self._seconds)
-            self._connection.transport.abort()
-        else:
-            self._timer = self._loop.call_later(max(left, self._seconds / 4), self._look)
+    def hear(self) -> None:
+        """Note that a message came."""
+        self._heard_at = self._alive_at = self._clock()
+
+    async def _watch(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                left = self._alive_at + self._seconds / 2 - self._clock()
+                if self.is_paused or left > 0:
+                    await asyncio.sleep(left if left > 0 else self._seconds / 4)
+                    continue
+                since = self._alive_at
+                answer = asyncio.ensure_future(await self._connection.ping())
+                await asyncio.wait({answer}, timeout=self._seconds / 2)
+                if answer.done():
+                    answer.result()
+                    self._alive_at = self._clock()
+                    self._is_well()
+                now = self._clock()
+                is_dead = self._alive_at == since or now >= self._heard_at + self._seconds * _MOST_SILENT
+                if is_dead and not self.is_paused:
+                    _log.warning("nothing was heard for %.1f s: connecting anew", now - self._heard_at)
+                    self._connection.transport.abort()
+                    return
 
     def end(self) -> None:
         """Look no more."""
-        self._timer.cancel()
+        self._watching.cancel()

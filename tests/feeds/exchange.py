@@ -24,7 +24,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.connection import broadcast
@@ -82,6 +82,7 @@ class Exchange:
         self._stalled: dict[ServerConnection, list[str] | None] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._to_skip = self._to_reorder = self._to_refuse = 0
+        self._subscribing = ""
         self._answers: deque[tuple[int, str | None]] = deque()
         self._forgotten = {"trades": 0, "candles": 0}
 
@@ -165,6 +166,15 @@ class Exchange:
     def refuse(self, count: int = 1) -> None:
         """Refuse the next `count` websocket connections."""
         self._to_refuse += count
+
+    def deafen(self) -> None:
+        """Hear nothing more on the connections there are, pings neither, as a dead line does."""
+        for connection in self._streams:
+            connection.transport.pause_reading()
+
+    def subscribing(self, how: Literal["", "ignored", "refused"] = "") -> None:
+        """Leave SUBSCRIBE messages without an answer, or refuse them, until this is called again."""
+        self._subscribing = how
 
     def answer(self, status: int = 429, count: int = 1, retry_after: str | None = None) -> None:
         """Answer the next `count` questions of REST with that status."""
@@ -268,6 +278,10 @@ class Exchange:
                 await connection.close(1008, "Too many requests")
                 return
             message = json.loads(text)
+            if self._subscribing == "refused":
+                await connection.send(json.dumps({"error": {"code": 2, "msg": "refused"}, "id": message["id"]}))
+            if self._subscribing:
+                continue
             wanted = set(message["params"])
             streams |= wanted if message["method"] == "SUBSCRIBE" else set()
             if len(streams) > MOST_STREAMS:
