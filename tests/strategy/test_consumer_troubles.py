@@ -207,3 +207,20 @@ def test_a_subscription_that_has_caught_up_and_shares_a_line_is_not_said_to_wait
             assert [each.note for each in consumer.status()] == ["", ""]
 
     run(work())
+
+
+def test_grace_stands_still_while_a_subscription_catches_up(settings):
+    async def work() -> None:
+        feed, frames = Feed(settings), []
+        for symbol in SYMBOLS:  # all of one before anything of the next
+            await feed.close([symbol], 0, 99)
+        async with feed.consumer(settings) as consumer:
+            place = cursor.encode(NOON, dict.fromkeys(SYMBOLS, "0-1"))
+            await consumer.subscribe_to_market_data(
+                **SMALL | {"symbols": SYMBOLS}, callback=frames.append, cursor=place, grace=1e-5
+            )
+            await until(lambda: len(frames) == 99)
+            assert steps(frames) == list(range(1, 100))
+            assert all(each.is_complete for each in frames)
+
+    run(work())

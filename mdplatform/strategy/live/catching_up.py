@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from mdplatform.messaging.broadcast import Listener, Missed, Post
@@ -47,7 +46,7 @@ async def catch_up(
             if isinstance(each, Missed):
                 await refill(line)
             elif (packet := await readable(each)) is not None:
-                await line.give_patiently(line.assembler.take(packet, time.monotonic(), each.place))
+                await line.give_patiently(line.assembler.take(packet, line.held_since, each.place))
             if read_place(each.place, each.topic) >= read_place(until[each.topic], each.topic):
                 open_topics.discard(each.topic)
 
@@ -62,4 +61,4 @@ async def refill(line: Line, lake: LakeView, until: int | None, layouts: dict[st
     pieces = past.packets(since + 1, until)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         for packet in piece:
-            await line.give_patiently(line.assembler.take(packet, time.monotonic()))
+            await line.give_patiently(line.assembler.take(packet, line.held_since))
