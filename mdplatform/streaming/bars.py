@@ -93,6 +93,10 @@ class LiveBars:
                 self._minutes[bar.symbol].seed(bar)
             self._parents[bar.symbol].seed(bar)
 
+    def join(self, symbol: str) -> None:
+        """Note that a symbol's trades are heard from somewhere on: a minute in whose midst they begin is not known."""
+        self._minutes[symbol].joins = True
+
     def take(self, events: Sequence[Event]) -> list[LiveBar]:
         """Take events in; give the bars that closed or were corrected by them, in the order in which that was known.
 
@@ -132,8 +136,11 @@ class LiveBars:
         return found
 
     def changed(self, symbol: str) -> list[LiveBar]:
-        """Give the newest state of each forming bar of a symbol that is not as it was given before."""
-        return self._open_bars(symbol) if symbol in self._minutes else []
+        """Give the newest state of a symbol's forming bar of each timeframe, if it is not as it was given before.
+
+        While a bar waits for its grace to pass, that is this one, and not the one behind it.
+        """
+        return self._open_bars(symbol, self.closed_until(symbol)) if symbol in self._minutes else []
 
     def _candle(self, minutes: Minutes, candle: Candle) -> Changes:
         if candle.timeframe is not Timeframe.M1:
@@ -171,9 +178,12 @@ class LiveBars:
         counts["closed"] += len(closed)
         counts["gaps"] += sum([bar.state == "gap" for bar in closed])
 
-    def _open_bars(self, symbol: str) -> list[LiveBar]:
+    def _open_bars(self, symbol: str, until: int | None = None) -> list[LiveBar]:
+        """Give the forming bars that changed, of those that opened by `until` if that is given."""
         minutes = self._minutes[symbol].forming()
         bars = [*(minutes if self._gives_minutes else ()), *self._parents[symbol].forming(minutes)]
+        if until is not None:
+            bars = [bar for bar in bars if bar.open_time <= until]
         before = self._shown[symbol]
         self._shown[symbol] = {(bar.timeframe, bar.open_time): bar for bar in bars}
         return [bar for key, bar in self._shown[symbol].items() if before.get(key) != bar]

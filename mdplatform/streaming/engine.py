@@ -153,7 +153,9 @@ class Engine:
             self._bars.seed(begun.seeds)
             self._tell(self._bars.take(begun.untold))  # the lake has these already
             first = begun.since if begun.since is not None else self._start
-            if first is not None:
+            if first is None:
+                self._bars.join(symbol)
+            else:
                 since[symbol] = first
         return since
 

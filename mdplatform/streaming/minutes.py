@@ -5,7 +5,8 @@
 2. What it is made of is told in `minute`: the venue's candle, its trades, or the close before it.
 3. What comes after that changes the sources of a closed minute: it is settled again, and given as a correction if it is
    another bar then. So are the idle minutes that follow it, since they are flat at its close.
-4. A loss of trades is mended when the ids show no hole there, one of candles when a later candle tells the minute.
+4. Where trades are heard from the midst of a minute on, those before are lost, unless the feed was asked for them.
+   A loss of trades is mended when the ids show no hole there, one of candles when a later candle tells the minute.
 5. Corrections reach `kept_us` back. What is older is refused and counted; so is what is dated ahead of all clocks.
 """
 
@@ -46,6 +47,8 @@ class Minutes:
         self._grace_us, self._kept_us = grace_us, kept_us
         self._counts = counts
         self.closed_until = _NEVER
+        self.joins = False
+        """Whether trades are heard from somewhere on, before which there may have been others."""
         self._begin = 0
         self._kept: dict[int, Minute] = {}
         self._ids = TradeIds()
@@ -172,12 +175,15 @@ class Minutes:
             return self._refuse("invalid")
         if not self._is_believable(time, trade.received_at):
             return self._refuse("ahead")
+        is_first = self._ids.next is None
         tells_more = self._ids.next is None or trade.trade_id >= self._ids.next
         if not self._ids.take(trade.trade_id, time):
             return self._refuse("repeated")
         opened = time - time % MINUTE_US
         if self.closed_until == _NEVER:
             self.closed_until = self._begin = (time - self._grace_us) // MINUTE_US * MINUTE_US
+        if is_first and self.joins and trade.trade_id > 0 and opened < time:
+            self._losses.add(Loss("trades", opened, time))
         mended = self._mend() if tells_more or self._ids.has_closed else []
         if opened < max(self._begin, self.closed_until - self._kept_us):
             self._counts["too_late"] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdplatform.errors import PlatformError
-from mdplatform.market.events import BookChange, Clock, Lost
+from mdplatform.market.events import BookChange, Clock, Lost, Trade
 from mdplatform.market.timeframe import Timeframe
 
 from .trading import DAY, H1, HOUR, M1, M3, M5, MINUTE, NOON, SECOND, bars_of, candle, taken, trade, values_by_hand
@@ -392,3 +392,42 @@ def test_forming_bars_can_be_asked_for_when_they_are_wanted() -> None:
     assert bars.changed("AUSDT") == []
     bars.take([trade(2, 11, 101.0)])
     assert [(bar.close, bar.is_closed) for bar in bars.changed("AUSDT")] == [(101.0, False)] * 2
+
+
+def test_the_minute_in_whose_midst_trades_begin_is_a_gap_until_it_is_known() -> None:
+    bars = bars_of()
+    bars.join("AUSDT")
+    assert taken(bars, trade(7, 10), trade(8, 70, 101.0), clock(120.5)) == [
+        ("1m", 0, "gap", -1, 0.0),
+        ("1m", 1, "observed", 0, 101.0),
+    ]
+    assert taken(bars, candle(0, 102.0)) == [("1m", 0, "observed", 0, 102.0)]
+
+
+@pytest.mark.parametrize("first", [trade(0, 10), trade(7, 0)])
+def test_trades_that_begin_with_a_minute_or_with_the_first_of_all_make_it(first: Trade) -> None:
+    bars = bars_of()
+    bars.join("AUSDT")
+    assert taken(bars, first, clock(60.5)) == [("1m", 0, "observed", 0, 100.0)]
+
+
+def test_earlier_trades_make_up_for_a_beginning_in_the_midst_of_a_minute() -> None:
+    bars = bars_of()
+    bars.join("AUSDT")
+    assert taken(bars, trade(7, 10), clock(60.5)) == [("1m", 0, "gap", -1, 0.0)]
+    bars.take([trade(6, 5, 99.0)])
+    assert taken(bars, trade(5, -3), trade(8, 61)) == [("1m", 0, "observed", 0, 100.0)]
+
+
+def test_only_the_bar_that_closes_next_is_given_as_it_forms() -> None:
+    bars = bars_of(M1, M5)
+
+    def opened() -> list[tuple[str, int]]:
+        return [(bar.timeframe.value, (bar.open_time - NOON) // MINUTE) for bar in bars.changed("AUSDT")]
+
+    bars.take([trade(0, 0), trade(1, 250)])
+    assert opened() == [("1m", 4), ("5m", 0)]
+    bars.take([trade(2, 300.2, 101.0)])  # in the grace of the minute before
+    assert opened() == []
+    bars.take([clock(300.6)])
+    assert opened() == [("1m", 5), ("5m", 5)]

@@ -218,9 +218,9 @@ async def test_bars_of_trades_close_by_the_venues_clock(settings: Settings, broa
 
     feed = ScriptedFeed(
         [
-            [trade(1, 5, 100.0), trade(2, 30_000_000, 101.0)],
+            [trade(0, 5, 100.0), trade(1, 30_000_000, 101.0)],
             [Clock(START + MINUTE_US + 100)],  # within the grace
-            [trade(3, 59_000_000, 102.0)],
+            [trade(2, 59_000_000, 102.0)],
             [Clock(START + MINUTE_US + 600_000), Clock(START + 3 * MINUTE_US + 600_000)],
         ],
         bars_from="trades",
