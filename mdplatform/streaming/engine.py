@@ -293,6 +293,8 @@ class Engine:
 
     async def _seal(self) -> None:
         await self._try("The lake cannot be written", self._seal_in_thread)
+        for symbol, track in self.tracks.items():
+            track.mark_sealed(self.journal.sealed(symbol))
         await self._try("Readers cannot be told of new bars", self._announce_in_thread)
 
     def _seal_in_thread(self) -> None:

@@ -64,6 +64,7 @@ class Journal:
         self._staging, self._sealing = threading.Lock(), threading.Lock()
         self._staged_at: dict[str, int] = {}
         self._safe: dict[str, int] = {}
+        self._sealed: dict[str, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -82,6 +83,10 @@ class Journal:
     def is_safe(self, symbol: str, until: int) -> bool:
         """Tell whether all bars of the symbol that closed by then are in the inbox or the lake."""
         return self._safe.get(symbol, 0) >= until
+
+    def sealed(self, symbol: str) -> int:
+        """Give the instant (µs) up to which the lake has all bars of the symbol that were noted."""
+        return self._sealed.get(symbol, 0)
 
     def mark_safe(self, symbol: str, until: int) -> None:
         """Note that the lake has the symbol's bars that closed by then."""
@@ -134,11 +139,13 @@ class Journal:
         changed = 0
         problem: Exception | None = None
         for symbol in self._symbols:
+            until = self._safe.get(symbol, 0)  # what is staged meanwhile may come too late for this
             try:
                 reports = [merge_waiting(self._lake, symbol, month) for month in self._lake.inbox.months(symbol)]
             except Exception as failed:  # noqa: BLE001  # raised below; the other symbols' bars are no worse for it
                 problem = failed
                 continue
+            self._sealed[symbol] = max(until, self._sealed.get(symbol, 0))
             if reports:  # also where nothing has changed: whoever merged it may have died before it was told
                 announce(symbol)
             changed += sum(report.changed for report in reports)

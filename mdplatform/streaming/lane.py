@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,9 @@ from mdplatform.streaming.cells import Cell, Layout
 from mdplatform.streaming.live_bar import LiveBar
 
 KEPT = 256
-"""How many of its newest bars a lane keeps: more than the lake is ever behind while it can be written."""
+"""How many of its newest bars a lane keeps, and beside them those that the lake does not have yet."""
+MOST_KEPT = 20_000
+"""How many it keeps at most of a lake that cannot be written."""
 _AND_THEN_SOME = 50
 
 log = logging.getLogger("mdplatform.feed")
@@ -66,7 +69,8 @@ def open_features(lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence
 class Lane:
     """The newest bars of one symbol and timeframe, and the state of their features.
 
-    `told` is open time and revision of the newest cell that consumers have been sent, by this process or another.
+    `sealed` is the instant (µs) up to which the lake has the symbol's bars, `told` open time and revision of the newest
+    cell that consumers have been sent, by this process or another.
     """
 
     def __init__(self, symbol: str, timeframe: Timeframe, opened: Opened, told: tuple[int, int] = (-1, 0)) -> None:
@@ -74,6 +78,7 @@ class Lane:
         self.timeframe = timeframe
         self.opened = opened
         self.told = told
+        self.sealed = 0
         self._bars: dict[int, LiveBar] = {}  # by open time, ascending
 
     @property
@@ -93,9 +98,16 @@ class Lane:
             return None
         values = self._values(self.opened.live, bar)
         self._bars[bar.open_time] = bar
-        if len(self._bars) > KEPT:
-            del self._bars[next(iter(self._bars))]
+        self._let_go()
         return self.cell(bar, values) if wanted else None
+
+    def _let_go(self) -> None:
+        """Drop the oldest bars that the lake has, or of which there are too many."""
+        excess = len(self._bars) - KEPT
+        if excess > 0:
+            oldest = takewhile(lambda bar: bar.close_time <= self.sealed, islice(self._bars.values(), excess))
+            for bar in list(oldest) or list(islice(self._bars.values(), max(0, len(self._bars) - MOST_KEPT))):
+                del self._bars[bar.open_time]
 
     def peek(self, bar: LiveBar) -> Cell | None:
         """Give the cell of a forming bar; None if that has closed already."""
@@ -148,9 +160,10 @@ class Lane:
             log.error("A bar of %s %s is taken for missing by its features. %s", self.symbol, self.timeframe, refused)
             return live.update(bar.open_time, bar.values, "gap")
 
-    def tail(self) -> pl.DataFrame:
-        """Give the bars that are kept, as a table (`BAR_SCHEMA`)."""
-        return as_table(list(self._bars.values()))
+    @property
+    def kept(self) -> list[LiveBar]:
+        """The bars that are kept, ascending."""
+        return list(self._bars.values())
 
     def is_news(self, bar: LiveBar | Cell) -> bool:
         """Tell whether consumers have not been sent this or a later one, and note that they are now."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import polars as pl
-
 from mdplatform.errors import PlatformError
 from mdplatform.features.live import LiveFeatures
 from mdplatform.features.spec import FeatureSpec
@@ -18,11 +16,11 @@ from mdplatform.lake import Lake
 from mdplatform.market.bars import empty_bars
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.cells import Cell
-from mdplatform.streaming.lane import Opened, as_live, open_features
+from mdplatform.streaming.lane import Opened, as_live, as_table, open_features
 from mdplatform.streaming.live_bar import LiveBar
 from mdplatform.streaming.track import Track
 
-_Task = tuple[Timeframe, tuple[FeatureSpec, ...], pl.DataFrame, int]
+_Task = tuple[Timeframe, tuple[FeatureSpec, ...], list[LiveBar], int]
 
 
 async def correct(lake: Lake, track: Track, corrected: Sequence[LiveBar]) -> list[Cell]:
@@ -33,7 +31,7 @@ async def correct(lake: Lake, track: Track, corrected: Sequence[LiveBar]) -> lis
             if bar.timeframe in track.sent and track.lanes[bar.timeframe].has(bar.open_time):
                 first[bar.timeframe] = min(bar.open_time, first.get(bar.timeframe, bar.open_time))
         lanes = [track.lanes[timeframe] for timeframe in first]
-        tasks = [(each.timeframe, each.opened.specs, each.tail(), first[each.timeframe]) for each in lanes]
+        tasks = [(each.timeframe, each.opened.specs, each.kept, first[each.timeframe]) for each in lanes]
         opened = await asyncio.to_thread(_open, lake, track.symbol, tasks)
         return track.adopt(opened, corrected)
 
@@ -59,7 +57,7 @@ async def fulfil(lake: Lake, track: Track, wanted: Mapping[Timeframe, tuple[Feat
                 lane.remember(await asyncio.to_thread(_read, lake, track.symbol, timeframe, before, lane.end))
         lanes = [track.lanes[timeframe] for timeframe in changed]
         ends = {each.timeframe: each.end if each.newest is None else each.newest.open_time for each in lanes}
-        tasks = [(each.timeframe, changed[each.timeframe], each.tail(), ends[each.timeframe]) for each in lanes]
+        tasks = [(each.timeframe, changed[each.timeframe], each.kept, ends[each.timeframe]) for each in lanes]
         opened = await asyncio.to_thread(_open, lake, track.symbol, tasks)
         track.sent = tuple(wanted)
         cells = []
@@ -73,7 +71,8 @@ async def fulfil(lake: Lake, track: Track, wanted: Mapping[Timeframe, tuple[Feat
 
 def _open(lake: Lake, symbol: str, tasks: Sequence[_Task]) -> dict[Timeframe, Opened]:
     return {
-        timeframe: open_features(lake, symbol, timeframe, specs, tail, end) for timeframe, specs, tail, end in tasks
+        timeframe: open_features(lake, symbol, timeframe, specs, as_table(kept), end)
+        for timeframe, specs, kept, end in tasks
     }
 
 

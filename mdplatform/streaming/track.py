@@ -50,6 +50,11 @@ class Track:
         wanted = set(timeframes)
         self._sent = tuple(each for each in Timeframe if each in wanted)
 
+    def mark_sealed(self, until: int) -> None:
+        """Note that the lake has the symbol's bars that closed by then."""
+        for lane in self.lanes.values():
+            lane.sealed = until
+
     def take_recent(self, recent: Mapping[Timeframe, Sequence[LiveBar]], since: int) -> list[Cell]:
         """Take the newest bars of history in; give the last cell of each timeframe, if it is news.
 

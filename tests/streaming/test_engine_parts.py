@@ -21,7 +21,7 @@ from mdplatform.lake import Lake
 from mdplatform.market.bars import BAR_SCHEMA, empty_bars
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging.broadcast import Post
-from mdplatform.streaming.lane import Lane, as_live, as_table, open_features
+from mdplatform.streaming.lane import KEPT, Lane, as_live, as_table, open_features
 from mdplatform.streaming.lease import leased
 from mdplatform.streaming.live_bar import LiveBar
 from mdplatform.streaming.opening import refused
@@ -229,9 +229,27 @@ def test_a_lane_takes_only_newer_revisions_of_what_it_keeps(tmp_path: Path) -> N
     assert own.correct(minute(1, 101.0, revision=1))
     assert own.correct(minute(2, 102.0))  # it comes late, into a hole
     assert not own.correct(minute(-1, revision=1))
-    assert as_live(own.tail())[1].close == 101.0
-    assert own.tail()["open_time"].is_sorted()
-    assert own.tail().height == 4
+    assert own.kept[1].close == 101.0
+    assert [bar.open_time for bar in own.kept] == [minute(place).open_time for place in range(4)]
+
+
+def test_a_lane_keeps_what_the_lake_does_not_have_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdplatform.streaming.lane.MOST_KEPT", 2 * KEPT)
+    own = lane(tmp_path)
+
+    def kept_after(*places: int) -> list[int]:
+        for place in places:
+            own.take(minute(place))
+        return [(bar.open_time - START) // MINUTE_US for bar in own.kept]
+
+    assert kept_after(*range(KEPT + 100)) == list(range(KEPT + 100))
+    own.sealed = minute(50).open_time
+    assert kept_after(KEPT + 100) == list(range(50, KEPT + 101))
+    own.sealed = minute(KEPT + 90).open_time
+    assert kept_after(KEPT + 101) == list(range(102, KEPT + 102))
+    assert kept_after(*range(KEPT + 102, 5 * KEPT)) == list(range(3 * KEPT, 5 * KEPT))
 
 
 def test_a_gap_is_a_cell_of_no_quality(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def batch_bars(path: Path) -> pl.DataFrame:
-    """Bars of 1m from the recording's trades, as a file of them has them; the first and the last minute are not whole."""
+    """Bars of 1m from the recording's trades, as a file has them; the first and the last minute are not whole."""
     deliveries = list(read_recording(path, TableOptions(max_bytes=10**9)))
     trades = next(each.rows for each in deliveries if each.dataset.name == "trades").unique("trade_id").sort("trade_id")
     opens = trades["time"].dt.epoch("us") // MINUTE_US * MINUTE_US

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from mdplatform.features import evaluate
-from mdplatform.market.timeframe import Timeframe
+from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
 from mdplatform.streaming.bars import LiveBars
-from mdplatform.streaming.cells import Cell, numbers
+from mdplatform.streaming.cells import Cell, decode_layout, numbers
 from mdplatform.streaming.engine import Engine
 from mdplatform.streaming.journal import raw_bars
 from mdplatform.streaming.wishes import Wish, encode_wishes
@@ -145,6 +145,29 @@ async def test_a_correction_that_was_not_sent_is_told_by_the_next_process(
     assert numbers(cell.numbers)[0] == pytest.approx(
         evaluate(bars, SPECS, timeframe="1m").values["RSI(timeperiod=5)"][14], rel=1e-9
     )
+
+
+@in_loop
+async def test_features_are_opened_without_a_hole_however_far_the_lake_is_behind(
+    settings: Settings, broadcast: MemoryBroadcast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdplatform.streaming.lane.KEPT", 20)
+    every = candles("BTCUSDT", 62)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    feed = ScriptedFeed([every[:60]], ends=False)
+    text = "SMA(timeperiod=40)"
+    async with running(settings, broadcast, feed) as engine:
+        await until(lambda: engine.closed == 60)
+        await listener.wish("somebody", encode_wishes([Wish(("BTCUSDT",), ("1m",), (text,))]), 60.0)
+        await until(lambda: text in specs_of(engine, M1))
+        feed.push(*every[60:])
+        await until(lambda: engine.closed == 62)
+    last = cells_of(await heard(listener), "1m")[-1]
+    wanted = evaluate(engine.lake.bars.read("BTCUSDT", M1), [text], timeframe="1m").values[text][-1]
+    layout = decode_layout((await listener.facts(["BTCUSDT"]))["BTCUSDT"][f"layout:{last.layout}"])
+    assert numbers(last.numbers)[layout.columns.index(text)] == pytest.approx(wanted, rel=1e-9)
+    assert engine.tracks["BTCUSDT"].lanes[M1].sealed == every[61].open_time + MINUTE_US
 
 
 @in_loop
