@@ -116,7 +116,11 @@ class Settings(BaseSettings):
         description="How long a frame waits for cells that are due before it is sent without them, in seconds.",
     )
     feed_silence_seconds: float = Field(
-        default=10.0, gt=0, le=3600, description="After what silence of a venue a feed connects anew, in seconds."
+        default=10.0,
+        gt=0,
+        le=3600,
+        description="After what silence of a venue a feed connects anew, in seconds; four times as long where it still "
+        "answers pings.",
     )
     live_kept: int = Field(
         default=10_000,
