@@ -110,6 +110,36 @@ def test_what_came_live_is_what_a_replay_gives(known, settings):
     np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-6)
 
 
+def test_a_replay_is_handed_over_to_what_comes_live_without_loss_or_repeat(known, settings):
+    replay, live = [], []
+    middle, kept = START + timedelta(hours=6), END - timedelta(hours=2)
+
+    async def work() -> None:
+        broadcast = MemoryBroadcast(settings)
+        out = broadcast.broadcaster()
+        async with EnhancedMarketDataConsumer(settings, open_listener=broadcast.listener) as consumer:
+            id = await consumer.subscribe_to_market_data(
+                **ASKED, callback=replay.append, real_time=False, start=START, end=middle
+            )
+            past = Past(LakeData(known.lake), consumer._subscriptions[id].wanted.shape)
+            await consumer.finished(id)
+            sent = [each for piece in past.packets(to_us(kept), to_us(END) - 1) for each in piece]
+            facts = {f"layout:{past.layout.id}": encode(past.layout)}
+            for each in sent[:-6]:  # what a feed said before the strategy came
+                cells = {f"cell:{one.timeframe}": encode(each) for one in each.cells}
+                await out.send([Post(each.symbol, encode(each), {**facts, **cells})])
+            await consumer.subscribe_to_market_data(**ASKED, callback=live.append, cursor=replay[-1].cursor)
+            for each in sent[-6:]:
+                await out.send([Post(each.symbol, encode(each))])
+            await until(lambda: live and live[-1].time == END - timedelta(minutes=15))
+
+    run(work())
+    whole = asyncio.run(replayed(settings, start=START, end=END))
+    assert [each.time for each in replay + live] == [each.time for each in whole]
+    for one, other in zip(replay + live, whole, strict=True):
+        same(one, other)
+
+
 def test_a_bar_that_came_late_is_not_in_the_frames_before_it_was_known(known, settings):
     path = known.lake.bars.path("ETHUSDT", "2025-01")
     late = START + timedelta(hours=5)

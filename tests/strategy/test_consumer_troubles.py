@@ -224,3 +224,22 @@ def test_grace_stands_still_while_a_subscription_catches_up(settings):
             assert all(each.is_complete for each in frames)
 
     run(work())
+
+
+def test_a_cursor_without_places_is_caught_up_with_from_all_that_is_kept(settings):
+    async def work() -> None:
+        feed, frames, again = Feed(settings), [], []
+        await feed.close(SYMBOLS, 0, 9)
+        async with feed.consumer(settings) as consumer:
+            place = cursor.encode(NOON + 2 * STEP, {"BTCUSDT": "0-3"})
+            asked = {**SMALL, "symbols": SYMBOLS}
+            await consumer.subscribe_to_market_data(**asked, callback=frames.append, cursor=place)
+            await until(lambda: len(frames) == 7)
+            await consumer.subscribe_to_market_data(**asked, callback=again.append, cursor=frames[2].cursor)
+            await feed.close(SYMBOLS, 10, 10)
+            await until(lambda: len(frames) == 8 and len(again) == 5)
+            assert steps(frames) == list(range(3, 11))
+            assert steps(again) == list(range(6, 11))
+            assert all(each.is_complete for each in frames + again)
+
+    run(work())

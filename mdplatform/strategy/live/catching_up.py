@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from mdplatform.messaging.broadcast import Listener, Missed, Post
-from mdplatform.messaging.posting import read_place
+from mdplatform.messaging.posting import BEGINNING, read_place
 from mdplatform.strategy.live.lake_view import LakeView
 from mdplatform.strategy.live.line import Line
 from mdplatform.streaming.cells import Layout, Packet
@@ -27,13 +27,17 @@ async def catch_up(
 ) -> None:
     """Give the line what was sent between its cursor and the places `until`, from where on it is heard anyway.
 
+    For a symbol of which the cursor has no place, as that of a replay, it is what the lake has, and all that is kept.
     What comes twice by that is nothing new to the assembler. Raises `TransportUnavailable`: then it can be tried again.
 
     Hearing nothing may mean that the server is away and the listener connects again. So it is asked for something,
     which fails where it is away; a second silence behind an answer means that it has no more, having forgotten.
     """
-    open_topics = {topic for topic, place in cursor.places.items() if until.get(topic) not in (None, place)}
-    await listener.follow(sorted(open_topics), {each: cursor.places[each] for each in open_topics})
+    if any(topic not in cursor.places for topic in until):
+        await refill(line)
+    places = {topic: cursor.places.get(topic, BEGINNING) for topic in until}
+    open_topics = {topic for topic, place in places.items() if until[topic] != place}
+    await listener.follow(sorted(open_topics), {each: places[each] for each in open_topics})
     has_answered = False
     while open_topics:
         heard = await listener.receive(_QUIET_SECONDS)

@@ -172,7 +172,7 @@ class Ear:
         try:
             places, facts = await self._follow(line)
             await self._seed(line, cursor.time, [each for each in facts if each.at <= cursor.time])
-            line.assembler.begin(cursor.time, {**places, **cursor.places})
+            line.assembler.begin(cursor.time, {each: at for each, at in cursor.places.items() if each in places})
             self._check_open()
         except BaseException:
             self._own.discard(line)
@@ -215,9 +215,14 @@ class Ear:
         self._waiting.add(line)
 
     async def _refill(self, line: Line) -> None:
+        """Give a line what the lake has of what it missed. Raises `TransportUnavailable`."""
         facts = await self._reading.facts(line.shape.symbols)
         newest = max((each.at for each in facts), default=None)
-        await refill(line, self._lake, newest, self._reading.layouts)
+        try:
+            until = await asyncio.to_thread(self._lake.newest, line.shape) if newest is None else newest
+            await refill(line, self._lake, until, self._reading.layouts)
+        except Exception:  # noqa: BLE001  frames go on, marked; the log has it
+            _log.exception("What was missed cannot be filled in from the lake")
 
     async def _follow(self, line: Line) -> tuple[dict[str, str], list[Packet]]:
         """Hear the line's symbols; give the places from which on, and the newest cells."""
