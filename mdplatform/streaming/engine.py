@@ -146,6 +146,7 @@ class Engine:
             begun = await asyncio.to_thread(begin, self.lake, symbol, wanted[symbol], facts[symbol])
             track = self.tracks[symbol] = Track(symbol, self._name, begun.lanes, begun.at)
             track.sent = tuple(wanted[symbol])
+            track.note_layouts(facts[symbol], now_us())
             self.journal.mark_safe(symbol, begun.at)
             cells = track.take_recent(begun.recent, begun.at - KEPT_US)
             if cells:

@@ -20,6 +20,8 @@ from mdplatform.streaming.live_bar import LiveBar
 CELL, LAYOUT = "cell:", "layout:"
 """How the names begin of the facts of a symbol: the newest closed cell of a timeframe, and a layout."""
 _LAYOUT_AGAIN_US = 60_000_000
+_LAYOUT_KEPT_US = 3_600_000_000
+"""How long a layout stays among the facts after it was last sent, when no lane uses it any more."""
 
 
 class Track:
@@ -39,6 +41,7 @@ class Track:
         self._feed = feed
         self._number = 0
         self._layouts: dict[str, int] = {}
+        self._kept_layouts: dict[str, int] = {}
 
     @property
     def sent(self) -> tuple[Timeframe, ...]:
@@ -128,13 +131,28 @@ class Track:
         for cell in cells:
             lane = self.lanes[Timeframe.parse(cell.timeframe)]
             if cell.layout and now - self._layouts.get(cell.layout, 0) > _LAYOUT_AGAIN_US:
-                self._layouts[cell.layout] = now
+                self._layouts[cell.layout] = self._kept_layouts[cell.layout] = now
+                facts.update((LAYOUT + each, b"") for each in self._outworn(now))
                 facts[LAYOUT + cell.layout] = encode(lane.opened.layout)
             if cell.is_closed and (cell.open_time, cell.revision) == lane.told:
                 facts[CELL + cell.timeframe] = encode(
                     Packet(self.symbol, at, (cell,), received_at, now, self._feed, self._number)
                 )
         return Post(self.symbol, encode(packet), facts)
+
+    def note_layouts(self, facts: Iterable[str], now: int) -> None:
+        """Note the layouts that are among the facts of the symbol, by the names of these."""
+        self._kept_layouts.update((name.removeprefix(LAYOUT), now) for name in facts if name.startswith(LAYOUT))
+
+    def _outworn(self, now: int) -> list[str]:
+        """Give the layouts that no lane has used for long, and forget them."""
+        used = {lane.opened.layout.id for lane in self.lanes.values()}
+        kept = self._kept_layouts
+        outworn = [each for each, sent in kept.items() if each not in used and now - sent > _LAYOUT_KEPT_US]
+        for each in outworn:
+            del kept[each]
+            self._layouts.pop(each, None)
+        return outworn
 
     def forget_layouts(self) -> None:
         """Have each layout sent again with the next cell that uses it: Redis may have lost it."""

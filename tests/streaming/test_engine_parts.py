@@ -27,6 +27,7 @@ from mdplatform.streaming.live_bar import LiveBar
 from mdplatform.streaming.opening import refused
 from mdplatform.streaming.outgoing import Outgoing
 from mdplatform.streaming.standing import LINGER_SECONDS, MOST_FEATURES, Standing
+from mdplatform.streaming.track import Track
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
 from .scripted import START, in_loop
@@ -250,6 +251,32 @@ def test_a_lane_keeps_what_the_lake_does_not_have_up_to_a_bound(
     own.sealed = minute(KEPT + 90).open_time
     assert kept_after(KEPT + 101) == list(range(102, KEPT + 102))
     assert kept_after(*range(KEPT + 102, 5 * KEPT)) == list(range(3 * KEPT, 5 * KEPT))
+
+
+def test_a_layout_is_taken_from_the_facts_an_hour_after_its_last_use(tmp_path: Path) -> None:
+    own = lane(tmp_path, "SMA(2)")
+    track = Track("BTCUSDT", "feed", [own])
+    second, hour = 1_000_000, 3_600_000_000
+
+    def facts_at(place: int, now: int) -> dict[str, bool]:
+        cell = own.take(minute(place))
+        assert cell is not None
+        return {
+            name: bool(value)
+            for name, value in track.post(cell.close_time, [cell], now, now).facts.items()
+            if name.startswith("layout:")
+        }
+
+    first = f"layout:{own.opened.layout.id}"
+    track.note_layouts(["cell:1m", first, "layout:of-another-process"], START)
+    assert facts_at(0, START) == {first: True}
+    assert facts_at(1, START + hour // 2) == {first: True}
+    own.adopt(lane(tmp_path, "SMA(3)").opened)
+    second_one = f"layout:{own.opened.layout.id}"
+    assert facts_at(2, START + hour // 2 + second) == {second_one: True}
+    assert facts_at(3, START + hour + second) == {second_one: True, "layout:of-another-process": False}
+    assert facts_at(4, START + hour + hour // 2 + second) == {second_one: True, first: False}
+    assert facts_at(5, START + 2 * hour) == {second_one: True}
 
 
 def test_a_gap_is_a_cell_of_no_quality(tmp_path: Path) -> None:
