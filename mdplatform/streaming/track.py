@@ -102,7 +102,10 @@ class Track:
         return any(timeframe in self._sent for timeframe in noted)
 
     def adopt(self, opened: Mapping[Timeframe, Opened], corrected: Iterable[LiveBar]) -> list[Cell]:
-        """Take over features that were opened behind a correction; give the cells of the bars that were corrected."""
+        """Take over features that were opened behind a correction; give the cells of the bars that were corrected.
+
+        Behind these comes the newest cell of each timeframe: its features are others now, and it is among the facts.
+        """
         values = {timeframe: self.lanes[timeframe].adopt(each) for timeframe, each in opened.items()}
         cells = []
         for bar in corrected:
@@ -110,6 +113,12 @@ class Track:
             if bar.open_time in values.get(bar.timeframe, {}):
                 lane.is_news(bar)
                 cells.append(lane.cell(bar, values[bar.timeframe][bar.open_time]))
+        told = {(cell.timeframe, cell.open_time) for cell in cells}
+        for timeframe in opened:
+            newest = self.lanes[timeframe].newest
+            if newest is not None and (timeframe.value, newest.open_time) not in told:
+                self.lanes[timeframe].is_news(newest)
+                cells.append(self.lanes[timeframe].cell(newest, values[timeframe][newest.open_time]))
         return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
 
     def give_up(self, corrected: Iterable[LiveBar]) -> list[Cell]:

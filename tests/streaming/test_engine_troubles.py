@@ -15,7 +15,7 @@ from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
 from mdplatform.streaming.bars import LiveBars
-from mdplatform.streaming.cells import Cell, decode_layout, numbers
+from mdplatform.streaming.cells import Cell, decode_layout, decode_packet, numbers
 from mdplatform.streaming.engine import Engine
 from mdplatform.streaming.journal import raw_bars
 from mdplatform.streaming.wishes import Wish, encode_wishes
@@ -168,6 +168,20 @@ async def test_features_are_opened_without_a_hole_however_far_the_lake_is_behind
     layout = decode_layout((await listener.facts(["BTCUSDT"]))["BTCUSDT"][f"layout:{last.layout}"])
     assert numbers(last.numbers)[layout.columns.index(text)] == pytest.approx(wanted, rel=1e-9)
     assert engine.tracks["BTCUSDT"].lanes[M1].sealed == every[61].open_time + MINUTE_US
+
+
+@in_loop
+async def test_the_newest_cell_among_the_facts_has_its_right_features_after_a_correction(
+    settings: Settings, broadcast: MemoryBroadcast
+) -> None:
+    every = candles("BTCUSDT", 20)
+    better = msgspec.structs.replace(every[17], close=every[17].close * 1.01, high=every[17].high * 1.02)
+    async with running(settings, broadcast, ScriptedFeed([every, [better]])) as engine:
+        await engine.ready.wait()
+    (cell,) = decode_packet((await broadcast.listener().facts(["BTCUSDT"]))["BTCUSDT"]["cell:1m"]).cells
+    wanted = evaluate(engine.lake.bars.read("BTCUSDT", M1), SPECS, timeframe="1m").values["RSI(timeperiod=5)"]
+    assert cell.open_time == every[19].open_time
+    assert numbers(cell.numbers)[0] == pytest.approx(wanted[-1], rel=1e-9)
 
 
 @in_loop
