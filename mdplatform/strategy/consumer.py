@@ -162,7 +162,8 @@ class EnhancedMarketDataConsumer:
         """Tell how each subscription is doing, and why nothing comes where nothing does."""
         from mdplatform.strategy.live.status import status_of
 
-        return [status_of(each, self._note(each)) for each in self._subscriptions.values()]
+        lost = {id: line.lost for id, line in self._lines.items()}
+        return [status_of(each, self._note(each), lost.get(each.id, 0)) for each in self._subscriptions.values()]
 
     async def close(self) -> None:
         """End all subscriptions and let go of the transport; callbacks that are running are cancelled."""

@@ -243,3 +243,35 @@ def test_a_cursor_without_places_is_caught_up_with_from_all_that_is_kept(setting
             assert all(each.is_complete for each in frames + again)
 
     run(work())
+
+
+@pytest.mark.parametrize("most_held", [2, 100])
+def test_what_is_missed_while_a_line_is_held_is_filled_in_before_it_goes_on(settings, monkeypatch, most_held):
+    monkeypatch.setattr(line, "MOST_HELD", most_held)
+
+    async def work() -> None:
+        feed, frames, refills, go_on = Feed(settings), [], [], asyncio.Event()
+
+        async def refill(*_: object) -> None:
+            refills.append(steps(frames))
+            await go_on.wait()
+
+        monkeypatch.setattr(ear, "refill", refill)
+        async with feed.consumer(settings) as consumer:
+            await consumer.subscribe_to_market_data(**SMALL, callback=frames.append)
+            hearing = consumer._ear
+            assert hearing is not None
+            await feed.close(["BTCUSDT"], 0, 0)
+            await until(lambda: frames)
+            hearing._miss("BTCUSDT")
+            await feed.close(["BTCUSDT"], 1, 5)
+            held = consumer._lines[consumer.status()[0].subscription_id]
+            await until(lambda: len(held._held) + held.lost == 5 and refills)
+            if most_held == 100:
+                hearing._miss("BTCUSDT")
+            go_on.set()
+            await until(lambda: len(frames) == 6)
+            assert refills == [[0], [0]]
+            assert [(each.lost, each.note) for each in consumer.status()] == [(max(0, 5 - most_held), "")]
+
+    run(work())

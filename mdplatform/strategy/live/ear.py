@@ -34,6 +34,7 @@ from mdplatform.streaming.shape import Shape
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
 CATCHING_UP = "catching up with what was sent since its cursor"
+FILLING_IN = "filling in what was missed"
 _RECEIVE_SECONDS = 0.5
 _TURN_SECONDS = 0.002
 _WISH_SECONDS, _WISH_LIFE = 2.0, 10.0
@@ -211,8 +212,19 @@ class Ear:
         task.add_done_callback(self._closings.discard)
 
     def _release(self, line: Line) -> None:
+        """Let a line go on; if something was missed while it was held, when that is filled in."""
+        if self._is_closed or line.is_closed:
+            return
+        if line.is_refill_wanted:
+            self._begin_to_fill_in(line)
+            return
         line.release()
         self._waiting.add(line)
+
+    def _begin_to_fill_in(self, line: Line) -> None:
+        line.is_refill_wanted = False
+        line.hold(FILLING_IN)
+        self._background(self._fill_in(line))
 
     async def _refill(self, line: Line) -> None:
         """Give a line what the lake has of what it missed. Raises `TransportUnavailable`."""
@@ -337,9 +349,10 @@ class Ear:
         """Fill in posts that were let go: by the transport before they were heard, or by the feed while it was away."""
         _log.warning("Posts of %s were let go before they were heard", topic)
         for line in self._by_topic.get(topic, ()):
-            if not line.held_for:
-                line.hold("filling in what was missed")
-                self._background(self._fill_in(line))
+            if line.held_for:
+                line.is_refill_wanted = True
+            else:
+                self._begin_to_fill_in(line)
 
     async def _fill_in(self, line: Line) -> None:
         try:

@@ -38,6 +38,8 @@ class Line:
         self.held_for = "opening"
         self.held_since = time.monotonic()
         self.lost = 0
+        self.is_refill_wanted = False
+        self.is_closed = False
         self.successor: Line | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._is_listed = True
@@ -125,6 +127,7 @@ class Line:
     async def close(self) -> None:
         """Stop; what is held is let go."""
         self.held_for = "closed"
+        self.is_closed = True
         self._held.clear()
         self._frames.clear()
         if self._waiter is not None:
@@ -183,10 +186,16 @@ class Line:
                     self._excused.add(each.id)
 
     def _overflow(self) -> None:
-        """Make room where too much is held: who blocks is waited for no longer, else the oldest packet is lost."""
+        """Make room where too much is held: who blocks is waited for no longer, else the oldest packet is let go.
+
+        Before the line is released, what is let go is to be filled in.
+        """
         if self._waiter is None:
+            if not self.is_refill_wanted:
+                _log.warning("More than %d posts came while a line was held: the oldest are let go", MOST_HELD)
             self._held.popleft()
             self.lost += 1
+            self.is_refill_wanted = True
             return
         self._excused.update(each.id for each in self._blockers if each.is_full)
         self._waiter.cancel()
