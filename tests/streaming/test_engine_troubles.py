@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from mdplatform.features import evaluate
+from mdplatform.lake import Lake
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
@@ -18,6 +19,9 @@ from mdplatform.streaming.bars import LiveBars
 from mdplatform.streaming.cells import Cell, decode_layout, decode_packet, numbers
 from mdplatform.streaming.engine import Engine
 from mdplatform.streaming.journal import raw_bars
+from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.opening import correct
+from mdplatform.streaming.track import Track
 from mdplatform.streaming.wishes import Wish, encode_wishes
 
 from .scripted import ScriptedFeed, candles, in_loop
@@ -103,8 +107,13 @@ async def test_corrected_bars_are_told_without_features_where_these_cannot_be_op
 
 @in_loop
 async def test_corrections_that_wait_for_others_are_told_before_the_end(
-    settings: Settings, broadcast: MemoryBroadcast
+    settings: Settings, broadcast: MemoryBroadcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def slow(lake: Lake, track: Track, corrected: Sequence[LiveBar]) -> list[Cell]:
+        await asyncio.sleep(0.4)  # longer than all else that is done at the end
+        return await correct(lake, track, corrected)
+
+    monkeypatch.setattr("mdplatform.streaming.engine.correct", slow)
     every = candles("BTCUSDT", 20)
     listener = broadcast.listener()
     await listener.follow(["BTCUSDT"])
