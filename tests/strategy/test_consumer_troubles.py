@@ -109,15 +109,23 @@ def test_a_subscribe_that_is_cancelled_while_its_line_is_opened_leaves_nothing(s
     monkeypatch.setattr(ear, "_WISH_SECONDS", 0.01)
 
     async def work() -> None:
+        seeding, go_on = asyncio.Event(), asyncio.Event()
+
+        async def seed(*_: object) -> None:
+            seeding.set()
+            await go_on.wait()
+
+        monkeypatch.setattr(ear.Ear, "_seed", seed)
         async with Feed(settings).consumer(settings) as consumer:
             subscribing = asyncio.create_task(consumer.subscribe_to_market_data(**SMALL, callback=print))
-            await until(lambda: consumer._ear is not None and consumer._ear._opening)
+            await seeding.wait()
             subscribing.cancel()
             await asyncio.wait([subscribing])
+            go_on.set()
             hearing = consumer._ear
             assert subscribing.cancelled()
             assert hearing is not None
-            await until(lambda: not (hearing._opening or hearing._lines or hearing._by_topic))
+            await until(lambda: not (hearing._opening or hearing._lines or hearing._by_topic), 2)
 
     run(work())
 
