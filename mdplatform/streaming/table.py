@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def table(frame: Frame) -> pl.DataFrame:
     """Give the cells of a frame: `symbol, timeframe, time, open_time, close_time, available_at, status, state,
-    is_closed, revision, quality`, then the columns that were subscribed by name, and sentiment with its age by provider.
+    is_closed, revision, quality`, then the columns that were subscribed by name, and sentiment with its age by
+    provider.
 
     Values that are null are null; times are UTC microseconds.
     """

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from mdplatform.cli.frame import app
-from mdplatform.tuning import ONE_THREAD
 from mdplatform.errors import FeedBusy, InvalidSetting, InvalidSymbol, PlatformError, UnknownSource, UnknownTimeframe
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.processes import platform_program
 from mdplatform.settings import Settings
 from mdplatform.streaming.lease import leased
+from mdplatform.tuning import ONE_THREAD
 
 
 @pytest.fixture
