@@ -25,6 +25,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.assembler = self
+        self.held_since = 0.0
         self.bodies: list[bytes] = []
         self.refills = 0
 
