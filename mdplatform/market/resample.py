@@ -16,6 +16,7 @@ from mdplatform.market.timeframe import Timeframe
 
 _SUMMED = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 _MOST_DECIMALS = 10
+_POWERS = pl.Series([10.0**n for n in range(_MOST_DECIMALS + 1)])  # a power that is computed may be inexact
 _EXACT = 2.0**53  # from here on a double cannot hold every integer, nor every last decimal
 
 RESAMPLED = "resampled:"
@@ -77,7 +78,7 @@ def _sum_or_null(name: str) -> pl.Expr:
 
 
 def _rounded(name: str) -> pl.Expr:
-    total, power = pl.col(name), pl.lit(10.0).pow(pl.col(f"{name}_decimals"))
+    total, power = pl.col(name), pl.lit(_POWERS).gather(pl.col(f"{name}_decimals").cast(pl.UInt32))
     return pl.when(total * power < _EXACT).then((total * power).round() / power).otherwise(total).alias(name)
 
 
