@@ -38,8 +38,8 @@ def standing(*symbols: str, timeframes: Sequence[Timeframe] = FRAMES) -> Standin
     return Standing(symbols or ("BTCUSDT",), timeframes, SPECS)
 
 
-async def heard(listener: MemoryListener) -> list[Packet]:
-    return [decode_packet(each.body) for each in await listener.receive(0.0) if isinstance(each, Post)]
+async def heard(listener: MemoryListener, seconds: float = 0.0) -> list[Packet]:
+    return [decode_packet(each.body) for each in await listener.receive(seconds) if isinstance(each, Post)]
 
 
 def cells_of(packets: Sequence[Packet], timeframe: str = "") -> list[Cell]:

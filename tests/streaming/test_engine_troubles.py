@@ -91,7 +91,9 @@ async def test_corrected_bars_are_told_without_features_where_these_cannot_be_op
             patched.setattr(engine.lake.bars, "read", failing)
             feed.push(better, every[20])
             await until(lambda: engine.tracks["BTCUSDT"].at == every[21].open_time)
-            found = cells_of(await heard(listener), "1m")
+            async with asyncio.timeout(10):
+                while not any(cell.revision == 1 for cell in found):
+                    found += cells_of(await heard(listener, 0.5), "1m")
         await until(lambda: len(specs_of(engine, M1)) == len(SPECS))
         feed.push(*every[21:])
         await until(lambda: engine.closed == 26)
