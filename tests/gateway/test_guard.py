@@ -52,10 +52,15 @@ def test_the_bodies_that_are_held_at_once_are_bounded_together(home: Path) -> No
                     "/v1/requests", content=padded, headers={"Content-Type": "application/json"}
                 ).status_code
 
+            def is_crowded_out() -> bool:
+                with begun(running, key, 500_000, 400_000):  # which is itself refused if it comes beside a padded one
+                    if not any(status() == 503 for _ in range(20)):
+                        return False
+                    assert client.post("/v1/requests", json=rsi()).status_code == 202
+                    return True
+
             assert status() == 202
-            with begun(running, key, 500_000, 400_000):
-                until(lambda: status() == 503)
-                assert client.post("/v1/requests", json=rsi()).status_code == 202
+            until(is_crowded_out)
             until(lambda: status() == 202)
     finally:
         running.stop()
