@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ import msgspec
 from mdplatform.bench import handover, metronome, plot
 from mdplatform.bench.bare_fanout import bare_fanout
 from mdplatform.bench.ears import Heard, Listening
-from mdplatform.bench.place import symbols, take_in, temporary_home
+from mdplatform.bench.place import machine, symbols, take_in, temporary_home
 from mdplatform.bench.samples import percentile
 from mdplatform.errors import InvalidSetting
 from mdplatform.market.time import from_us, to_us
@@ -67,12 +66,7 @@ def measure(options: Options, say: Callable[[str], None] = lambda _: None) -> di
     report["about"] = {
         **{name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
         "timeframes": TIMEFRAMES,
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "load_average": round(load, 2),
-        },
+        "machine": machine(load),
     }
     if options.plot is not None:
         plot.draw_one(options.plot, latencies, f"{options.rate:,.0f} messages/s to {options.subscriptions:,} callbacks")

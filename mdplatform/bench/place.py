@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mdplatform.bench.plan import Question, questions
 from mdplatform.features.catalogue import standing_catalogue
@@ -69,6 +71,16 @@ def take_in(
                 lake.bars.merge(symbol, batch.month, [batch])
                 lake.inbox.clear(batch)
         lake.universe.add(symbol, "simulated", timeframe)
+
+
+def machine(load: float) -> dict[str, Any]:
+    """Say what a measurement ran on; `load` is the load average from before it."""
+    return {
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load_average": round(load, 2),
+    }
 
 
 def what_can_be_asked(named: Sequence[str]) -> list[Question]:

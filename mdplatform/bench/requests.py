@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from typing import Any
 from mdplatform.bench import plan, plot
 from mdplatform.bench.baseline import ping_pong
 from mdplatform.bench.drive import drive
-from mdplatform.bench.place import symbols, take_in, temporary_home, what_can_be_asked
+from mdplatform.bench.place import machine, symbols, take_in, temporary_home, what_can_be_asked
 from mdplatform.bench.plan import Question
 from mdplatform.bench.samples import Sample, Samples, by_class, layers, stages, summary, timeline
 from mdplatform.errors import InvalidSetting, NoData, TransportUnavailable
@@ -84,12 +83,7 @@ def measure(
         "symbols": len(named),
         "mix": {each.value: share for each, share in plan.MIX.items()},
         "took_in_seconds": round(took, 2),
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "load_average": round(load, 2),
-        },
+        "machine": machine(load),
     }
     if options.plot is not None:
         drawn = {name: each for name, each in phases.items() if name != "alone"}
