@@ -36,7 +36,9 @@ class Cell(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One bar and its features. Times are microseconds.
 
     `bar` are the nine values of `market.bars.VALUE_COLUMNS` as float64 bytes (NaN for what is not known), `numbers` and
-    `statuses` those of the features of the layout. `quality` is from 0 to 1, None where it was not assessed.
+    `statuses` those of the features of the layout. `quality` is from 0 to 1, None where it was not assessed. `edition`
+    counts how often features of this bar were computed anew because an earlier bar was corrected: of several cells of
+    one bar, that with the highest `(revision, edition)` stands.
     """
 
     timeframe: str
@@ -51,6 +53,7 @@ class Cell(msgspec.Struct, frozen=True, array_like=True, gc=False):
     numbers: bytes = b""
     statuses: bytes = b""
     quality: float | None = None
+    edition: int = 0
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True):
