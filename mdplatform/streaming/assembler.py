@@ -7,8 +7,8 @@ It knows neither a clock nor a transport: who calls it tells how far a clock has
    is not there then is marked. Frames are made in order of T, none twice.
 3. Each place shows its newest closed cell with `close_time <= T`. A cell that closes later waits until T gets there.
 4. A cell that comes when its T is over corrects the frames in which it should have been, as far back as they are kept:
-   each comes again with the next revision. A cell that is not newer (open time, revision) than the one shown is
-   nothing new.
+   each comes again with the next revision. A cell that is not newer (open time, revision, edition) than the one shown
+   is nothing new.
 5. Of forming bars, if they are wanted, there is a frame a packet, between the closed ones.
 
 What is kept is bounded: `KEPT` frames, or the shape's window if it is longer, and `MOST_WAITING` instants ahead. If
@@ -287,16 +287,20 @@ class Assembler:
 
 
 def _is_newer(cell: Cell, shown: Cell | None) -> bool:
-    return shown is None or (cell.open_time, cell.revision) > (shown.open_time, shown.revision)
+    return shown is None or _standing(cell) > _standing(shown)
+
+
+def _standing(cell: Cell) -> tuple[int, int, int]:
+    return cell.open_time, cell.revision, cell.edition
 
 
 def _insert(ahead: list[Cell], cell: Cell) -> None:
-    """Put a cell among those that wait, by open time; of one bar the highest revision stays."""
+    """Put a cell among those that wait, by open time; of one bar the highest revision and edition stays."""
     if not ahead or ahead[-1].open_time < cell.open_time:
         ahead.append(cell)
         return
     place = bisect_left(ahead, cell.open_time, key=lambda each: each.open_time)
     if ahead[place].open_time != cell.open_time:
         ahead.insert(place, cell)
-    elif ahead[place].revision < cell.revision:
+    elif _is_newer(cell, ahead[place]):
         ahead[place] = cell

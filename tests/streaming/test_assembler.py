@@ -113,6 +113,28 @@ def test_late_and_corrected_cells_come_as_the_next_revision_of_their_frames():
     assert (after.revision, after.to_tensor(3).values[0, 1, 3]) == (0, 102.0)
 
 
+def test_cells_that_are_told_again_in_a_later_edition_stand_in_frames_in_tensors_and_where_they_wait():
+    assembler = made(shape(timeframes=["5m"], window=4))
+    for step in range(3):
+        for symbol in SYMBOLS[:2]:
+            assembler.take(packet(symbol, NOON + step * STEP, ("5m",), close=100.0 + step))
+    assembler.take(packet("BTCUSDT", NOON + 3 * STEP, ("5m",)))  # waits for the other symbol
+
+    def again(edition: int, first: float, revision: int = 0) -> list[Frame]:
+        cells = (cell("5m", NOON + step * STEP, first + step, revision, edition=edition) for step in range(1, 4))
+        return assembler.take(Packet("BTCUSDT", NOON + 3 * STEP, tuple(cells)))
+
+    frames = again(1, 10.0)
+    assert [(each.time_us - NOON, each.revision) for each in frames] == [(STEP, 1), (2 * STEP, 1)]
+    assert frames[-1].to_tensor(3).values[0, :, 3].tolist() == [100, 11, 12]
+    assert frames[-1]["BTCUSDT", "5m"]["RSI"] == 6.0
+    assert again(1, 20.0) == again(0, 30.0) == []
+    assert [each["BTCUSDT", "5m"].close for each in again(0, 40.0, revision=1)] == [41, 42]
+    assert again(2, 50.0) == []  # of an earlier revision
+    [frame] = assembler.take(packet("ETHUSDT", NOON + 3 * STEP, ("5m",)))
+    assert frame.to_tensor(4).values[0, :, 3].tolist() == [100, 41, 42, 43]
+
+
 def test_the_cursor_of_a_corrected_frame_goes_on_behind_the_frames_that_came_before_the_correction():
     assembler = made(shape(symbols=SYMBOLS[:1]))
     for step in range(4):
@@ -244,8 +266,12 @@ def test_frames_are_ordered_marked_and_never_twice_whatever_comes(seed, lost, di
     ]
     sent += chance.sample(sent, len(sent) // 3)
     for when, each in chance.sample(sent, len(sent) // 4):
-        cells = tuple(cell(one.timeframe, one.close_time, 1.0, revision=1) for one in each.cells)
-        sent.append((when + 0.5, Packet(each.symbol, each.at, cells)))
+        revision, edition = chance.choice([(0, 1), (0, 2), (1, 0), (1, 1)])
+        cells = tuple(
+            cell(one.timeframe, one.close_time, 1.0 + 2 * revision + edition, revision, edition=edition)
+            for one in each.cells
+        )
+        sent.append((when + chance.uniform(0, 3), Packet(each.symbol, each.at, cells)))
     sent.sort(key=lambda each: each[0])
     assembler, now, frames, heard = made(shape(symbols=SYMBOLS)), 1_000.0, [], []
     for _, each in sent:
@@ -270,7 +296,7 @@ def test_frames_are_ordered_marked_and_never_twice_whatever_comes(seed, lost, di
                 for one in each.cells
                 if one.timeframe == told.timeframe and one.close_time <= frame.time_us
             ]
-            newest = max(best, key=lambda one: (one.open_time, one.revision), default=None)
+            newest = max(best, key=lambda one: (one.open_time, one.revision, one.edition), default=None)
             due_at = told.timeframe.floor(frame.time_us)
             status = "missing" if newest is None else "fresh" if newest.close_time == due_at else "stale"
             assert told.status == status
