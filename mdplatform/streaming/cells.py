@@ -73,6 +73,17 @@ class Packet(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0
 
 
+def forming_topic(symbol: str) -> str:
+    """Give the topic of a symbol's forming cells, so that these crowd out no closed ones.
+
+    Packets are numbered for themselves there; their layouts are among the facts of the symbol.
+
+    >>> forming_topic("BTCUSDT")
+    'BTCUSDT~forming'
+    """
+    return f"{symbol}~forming"
+
+
 _encoder = msgspec.msgpack.Encoder()
 _packets = msgspec.msgpack.Decoder(Packet)
 _layouts = msgspec.msgpack.Decoder(Layout)

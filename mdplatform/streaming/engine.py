@@ -273,16 +273,20 @@ class Engine:
                 self.standing.refuse(text, timeframe, why)
 
     async def _tell_forming(self) -> None:
+        """Tell of the forming bars that are wished for; not while nobody hears it, for they are soon worth nothing."""
+        if self.outgoing.is_away:
+            return
         wished: dict[str, set[Timeframe]] = {}
         for symbol, timeframe in self.standing.forming:
             wished.setdefault(symbol, set()).add(timeframe)
         for symbol, timeframes in wished.items():
             track = self.tracks[symbol]
-            if track.held is None:
+            if track.held is None and track.at:
                 bars = [bar for bar in self._bars.changed(symbol) if bar.timeframe in timeframes & set(track.sent)]
                 cells = [cell for bar in bars if (cell := track.lanes[bar.timeframe].peek(bar)) is not None]
                 if cells:
-                    self._post(track, track.at, cells)
+                    posts = track.posts_of_forming(cells, self._received, now_us())
+                    self.outgoing.put((post, 0) for post in posts)
 
     # -- the lake, and what goes wrong --------------------------------------------------------------------------------
 

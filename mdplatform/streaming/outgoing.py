@@ -48,6 +48,11 @@ class Outgoing:
         self._away = False
 
     @property
+    def is_away(self) -> bool:
+        """Whether the server did not answer when it was last tried."""
+        return self._away
+
+    @property
     def waiting(self) -> int:
         """How many posts have not been sent."""
         return len(self._queue)

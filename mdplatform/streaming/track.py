@@ -13,7 +13,7 @@ from itertools import groupby
 
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.broadcast import Post
-from mdplatform.streaming.cells import Cell, Packet, encode
+from mdplatform.streaming.cells import Cell, Packet, encode, forming_topic
 from mdplatform.streaming.lane import Lane, Opened
 from mdplatform.streaming.live_bar import LiveBar
 
@@ -40,6 +40,7 @@ class Track:
         self._sent: tuple[Timeframe, ...] = ()
         self._feed = feed
         self._number = 0
+        self._forming_number = 0
         self._layouts: dict[str, int] = {}
         self._kept_layouts: dict[str, int] = {}
 
@@ -133,21 +134,37 @@ class Track:
         return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
 
     def post(self, at: int, cells: Sequence[Cell], received_at: int, now: int) -> Post:
-        """Make the post of cells, with the facts that change by them."""
+        """Make the post of closed cells, with the facts that change by them."""
         self._number += 1
         packet = Packet(self.symbol, at, tuple(cells), received_at, now, self._feed, self._number)
-        facts: dict[str, bytes] = {}
+        facts = self._layouts_of(cells, now)
         for cell in cells:
-            lane = self.lanes[Timeframe.parse(cell.timeframe)]
-            if cell.layout and now - self._layouts.get(cell.layout, 0) > _LAYOUT_AGAIN_US:
-                self._layouts[cell.layout] = self._kept_layouts[cell.layout] = now
-                facts.update((LAYOUT + each, b"") for each in self._outworn(now))
-                facts[LAYOUT + cell.layout] = encode(lane.opened.layout)
-            if cell.is_closed and (cell.open_time, cell.revision) == lane.told:
+            if (cell.open_time, cell.revision) == self.lanes[Timeframe.parse(cell.timeframe)].told:
                 facts[CELL + cell.timeframe] = encode(
                     Packet(self.symbol, at, (cell,), received_at, now, self._feed, self._number)
                 )
         return Post(self.symbol, encode(packet), facts)
+
+    def posts_of_forming(self, cells: Sequence[Cell], received_at: int, now: int) -> list[Post]:
+        """Make the post of forming cells; before it comes one with their layouts, if these are not known yet."""
+        posts = []
+        if facts := self._layouts_of(cells, now):
+            self._number += 1
+            known = Packet(self.symbol, self.at, (), received_at, now, self._feed, self._number)
+            posts.append(Post(self.symbol, encode(known), facts))
+        self._forming_number += 1
+        packet = Packet(self.symbol, self.at, tuple(cells), received_at, now, self._feed, self._forming_number)
+        return [*posts, Post(forming_topic(self.symbol), encode(packet))]
+
+    def _layouts_of(self, cells: Iterable[Cell], now: int) -> dict[str, bytes]:
+        """Give the facts of layouts that were not sent for a while."""
+        facts: dict[str, bytes] = {}
+        for cell in cells:
+            if cell.layout and now - self._layouts.get(cell.layout, 0) > _LAYOUT_AGAIN_US:
+                self._layouts[cell.layout] = self._kept_layouts[cell.layout] = now
+                facts.update((LAYOUT + each, b"") for each in self._outworn(now))
+                facts[LAYOUT + cell.layout] = encode(self.lanes[Timeframe.parse(cell.timeframe)].opened.layout)
+        return facts
 
     def note_layouts(self, facts: Iterable[str], now: int) -> None:
         """Note the layouts that are among the facts of the symbol, by the names of these."""

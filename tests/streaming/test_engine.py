@@ -13,6 +13,7 @@ import pytest
 
 from mdplatform.errors import NoData, RedisUnavailable
 from mdplatform.features import evaluate
+from mdplatform.features.live import LiveFeatures
 from mdplatform.features.parse import parse_feature
 from mdplatform.lake import Lake
 from mdplatform.market.events import Clock, Event, Trade
@@ -22,7 +23,7 @@ from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListene
 from mdplatform.settings import Settings
 from mdplatform.sources.simulated import SimulatedMarket
 from mdplatform.streaming.bars import LiveBars
-from mdplatform.streaming.cells import Cell, Layout, Packet, decode_layout, decode_packet, numbers
+from mdplatform.streaming.cells import Cell, Layout, Packet, decode_layout, decode_packet, forming_topic, numbers
 from mdplatform.streaming.engine import Engine
 from mdplatform.streaming.journal import raw_bars
 from mdplatform.streaming.standing import Standing
@@ -277,34 +278,53 @@ async def test_a_wish_adds_features_and_timeframes_while_the_stream_goes_on(
 
 
 @in_loop
-async def test_forming_bars_are_sent_to_those_who_wish_for_them(
+async def test_forming_bars_are_sent_to_those_who_wish_for_them_under_a_topic_of_their_own(
     settings: Settings, broadcast: MemoryBroadcast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WISH_SECONDS", "FORMING_SECONDS"):
         monkeypatch.setattr(f"mdplatform.streaming.engine.{name}", 0.01)
     every = candles("BTCUSDT", 21)
-    listener = broadcast.listener()
-    await listener.follow(["BTCUSDT"])
-    await listener.wish("somebody", encode_wishes([Wish(("BTCUSDT",), ("5m",), (), True)]), 60.0)
+    closed, forming = broadcast.listener(), broadcast.listener()
+    await closed.follow(["BTCUSDT"])
+    await forming.follow([forming_topic("BTCUSDT")])
+    wish = Wish(("BTCUSDT",), ("5m", "1h"), ("RSI(timeperiod=5)", "SMA(timeperiod=3)", "EMA(timeperiod=4)"), True)
+    await forming.wish("somebody", encode_wishes([wish]), 60.0)
     feed = ScriptedFeed([every[:20]], ends=False)
     engine = Engine(settings, feed, broadcast.broadcaster(), standing())
     running = asyncio.create_task(engine.run())
     try:
         await until(lambda: bool(engine.standing.forming) and engine.closed == 20)
-        forming = msgspec.structs.replace(every[20], is_closed=False, time=every[20].open_time + 5_000_000)
-        feed.push(forming)
-        found: list[Cell] = []
-        async with asyncio.timeout(10):
-            while not found:
-                found = [cell for cell in cells_of(await heard(listener)) if not cell.is_closed]
-                await asyncio.sleep(0.01)
-        assert {cell.timeframe for cell in found} == {"5m"}
-        assert numbers(found[0].bar)[3] == forming.close
-        fact = decode_packet((await listener.facts(["BTCUSDT"]))["BTCUSDT"]["cell:5m"])
-        assert fact.cells[0].is_closed
+        await until(lambda: len(engine.tracks["BTCUSDT"].lanes[Timeframe.M5].opened.specs) == 4)
+        packets: list[Packet] = []
+        for part in (5, 25, 45):
+            half = msgspec.structs.replace(
+                every[20], is_closed=False, close=every[20].open + part * 1e-5, time=every[20].open_time + part * 10**6
+            )
+            feed.push(half)
+            async with asyncio.timeout(10):
+                while not packets or numbers(packets[-1].cells[0].bar)[3] != half.close:
+                    packets += await heard(forming, 0.01)
+        feed.push(every[20])
+        await until(lambda: engine.closed == 21)
     finally:
         await engine.stop()
         await running
+    found = cells_of(packets)
+    assert {(cell.timeframe, cell.open_time, cell.is_closed) for cell in found} == {
+        ("5m", every[20].open_time, False), ("1h", START, False)
+    }  # fmt: skip
+    assert [packet.number for packet in packets] == list(range(1, len(packets) + 1))
+    rest = await heard(closed)
+    assert all(cell.is_closed for cell in cells_of(rest))
+    assert [packet.number for packet in rest] == list(range(1, len(rest) + 1))
+    facts = (await forming.facts(["BTCUSDT"]))["BTCUSDT"]
+    assert decode_packet(facts["cell:5m"]).cells[0].is_closed
+    bars = engine.lake.bars.read("BTCUSDT", Timeframe.M5, None, every[20].open_time)
+    live = LiveFeatures([*SPECS, parse_feature("EMA(timeperiod=4)")], Timeframe.M5, bars)
+    last = [cell for cell in found if cell.timeframe == "5m"][-1]
+    assert decode_layout(facts[f"layout:{last.layout}"]).columns == live.columns
+    np.testing.assert_array_equal(numbers(last.numbers), live.peek(last.open_time, numbers(last.bar).tolist()).numbers)
+    assert f"layout:{next(cell.layout for cell in found if cell.timeframe == '1h')}" in facts  # none has closed yet
 
 
 @in_loop
