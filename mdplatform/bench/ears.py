@@ -1,7 +1,8 @@
 """The ears: a process of consumers that notes how late each of its frames is (`python -m mdplatform.bench.ears JSON`).
 
 It subscribes, says that it is ready, and listens until it has the last frame of each subscription, or nothing came for
-`silence_seconds`. What it found lies in a file then, written whole.
+`silence_seconds`. What it found lies in a file then, written whole. What it keeps does not grow with the frames: they
+come in order of T, so that a frame whose T is not above that of the one before came twice.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from array import array
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from mdplatform.bench import handover
+from mdplatform.bench.latencies import Counts, Latencies
 from mdplatform.bench.metronome import Beat, began_at
 from mdplatform.market.timeframe import MINUTE_US
 from mdplatform.settings import Settings
@@ -34,6 +34,7 @@ class Listening(msgspec.Struct, frozen=True):
     timeframes: tuple[str, ...]
     subscriptions: int
     result: str
+    stretch_seconds: float
     silence_seconds: float = 20.0
 
     @property
@@ -48,30 +49,34 @@ class Listening(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What came: frames, those that came twice, those with something missing, latencies in ms, and processor time."""
+    """What came: frames, those that came twice, those with something missing, latencies by stretch, processor time."""
 
     delivered: int
     duplicated: int
     incomplete: int
     lost: int
-    latencies_ms: list[float]
+    latencies: list[Counts]
     cpu_seconds: float
     seconds: float
 
 
 class _Ear:
-    """One subscription's callback: it counts its frames by T."""
+    """One subscription's callback: it counts its frames."""
 
     def __init__(self, ears: Ears, shape: int) -> None:
         self._ears = ears
         self._shape = shape
-        self.seen: Counter[int] = Counter()
+        self.last = self.delivered = self.duplicated = 0
 
     def hear(self, frame: Frame) -> None:
-        ears = self._ears
-        if ears.first <= frame.time_us <= ears.last:
-            self.seen[frame.time_us] += 1
-            ears.note(self._shape, frame)
+        time_us = frame.time_us
+        if self._ears.first <= time_us <= self._ears.last:
+            self.delivered += 1
+            if time_us > self.last:
+                self.last = time_us
+            else:
+                self.duplicated += 1
+            self._ears.note(self._shape, frame)
 
 
 class Ears:
@@ -80,31 +85,22 @@ class Ears:
     def __init__(self, asked: Listening) -> None:
         self.asked = asked
         self.first, self.last = asked.first, asked.last
-        self.incomplete = 0
+        self.incomplete = self.delivered = 0
         self.ears = [_Ear(self, number % len(asked.shapes)) for number in range(asked.subscriptions)]
-        self._noted = array("q")
-        self._shapes, self._times = array("l"), array("q")
-        self._whole: dict[tuple[int, int], bool] = {}
+        self.began = self.ended = 0
+        self._latencies = Latencies(asked.stretch_seconds)
+        self._heard: dict[int, tuple[Frame, int, bool]] = {}
 
     def note(self, shape: int, frame: Frame) -> None:
-        """Note one delivery."""
-        self._noted.append(time.time_ns() // 1000)
-        self._shapes.append(shape)
-        self._times.append(frame.time_us)
-        whole = self._whole.get((shape, frame.time_us))
-        if whole is None:
-            whole = self._whole[shape, frame.time_us] = frame.is_complete
-        self.incomplete += not whole
-
-    def latencies_ms(self, began: int) -> list[float]:
-        """Give the age of each delivery: since the message was due by which the frame was complete."""
-        asked = self.asked
-        due = {
-            (shape, at): began + asked.beat.due(asked.beat.closing(at, asked.shapes[shape]))
-            for shape, at in self._whole
-        }
-        heard = zip(self._noted, self._shapes, self._times, strict=True)
-        return [(now - due[shape, at]) / 1000 for now, shape, at in heard]
+        """Note one delivery: its age since the message was due by which the frame was complete."""
+        self.ended = time.time_ns() // 1000
+        heard = self._heard.get(shape)
+        if heard is None or heard[0] is not frame:
+            closing = self.asked.beat.closing(frame.time_us, self.asked.shapes[shape])
+            heard = self._heard[shape] = frame, self.began + self.asked.beat.due(closing), frame.is_complete
+        self._latencies.note(self.ended - heard[1], self.ended - self.began)
+        self.delivered += 1
+        self.incomplete += not heard[2]
 
     async def listen(self, ready: Callable[[], None]) -> Heard:
         """Subscribe, wait for the end, and say what came."""
@@ -120,23 +116,24 @@ class Ears:
                     policy="block",  # what is slow is to show as late, not as dropped
                 )
             ready()
-            began = await began_at(asked.beat.go)
+            self.began = await began_at(asked.beat.go)
             cpu, since, count = time.process_time(), time.monotonic(), -1
-            while not all(self.last in ear.seen for ear in self.ears):
-                if len(self._noted) != count:
-                    since, count = time.monotonic(), len(self._noted)
+            while any(ear.last < self.last for ear in self.ears):
+                if self.delivered != count:
+                    since, count = time.monotonic(), self.delivered
                 elif time.monotonic() - since > asked.silence_seconds:
                     break
                 await asyncio.sleep(_POLL_SECONDS)
             cpu = time.process_time() - cpu
+        duplicated = sum(ear.duplicated for ear in self.ears)
         return Heard(
-            delivered=sum(ear.seen.total() for ear in self.ears),
-            duplicated=sum(ear.seen.total() - len(ear.seen) for ear in self.ears),
+            delivered=self.delivered,
+            duplicated=duplicated,
             incomplete=self.incomplete,
-            lost=sum(asked.beat.minutes - len(ear.seen) for ear in self.ears),
-            latencies_ms=self.latencies_ms(began),
+            lost=asked.beat.minutes * len(self.ears) - (self.delivered - duplicated),
+            latencies=self._latencies.count(),
             cpu_seconds=cpu,
-            seconds=(self._noted[-1] - began) / 1e6 if self._noted else 0.0,
+            seconds=max(0, self.ended - self.began) / 1e6,
         )
 
 

@@ -1,4 +1,4 @@
-"""The plot of a measurement: latency by percentile for each class, and over time."""
+"""The plots of measurements: latency by percentile and over time, and memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdplatform.bench.latencies import Counts, together
+from mdplatform.bench.memory import Memory
 from mdplatform.bench.samples import Samples, percentile, timeline
 from mdplatform.errors import InvalidSetting
 from mdplatform.messaging.priority import DataPriority
@@ -50,17 +52,32 @@ def draw(path: Path, phases: Mapping[str, Samples], title: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def draw_one(path: Path, latencies: Sequence[float], title: str) -> None:
-    """Draw the percentiles of sorted latencies (ms)."""
+def draw_course(path: Path, course: Sequence[Counts], stretch_seconds: float, memory: Memory, title: str) -> None:
+    """Draw latency by percentile, and over time (a point a stretch), and below it the memory of each process."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    shares = [share for share in _SHARES if share == 0 or len(latencies) * (1 - share) >= 0.5]
-    axes.plot(
-        [1 / (1 - share) for share in shares], [percentile(latencies, share) or 0 for share in shares], marker="."
-    )
-    _scales(axes, title)
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure.suptitle(title)
+    (left, right), (below, beside) = figure.subplots(2, 2)
+    every = together(course)
+    shares = [share for share in _SHARES if share == 0 or every.total * (1 - share) >= 0.5]
+    left.plot([1 / (1 - share) for share in shares], [every.percentile_ms(share) for share in shares], marker=".")
+    _scales(left, "by percentile")
+    at = [number * stretch_seconds for number, each in enumerate(course) if each.bins]
+    for share, style in ((0.5, "-"), (0.99, "--")):
+        values = [each.percentile_ms(share) for each in course if each.bins]
+        right.plot(at, values, style, label=f"p{share * 100:.0f}")
+    right.set(yscale="log", xlabel="seconds", ylabel="latency from due, ms", title="over time")
+    for axes, title_of, names in (
+        (below, "memory of feed and Redis", [each for each in memory.resident if not each.startswith("ears")]),
+        (beside, "memory of consumers", [each for each in memory.resident if each.startswith("ears")]),
+    ):
+        for name in names:
+            axes.plot(memory.seconds, memory.resident[name], label=name)
+        axes.set(xlabel="seconds", ylabel="resident, MB", title=title_of, ylim=(0, None))
+    for axes in (right, below, beside):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small")
     figure.savefig(path, dpi=120)
 
 
