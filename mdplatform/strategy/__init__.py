@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mdplatform.strategy.manager import StrategyDataManager
     from mdplatform.strategy.pending import OpenRequest
     from mdplatform.strategy.reader import AsyncFeatureReader, FeatureReader
+    from mdplatform.strategy.sync_consumer import SyncMarketDataConsumer
     from mdplatform.strategy.sync_manager import SyncStrategyDataManager
     from mdplatform.streaming.cell_status import CellStatus
     from mdplatform.streaming.frame import Frame
@@ -53,6 +54,7 @@ __all__ = [
     "Result",
     "Status",
     "StrategyDataManager",
+    "SyncMarketDataConsumer",
     "SyncStrategyDataManager",
 ]
 
@@ -65,6 +67,7 @@ _MODULES = {
     "mdplatform.strategy.manager": ("StrategyDataManager",),
     "mdplatform.strategy.pending": ("OpenRequest",),
     "mdplatform.strategy.reader": ("AsyncFeatureReader", "FeatureReader"),
+    "mdplatform.strategy.sync_consumer": ("SyncMarketDataConsumer",),
     "mdplatform.strategy.sync_manager": ("SyncStrategyDataManager",),
     "mdplatform.streaming.cell_status": ("CellStatus",),
     "mdplatform.streaming.frame": ("Frame",),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from mdplatform.strategy.loop_thread import LoopThread
 from mdplatform.strategy.manager import StrategyDataManager, Transport
 from mdplatform.strategy.pending import OpenRequest
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from mdplatform.errors import TransportUnavailable
     from mdplatform.requests.answer import Answer, Progress
     from mdplatform.settings import Settings
 
@@ -55,13 +55,11 @@ class SyncStrategyDataManager:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._manager = StrategyDataManager(settings, transport=transport, address=address, on_progress=on_progress)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="strategy-data-manager", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("strategy-data-manager", _closed)
         try:
             self._wait(self._manager.__aenter__())
         except BaseException:
-            self._stop()
+            self._thread.stop()
             raise
 
     request_technical_indicators = _blocking(StrategyDataManager.request_technical_indicators)
@@ -92,12 +90,13 @@ class SyncStrategyDataManager:
 
     def close(self) -> list[OpenRequest]:
         """Let go of the transport and end the thread, without waiting for answers; give the requests that are open."""
-        if self._loop.is_closed():
+        if self._thread.is_stopped:
             return []
+        self._refuse_in_callback()
         try:
             return self._wait(self._manager.close())
         finally:
-            self._stop()
+            self._thread.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -111,40 +110,24 @@ class SyncStrategyDataManager:
         return self._manager.open_requests
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed() or threading.current_thread() is self._thread:
+        if self._thread.is_current:
             work.close()
-            from mdplatform.errors import InvalidRequest
-            from mdplatform.strategy.correspondence import closed
+        self._refuse_in_callback()
+        return self._thread.wait(work)
 
-            if self._loop.is_closed():
-                raise closed()
+    def _refuse_in_callback(self) -> None:
+        if self._thread.is_current:
+            from mdplatform.errors import InvalidRequest
+
             remedy = "Hand the work to another thread, or use StrategyDataManager with a coroutine as callback"
             raise InvalidRequest("A callback cannot wait for its own manager", remedy=remedy)
-        waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return waiting.result()
-        except BaseException:  # Ctrl-C among them: nobody wants it any more
-            waiting.cancel()
-            raise
 
-    def _run(self) -> None:
-        """Run the loop until it is stopped; what still runs in it then, such as a callback, is cancelled."""
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(_cancel(asyncio.all_tasks(self._loop)))
-        finally:
-            self._loop.close()
 
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+def _closed() -> TransportUnavailable:
+    from mdplatform.strategy.correspondence import closed
+
+    return closed()
 
 
 async def _next(answers: AsyncGenerator[Answer, None]) -> Answer | None:
     return await anext(answers, None)
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
