@@ -10,7 +10,7 @@ import psutil
 
 
 class Memory:
-    """Samples of resident memory in MB by name; a program that was started through a minder counts without it."""
+    """Samples of resident memory in MB by name of the process."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self.seconds: list[float] = []
@@ -47,8 +47,6 @@ class Memory:
 
 def _resident(pid: int) -> int:
     try:
-        process = psutil.Process(pid)
-        programs = process.children(recursive=True) or [process]
-        return sum(each.memory_info().rss for each in programs)
+        return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0

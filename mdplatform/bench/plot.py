@@ -75,6 +75,9 @@ def draw_course(path: Path, course: Sequence[Counts], stretch_seconds: float, me
         for name in names:
             axes.plot(memory.seconds, memory.resident[name], label=name)
         axes.set(xlabel="seconds", ylabel="resident, MB", title=title_of, ylim=(0, None))
+    for axes in (left, right):  # a log scale over less than a decade has hardly a tick
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     for axes in (right, below, beside):
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
