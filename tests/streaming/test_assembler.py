@@ -63,6 +63,34 @@ def test_what_did_not_come_within_the_grace_is_marked_and_counted_from_the_first
     assert assembler.due is None
 
 
+def test_a_symbol_that_stays_silent_delays_no_more_frames_until_it_is_heard_again():
+    assembler, frames = made(), []
+    for symbol in SYMBOLS[:2]:
+        frames += assembler.take(packet(symbol, NOON), now=0.0)
+    for step in (1, 2, 3):  # these wait, each for its grace
+        assert assembler.take(packet("BTCUSDT", NOON + step * STEP), now=10.0 * step) == []
+        frames += assembler.tick(10.0 * step + 2.0)
+    for step in (4, 5):
+        frames += assembler.take(packet("BTCUSDT", NOON + step * STEP), now=10.0 * step)
+        assert steps(frames) == list(range(step + 1))
+    assert {each.symbol for frame in frames[1:] for each in frame.missing} == {"ETHUSDT"}
+    [late] = assembler.take(Packet("ETHUSDT", NOON + 5 * STEP, (cell("5m", NOON + 5 * STEP),)), now=51.0)
+    assert (late.time_us, late.revision) == (NOON + 5 * STEP, 1)
+    assert assembler.take(packet("BTCUSDT", NOON + 6 * STEP), now=60.0) == []
+    assert assembler.due == 62.0
+    [frame] = assembler.take(packet("ETHUSDT", NOON + 6 * STEP), now=61.0)
+    assert frame.is_complete
+
+
+def test_a_symbol_that_is_always_late_is_waited_for_as_long_as_it_is_heard():
+    assembler = made()
+    for step in range(8):
+        assert assembler.take(packet("BTCUSDT", NOON + step * STEP), now=10.0 * step) == []
+        [frame] = assembler.tick(10.0 * step + 2.0)
+        assert not frame.is_complete
+        assembler.take(packet("ETHUSDT", NOON + step * STEP), now=10.0 * step + 3.0)
+
+
 def test_a_clock_that_is_set_back_an_hour_delays_nothing():
     assembler = made()
     for symbol in SYMBOLS[:2]:
@@ -135,6 +163,18 @@ def test_cells_that_are_told_again_in_a_later_edition_stand_in_frames_in_tensors
     assert frame.to_tensor(4).values[0, :, 3].tolist() == [100, 41, 42, 43]
 
 
+def test_the_tensor_of_an_old_frame_that_is_corrected_has_all_of_its_window():
+    assembler, last = made(shape(symbols=SYMBOLS[:1], window=8)), module.KEPT + 7
+    for step in range(last + 1):
+        assembler.take(packet("BTCUSDT", NOON + step * STEP, close=100.0 + step))
+    oldest = last - module.KEPT + 1
+    late = [cell("5m", NOON + step * STEP, 7.0, edition=1) for step in (oldest - 1, oldest)]
+    [frame] = assembler.take(Packet("BTCUSDT", NOON + last * STEP, tuple(late)))
+    values = frame.to_tensor(8).values[0, :, 3]
+    assert frame.time_us == NOON + oldest * STEP
+    assert values.tolist() == [*(100 + step for step in range(oldest - 7, oldest - 1)), 7, 7]
+
+
 def test_the_cursor_of_a_corrected_frame_goes_on_behind_the_frames_that_came_before_the_correction():
     assembler = made(shape(symbols=SYMBOLS[:1]))
     for step in range(4):
@@ -180,13 +220,14 @@ def test_forming_bars_make_frames_between_the_closed_ones_only_where_they_are_wa
     for wanted in (True, False):
         assembler = made(shape(symbols=SYMBOLS[:1], forming=wanted))
         assembler.take(packet("BTCUSDT", NOON))
-        frames = assembler.take(Packet("BTCUSDT", NOON, (forming,)))
+        ahead = Packet("BTCUSDT", NOON + STEP, (forming,))  # time is told by closed bars alone
+        frames = assembler.form(ahead)
         assert len(frames) == wanted
         for frame in frames:
             assert (frame.time_us, frame.is_closed, frame["BTCUSDT", "5m"].close) == (NOON + MINUTE, False, 101.5)
             assert not frame["BTCUSDT", "5m"].is_closed
             assert frame["BTCUSDT", "15m"].is_closed
-        assert assembler.take(Packet("BTCUSDT", NOON, (forming,))) == []
+        assert assembler.form(ahead) == []
         [closed] = assembler.take(packet("BTCUSDT", NOON + STEP, close=102.0))
         assert (closed.is_closed, closed["BTCUSDT", "5m"].close) == (True, 102.0)
 
