@@ -6,79 +6,23 @@ Layout: `{base}/data/{spot|futures/um}/{monthly|daily}/klines/SYMBOL/1m/SYMBOL-1
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from mdplatform.errors import ParameterOutOfRange, SourceUnavailable
+from mdplatform.errors import SourceUnavailable
 from mdplatform.market.symbol import parse_symbol
-from mdplatform.market.time import from_us, month_range, months_between, to_us
+from mdplatform.market.time import from_us, month_range, months_between
 from mdplatform.market.timeframe import DAY_US, Timeframe
-from mdplatform.settings import Settings
+from mdplatform.sources.binance_dumps import BinanceDumps
 from mdplatform.sources.delivery import Delivery
-from mdplatform.sources.download import Downloader, Progress
-from mdplatform.sources.files import DEFAULT_MAX_BYTES, by_month, read_file
-
-MARKETS = ("spot", "futures/um")
+from mdplatform.sources.download import Downloader
+from mdplatform.sources.files import by_month, read_file
 
 
-class BinanceArchive:
-    """The dumps under `base_url`, kept in `folder` so that a verified file is fetched once.
-
-    `progress` is called as `(bytes_done, bytes_total, file_name)`; `on_absent` with the name of each month or day that
-    the archive does not have; `now` gives the present (µs), which decides which month is the running one.
-    """
-
-    name = "binance_archive"
-
-    def __init__(
-        self,
-        base_url: str,
-        folder: Path,
-        *,
-        market: str = "spot",
-        retries: int = 5,
-        timeout_seconds: float = 30.0,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-        progress: Progress | None = None,
-        on_absent: Callable[[str], None] | None = None,
-        now: Callable[[], int] = lambda: to_us(datetime.now(UTC)),
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        if market not in MARKETS:
-            raise ParameterOutOfRange("Unknown market", value=market, remedy=f"Allowed: {' '.join(MARKETS)}")
-        self.base_url = base_url.rstrip("/")
-        self.folder = folder
-        self.market = market
-        self.retries = retries
-        self.timeout_seconds = timeout_seconds
-        self.max_bytes = max_bytes
-        self.progress = progress
-        self.on_absent = on_absent or (lambda name: None)
-        self._now = now
-        self._sleep = sleep
-
-    @classmethod
-    def from_settings(
-        cls,
-        settings: Settings,
-        *,
-        progress: Progress | None = None,
-        on_absent: Callable[[str], None] | None = None,
-    ) -> BinanceArchive:
-        """Make the archive that the settings name, with its downloads under the platform's home."""
-        return cls(
-            settings.archive_url,
-            settings.home / "downloads" / "binance",
-            retries=settings.archive_retries,
-            timeout_seconds=settings.archive_timeout_seconds,
-            max_bytes=settings.max_file_bytes,
-            progress=progress,
-            on_absent=on_absent,
-        )
+class BinanceArchive(BinanceDumps):
+    """The dumps of bars."""
 
     def bars(self, symbol: str, timeframe: Timeframe, start: int, end: int) -> Iterator[Delivery]:
         """Give the bars that open in `[start, end)` (µs), one delivery a month.
@@ -86,16 +30,8 @@ class BinanceArchive:
         Raises `SourceUnavailable` when the archive does not answer, or has nothing at all of what is asked for.
         """
         symbol, now = parse_symbol(symbol), self._now()
-        downloader = Downloader(
-            self.folder / self.market / symbol / timeframe,
-            retries=self.retries,
-            timeout_seconds=self.timeout_seconds,
-            max_bytes=self.max_bytes,
-            progress=self.progress,
-            sleep=self._sleep,
-        )
         found = False
-        try:
+        with self.downloads(symbol, timeframe) as downloader:
             for month in months_between(start, min(end, now)):
                 paths = self._files_of(month, downloader, f"{symbol}/{timeframe}/{symbol}-{timeframe}", start, end)
                 if not paths:
@@ -105,8 +41,6 @@ class BinanceArchive:
                 names = " ".join(dict.fromkeys((paths[0].name, paths[-1].name)))
                 rows = pl.concat([delivery.rows for delivery in read])
                 yield from by_month(Delivery.of(symbol, timeframe, f"{self.name}:{names}", rows), start, end)
-        finally:
-            downloader.close()
         if not found:
             raise SourceUnavailable(
                 f"{self.base_url} has no {self.market} bars of {symbol} {timeframe} in that time",
