@@ -27,7 +27,7 @@ from mdplatform.errors import InvalidSetting, ParameterOutOfRange
 from mdplatform.feeds.backoff import Pace
 from mdplatform.feeds.binance_filler import Filler
 from mdplatform.feeds.binance_lines import MOST_STREAMS, Line, Manner
-from mdplatform.feeds.binance_messages import Reply
+from mdplatform.feeds.binance_messages import Farewell, Reply
 from mdplatform.feeds.binance_rest import BinanceRest, NotToBeHad
 from mdplatform.feeds.session import DEFAULT_KINDS, Session, check_kinds, check_symbols
 from mdplatform.market.events import Event
@@ -37,6 +37,8 @@ from mdplatform.settings import Settings
 _STREAMS = {"candles": "kline_1m", "trades": "aggTrade", "book": "depth@100ms"}
 _COUNTED = ("filled", "given_up", "connects", "reconnects", "renewals", "refused")
 _CONNECTS, _CONNECTS_SECONDS = 250, 300.0  # the venue allows 300
+_QUIET_CANDLES, _QUIET_MARKET = 60.0, 600.0
+"""How long streams are silent at most where nothing is traded: each minute's close is told; of trades none is."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +46,10 @@ _log = logging.getLogger(__name__)
 class BinanceFeed:
     """Events of `symbols`; `streams` are what is followed: `candles`, `trades`, `book`.
 
-    Seconds: after `silence` of a connection a new one is made (later where it answers to pings), and before one is
-    `renew` old; `fill` is how long what was missed is waited for when the API does not answer. Trades are fetched back
-    for `trades_back`, candles for `candles_back` at most. Raises `InvalidSymbol`, `InvalidSetting` and
-    `ParameterOutOfRange`.
+    Seconds: after `silence` of a connection a new one is made (later where its market was quiet lately, and it answers
+    to pings), and before one is `renew` old; `fill` is how long what was missed is waited for when the API does not
+    answer. Trades are fetched back for `trades_back`, candles for `candles_back` at most. Raises `InvalidSymbol`,
+    `InvalidSetting` and `ParameterOutOfRange`.
     """
 
     name = "binance"
@@ -76,7 +78,10 @@ class BinanceFeed:
         self.symbols, self.streams = check_symbols(symbols), check_kinds(streams)
         self.bars_from: Literal["candles", "trades"] = "candles" if "candles" in self.streams else "trades"
         self._stream_url, self._api_url = stream_url, api_url
-        self._manner = Manner(silence_seconds, renew_seconds, overlap_seconds, wait_seconds)
+        quiet = _QUIET_CANDLES if "candles" in self.streams else _QUIET_MARKET
+        self._manner = Manner(
+            silence_seconds, quiet + silence_seconds, renew_seconds, overlap_seconds, wait_seconds
+        )  # fmt: skip
         self._fill_seconds, self._most_waiting = fill_seconds, most_waiting
         self._back = {
             "trades": int(trades_back_seconds * 1e6),
@@ -111,10 +116,14 @@ class BinanceFeed:
         """Give the events as in `Feed.events`; a symbol of which `since` says nothing begins with what comes."""
         rest = BinanceRest(self._api_url)
         try:
-            await self._begin(rest, since)
+            beginning = asyncio.create_task(self._begin(rest, since))
+            self._tasks.append(beginning)
+            beginning.add_done_callback(lambda _: self._news.set())
             while not self._is_closed:
                 await self._news.wait()
                 self._news.clear()
+                if self._is_closed:
+                    return
                 for task in self._tasks:
                     if task.done():
                         task.result()
@@ -127,8 +136,10 @@ class BinanceFeed:
             await rest.close()
 
     async def close(self) -> None:
-        """Let go of the venue; `events` ends."""
+        """Let go of the venue at once, of what is being asked of it too; `events` ends."""
         self._is_closed = True
+        for task in self._tasks:
+            task.cancel()
         self._news.set()
 
     async def _begin(self, rest: BinanceRest, since: Mapping[str, int]) -> None:
@@ -153,7 +164,7 @@ class BinanceFeed:
         streams = [f"{symbol.lower()}@{_STREAMS[kind]}" for symbol in symbols for kind in self.streams]
         mine = set(symbols)
 
-        def heard(raw: bytes) -> Reply | None:
+        def heard(raw: bytes) -> Reply | Farewell | None:
             reply = session.take(raw, time.time_ns() // 1000)
             self._news.set()
             return reply

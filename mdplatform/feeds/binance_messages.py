@@ -41,6 +41,10 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
 
 
+class Farewell(msgspec.Struct, frozen=True, gc=False):
+    """The venue is about to end the connection: another is to be made at once."""
+
+
 class _AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     E: int
     s: str
@@ -118,9 +122,10 @@ _combined = msgspec.json.Decoder(_Combined, strict=False)
 _single = msgspec.json.Decoder(_Known, strict=False)
 _other = msgspec.json.Decoder(_Other, strict=False)
 _KINDS = ("aggTrade", "trade", "kline", "depthUpdate")
+_FAREWELL = "serverShutdown"
 
 
-def decode(raw: bytes | str, received_at: int, *, symbol: str = "", now: int = 0) -> Said | Reply | None:
+def decode(raw: bytes | str, received_at: int, *, symbol: str = "", now: int = 0) -> Said | Reply | Farewell | None:
     """Read one message, received at that instant (µs, this machine's clock); None for one of another kind.
 
     A snapshot does not say its `symbol`, nor when it was taken: `now` is the venue's time at its receipt. Raises
@@ -134,7 +139,7 @@ def decode(raw: bytes | str, received_at: int, *, symbol: str = "", now: int = 0
 
 def _uncommon(
     raw: bytes | str | msgspec.Raw, received_at: int, symbol: str, now: int, failed: Exception
-) -> Said | Reply | None:
+) -> Said | Reply | Farewell | None:
     try:
         other = _other.decode(raw)
         if bytes(other.data):
@@ -143,6 +148,8 @@ def _uncommon(
             return _said(_single.decode(raw), received_at)
     except UNREADABLE:
         raise Unreadable(str(failed)) from None
+    if other.e == _FAREWELL:
+        return Farewell()
     if other.lastUpdateId is not None and other.bids is not None and other.asks is not None:
         return Said(snapshot(symbol, other.lastUpdateId, other.bids, other.asks, now, received_at), now)
     if other.error is not None or other.id is not None:

@@ -2,7 +2,8 @@
 
 `/api/v3/klines` gives twelve elements a row, numbers as text, at most 1,000 rows, the forming bar last without a flag:
 a bar is closed if it ends by the venue's time. `/api/v3/aggTrades` gives at most 1,000 from an id or an instant on.
-429 and 418 say by `Retry-After` how long nothing more may be asked.
+Instants are asked for in µs, as streams and dumps have them; who tells ms is understood. 429 and 418 say by
+`Retry-After` how long nothing more may be asked; 403, by which its firewall refuses who asks too much, does not say.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from mdplatform.sources.download import retry_after, why
 PAGE = 1000
 _WEIGHT_A_MINUTE = 4_800  # the venue allows 6,000
 _TIMEOUT_SECONDS = 10.0
-_QUIET_SECONDS = {429: 10.0, 418: 120.0}
+_QUIET_SECONDS = {429: 10.0, 418: 120.0, 403: 60.0}
+_MICROSECONDS = {"X-MBX-TIME-UNIT": "MICROSECOND"}
 _BOOK_LEVELS = 1000
 _SYMBOLS_AT_ONCE = 100
 
@@ -63,7 +65,7 @@ class BinanceRest:
 
     def __init__(self, url: str) -> None:
         self.requests = 0
-        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_SECONDS)
+        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_SECONDS, headers=_MICROSECONDS)
         self._pace = Pace(_WEIGHT_A_MINUTE / 60, 1.0)
         self._quiet_until = 0.0
 

@@ -9,8 +9,10 @@ has any, else of its trades.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +30,8 @@ _NOT_RECORDED = "the recording does not have them"
 _LOOKED_EACH = 64
 _AT_ONCE = 512
 _SYMBOL = re.compile(rb'"s"\s*:\s*"([^"]+)"')
-_BOOK = re.compile(rb'"e"\s*:\s*"depthUpdate"|"lastUpdateId"')
+
+_log = logging.getLogger(__name__)
 
 
 class RecordingFeed:
@@ -51,8 +54,6 @@ class RecordingFeed:
         check_speed(speed)
         kinds = check_kinds(streams)
         data, _ = recorded_bytes(Path(path).expanduser(), max_bytes)
-        if not _BOOK.search(data):  # the clock would wait for its snapshot
-            kinds = tuple(each for each in kinds if each != "book")
         self._lines = data.split(b"\n")
         found = sorted({each.decode(errors="replace").upper() for each in _SYMBOL.findall(data)})
         self.symbols = check_symbols(symbols or found or ["UNKNOWN"])
@@ -65,6 +66,9 @@ class RecordingFeed:
             "candles" if "candles" in kinds and re.search(rb'"e"\s*:\s*"kline"', data) else "trades"
         )
         self._session = Session(self.symbols, kinds, single=re.search(rb'"e"\s*:\s*"trade"', data) is not None)
+        if "book" in kinds:  # a snapshot does not say its symbol
+            snapshots = self._only != "" and b'"lastUpdateId"' in data
+            self._session.expect_books(_with_book(self._lines), has_snapshots=snapshots)
         self._blocked: dict[tuple[str, str], int] = {}
         self._looked_at = 0
 
@@ -90,6 +94,7 @@ class RecordingFeed:
 
     async def events(self, since: Mapping[str, int]) -> AsyncIterator[Sequence[Event]]:
         """Give the recorded events, those before `since` left out; the feed ends with the recording."""
+        self._tell_old(since)
         clock = asyncio.get_running_loop().time
         began, first = clock(), None
         waiting = 0
@@ -152,12 +157,41 @@ class RecordingFeed:
         events = self._session.drain()
         return [event for event in events if _is_after(event, since)] if since else events
 
+    def _tell_old(self, since: Mapping[str, int]) -> None:
+        """Say of which symbols the recording has nothing that is not known: it gives no bars of them."""
+        ended = next((at for at in map(_received, reversed(self._lines)) if at is not None and at > 0), None)
+        for symbol in self.symbols:
+            if ended is not None and since.get(symbol, 0) > ended:
+                _log.warning(
+                    "nothing of %s in this recording is new, and it gives no bars: it ends at %s, and what is known "
+                    "goes up to %s; take it in with `mdplatform ingest`, or follow it for a home of its own",
+                    symbol, _written(ended), _written(since[symbol]),
+                )  # fmt: skip
+
 
 def _is_after(event: Event, since: Mapping[str, int]) -> bool:
     if isinstance(event, Clock | Lost):
         return True
     begin = since.get(event.symbol, 0)
     return event.open_time >= Timeframe.M1.floor(begin) if isinstance(event, Candle) else event.time >= begin
+
+
+def _received(line: bytes) -> int | None:
+    """Give when a line was received (µs), None where that cannot be told."""
+    try:
+        return _microseconds(int(line.split(maxsplit=1)[0]))
+    except (ValueError, IndexError):
+        return None
+
+
+def _written(at: int) -> str:
+    return datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def _with_book(lines: Sequence[bytes]) -> set[str]:
+    """Give the symbols of which there are changes of a book."""
+    found = (_SYMBOL.search(line) for line in lines if b'"depthUpdate"' in line)
+    return {each[1].decode(errors="replace").upper() for each in found if each is not None}
 
 
 def _microseconds(told: int) -> int:

@@ -81,6 +81,11 @@ class Sequence:
         self.breaks += 1
         self.is_behind = self.is_behind or self.next is not None or self.frontier > 0
 
+    def expect(self, since: int) -> None:
+        """Note that there were some at or after that instant (µs): where none of them came, the stream has stalled."""
+        if self.next is not None and self.frontier < since and not self._held:
+            self.is_behind = True
+
     def caught_up(self, breaks: int) -> None:
         """Note that all was heard that there was, when `breaks` was what it is if that still holds."""
         if breaks == self.breaks:
@@ -135,16 +140,17 @@ def _before(change: BookChange) -> int:
 class BookSequence:
     """The changes of a symbol's book: a snapshot, and the diffs that follow it (`U = previous u + 1`, or by `pu`).
 
-    Diffs may come before the snapshot, and a hole makes a new snapshot necessary: they are held meanwhile.
+    Diffs may come before the snapshot, and a hole makes a new snapshot necessary: they are held meanwhile. Where there
+    are no snapshots to be had (`has_snapshots`), it begins with the first diff.
     """
 
     kind = "book"
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, *, has_snapshots: bool = True) -> None:
         self.symbol = symbol
         self.last: int | None = None
         self.frontier = 0
-        self.is_behind = True
+        self.is_behind = self._has_snapshots = has_snapshots
         self.breaks = 0
         self.repeated = self.skipped = self.dropped = 0
         self._is_fresh = False
@@ -176,12 +182,14 @@ class BookSequence:
             self.is_behind = False
             self._release(out)
         else:
-            if not self._held and not self.is_behind:
+            if not self._held and not self.is_behind and self.last is not None:
                 self.skipped += 1
             if len(self._held) >= MOST_HELD:
                 self.dropped += len(self._held)
                 self._held.clear()
             self._held[change.first_id] = change
+            if self.last is None and not self._has_snapshots:
+                self.give_up("there is no snapshot before it", out)
 
     def give_up(self, reason: str, out: list[Event]) -> None:
         """Go on with what is held although changes before it are lost; without a snapshot the book is not known."""

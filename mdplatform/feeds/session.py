@@ -6,16 +6,17 @@
 4. The `Clock` follows the venue's own event times, and never goes back. It never passes what is missing: what a
    sequence still waits for, or a candle that is due. So with `Clock(t)` all is given that the venue told up to t.
    A candle that does not come within `LATE` of its close is asked for; one that the venue does not have is given up.
+5. Each stream shows whether another has stalled: trades of which a closed candle tells, and none came, are asked for.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mdplatform.errors import ParameterOutOfRange
-from mdplatform.feeds.binance_messages import Reply, Said, Unreadable, decode
+from mdplatform.feeds.binance_messages import Farewell, Reply, Said, Unreadable, decode
 from mdplatform.feeds.sequences import BookSequence
 from mdplatform.feeds.sequences import Sequence as Numbered
 from mdplatform.market.events import Candle, Clock, Event, Trade
@@ -94,8 +95,12 @@ class Session:
         """All sequences, candles first."""
         return [*self.candles.values(), *self.trades.values(), *self.books.values()]
 
-    def take(self, raw: bytes | str, received_at: int, symbol: str = "") -> Reply | None:
-        """Take one message in, received at that instant (µs); give it back if it is the answer to one of ours."""
+    def expect_books(self, symbols: Collection[str], *, has_snapshots: bool) -> None:
+        """Follow the books of these alone: the clock does not wait for snapshots that do not come."""
+        self.books = {each: BookSequence(each, has_snapshots=has_snapshots) for each in self.books if each in symbols}
+
+    def take(self, raw: bytes | str, received_at: int, symbol: str = "") -> Reply | Farewell | None:
+        """Take one message in, received at that instant (µs); give back what is said to the connection itself."""
         self.counts["messages"] += 1
         try:
             said = decode(raw, received_at, symbol=symbol, now=self.now)
@@ -108,9 +113,10 @@ class Session:
             return None
         if isinstance(said, Said):
             self._take(said)
-        elif said is None:
+            return None
+        if said is None:
             self.counts["other"] += 1
-        return said if isinstance(said, Reply) else None
+        return said
 
     def _take(self, said: Said) -> None:
         event = said.event
@@ -154,6 +160,8 @@ class Session:
             candle.open_time // MINUTE_US, candle, end, self.events, is_filled=is_filled
         )  # fmt: skip
         self._give_forming(candle.symbol)
+        if is_new and candle.trade_count and (trades := self.trades.get(candle.symbol)) is not None:
+            trades.expect(candle.open_time)
         return is_new
 
     def _give_forming(self, symbol: str) -> None:

@@ -1,7 +1,8 @@
 """A local exchange that speaks Binance's protocol over real websockets and HTTP, and misbehaves on command.
 
-Streams: `/stream?streams=a/b`, SUBSCRIBE messages, 1,024 streams a connection, 5 inbound messages a second. REST:
-`/api/v3/{time,exchangeInfo,klines,aggTrades,depth}`. What is told and kept is the `Venue`'s.
+Streams: `/stream?streams=a/b`, SUBSCRIBE messages, 1,024 streams a connection, 5 inbound messages a second (pings and
+pongs are not counted). REST: `/api/v3/{time,exchangeInfo,klines,aggTrades,depth}`. Instants are ms, or µs for who asks
+for these (`timeUnit`, `X-MBX-TIME-UNIT`). What is told and kept is the `Venue`'s.
 
 In a test: `async with Exchange(["BTCUSDT"]) as exchange`, then `exchange.venue.trade(...)`, `exchange.drop()`, ….
 As a process: `python tests/feeds/exchange.py --port 0 --rate 100` prints `{"port": …, "stream_url": …, "api_url": …}`
@@ -17,6 +18,7 @@ import gzip
 import json
 import logging
 import random
+import re
 import sys
 import time
 from bisect import bisect_left
@@ -51,7 +53,10 @@ COMMANDS = (
     "answer",
     "forget",
     "calm",
+    "mute",
+    "shut_down",
 )
+_INSTANT = re.compile(r'"(E|T|t)":(\d{13})(?=[,}])')
 
 
 @dataclass
@@ -67,6 +72,7 @@ class Exchange:
     port: int = 0
     lifetime: float | None = None
     backlog: int = 1 << 26
+    knows_microseconds: bool = True
     venue: Venue = field(init=False)
     connects: int = 0
     requests: list[str] = field(default_factory=list)
@@ -80,9 +86,10 @@ class Exchange:
         self._recent: deque[tuple[str, str]] = deque(maxlen=1000)
         self._held: list[tuple[str, str]] = []
         self._stalled: dict[ServerConnection, list[str] | None] = {}
+        self._in_microseconds: set[ServerConnection] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._to_skip = self._to_reorder = self._to_refuse = 0
-        self._subscribing = ""
+        self._subscribing = self._muted = ""
         self._answers: deque[tuple[int, str | None]] = deque()
         self._forgotten = {"trades": 0, "candles": 0}
 
@@ -122,6 +129,11 @@ class Exchange:
 
     # Commands
 
+    def shut_down(self) -> None:
+        """Say on all connections that the server is about to go down; they are heard on until they are dropped."""
+        data = {"e": "serverShutdown", "E": self.venue.now}
+        broadcast(list(self._streams), json.dumps({"stream": "!serverShutdown", "data": data}))
+
     def drop(self) -> None:
         """Cut all connections, as a broken line does."""
         for connection in list(self._streams):
@@ -159,6 +171,10 @@ class Exchange:
         """Send the next `count` messages to nobody; REST knows of them."""
         self._to_skip += count
 
+    def mute(self, kind: str = "") -> None:
+        """Send nothing more of the streams of that kind, such as `aggTrade`, on whatever connection; REST tells it."""
+        self._muted = kind
+
     def garbage(self, text: str = '{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":') -> None:
         """Send something that is no message."""
         broadcast(list(self._streams), text)
@@ -191,6 +207,7 @@ class Exchange:
         for each in held:
             self._send(*each)
         self._to_skip = self._to_reorder = self._to_refuse = 0
+        self._muted = ""
         self._answers.clear()
 
     async def ping(self) -> int:
@@ -234,6 +251,8 @@ class Exchange:
         self._send(stream, text)
 
     def _send(self, stream: str, text: str) -> None:
+        if self._muted and self._muted in stream:
+            return
         self._recent.append((stream, text))
         to = [connection for connection, streams in self._streams.items() if stream in streams]
         for connection in self._stalled.keys() & to:
@@ -242,7 +261,9 @@ class Exchange:
                 waiting.append(text)
         if to:
             self.sent[stream.partition("@")[2]] += 1
-            broadcast(to, text)
+            if exact := self._in_microseconds.intersection(to):
+                broadcast(exact, _INSTANT.sub(r'"\1":\g<2>000', text))
+            broadcast(set(to) - exact, text)
         for connection in to:
             if connection.transport.get_write_buffer_size() > self.backlog:
                 connection.transport.abort()
@@ -251,13 +272,15 @@ class Exchange:
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert connection.request is not None
-        asked = parse_qs(urlsplit(connection.request.path).query).get("streams", [""])[0]
-        streams = set(filter(None, asked.split("/")))
+        query = parse_qs(urlsplit(connection.request.path).query)
+        streams = set(filter(None, query.get("streams", [""])[0].split("/")))
         if len(streams) > MOST_STREAMS:
             await connection.close(1008, "too many streams")
             return
         self.connects += 1
         self._streams[connection] = streams
+        if query.get("timeUnit", [""])[0].upper() == "MICROSECOND" and self.knows_microseconds:
+            self._in_microseconds.add(connection)
         self._changed.set()
         ending = asyncio.get_running_loop().call_later(self.lifetime or 1e6, connection.transport.abort)
         try:
@@ -267,6 +290,7 @@ class Exchange:
         finally:
             ending.cancel()
             self._streams.pop(connection, None)
+            self._in_microseconds.discard(connection)
             self._stalled.pop(connection, None)
             self._changed.set()
 
@@ -304,7 +328,10 @@ class Exchange:
         if self._answers:
             status, retry_after = self._answers.popleft()
             return _json({"code": -1003, "msg": "refused on command"}, status, retry_after)
-        return _json(*self._rest(parts.path.removeprefix("/api/v3/"), query))
+        body, code = self._rest(parts.path.removeprefix("/api/v3/"), query)
+        if request.headers.get("X-MBX-TIME-UNIT", "").upper() == "MICROSECOND" and self.knows_microseconds:
+            body = _exact(body)
+        return _json(body, code)
 
     def _control(self, command: str, query: dict[str, str]) -> tuple[object, int]:
         if command == "state":
@@ -350,6 +377,17 @@ class Exchange:
             asks = sorted(book.asks.items(), key=lambda level: float(level[0]))
             return {"lastUpdateId": book.last, "bids": bids[:limit], "asks": asks[:limit]}, 200
         return {"code": -1, "msg": f"no such endpoint {what}"}, 404
+
+
+def _exact(body: Any) -> Any:
+    """Give an answer of REST with its instants in µs."""
+    if isinstance(body, list):
+        return [_exact(each) for each in body] if not body or isinstance(body[0], list | dict) else _exact_row(body)
+    return {key: each * 1000 if key in ("T", "serverTime") else each for key, each in body.items()}
+
+
+def _exact_row(row: list[Any]) -> list[Any]:
+    return [row[0] * 1000, *row[1:6], row[6] * 1000 + 999, *row[7:]]
 
 
 def _json(body: object, status: int = 200, retry_after: str | None = None) -> Response:

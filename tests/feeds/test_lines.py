@@ -12,7 +12,7 @@ import pytest
 
 from mdplatform.feeds.backoff import Backoff, Pace
 from mdplatform.feeds.binance_lines import Line, Manner
-from mdplatform.feeds.binance_messages import Reply, decode
+from mdplatform.feeds.binance_messages import Farewell, Reply, decode
 from tests.feeds.exchange import Exchange
 
 MANY = [f"S{number}USDT" for number in range(150)]
@@ -48,9 +48,9 @@ async def kept(exchange: Exchange, manner: Manner, monkeypatch: pytest.MonkeyPat
         backoff._tries += 1
         return 0.01
 
-    def heard(raw: bytes) -> Reply | None:
+    def heard(raw: bytes) -> Reply | Farewell | None:
         said = decode(raw, 1)
-        return said if isinstance(said, Reply) else None
+        return said if isinstance(said, Reply | Farewell) else None
 
     monkeypatch.setattr(Backoff, "next", waited)
     streams = [f"{symbol.lower()}@aggTrade" for symbol in exchange.symbols]
@@ -65,20 +65,39 @@ async def kept(exchange: Exchange, manner: Manner, monkeypatch: pytest.MonkeyPat
         await asyncio.gather(keeping, return_exceptions=True)
 
 
-def test_a_quiet_connection_that_answers_to_pings_is_kept_for_long_and_made_anew_without_delay(
+def test_a_quiet_connection_that_answers_to_pings_is_made_anew_without_delay_after_longer_and_longer_silences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> tuple[float, list[int]]:
         clock = asyncio.get_running_loop().time
-        async with Exchange() as exchange, kept(exchange, Manner(silence=0.15), monkeypatch) as line:
+        manner = Manner(silence=0.05, most_silent=0.15)
+        async with Exchange() as exchange, kept(exchange, manner, monkeypatch) as line:
             await exchange.connected()
             began = clock()
-            await exchange.connected(connects=3)
+            await exchange.connected(connects=5)
             return clock() - began, line.tries
 
     seconds, tries = asyncio.run(main())
-    assert seconds > 2 * 0.15 * 3.5
-    assert tries == [0, 0]
+    assert seconds > 0.05 + 0.1 + 0.15 + 0.15 - 0.05  # a connection's silence begins a little before it is counted
+    assert tries == [0, 0, 0, 0]
+
+
+def test_where_the_venue_is_about_to_end_a_connection_the_next_is_made_before_and_nothing_is_taken_for_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with Exchange() as exchange, kept(exchange, Manner(overlap=0.2), monkeypatch) as line:
+            await line.until_live()
+            for connects in (2, 3):
+                exchange.shut_down()
+                await exchange.connected(streams=2, connects=connects)  # the old one is still read
+                async with asyncio.timeout(10):
+                    while len(exchange.streams) > 1:
+                        await asyncio.sleep(0.01)
+            assert line.lives == 1
+            assert line.tries == []
+
+    asyncio.run(main())
 
 
 def test_a_connection_that_does_not_answer_to_pings_is_made_anew_after_its_silence(
