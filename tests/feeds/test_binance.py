@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
 from mdplatform.errors import InvalidSetting, InvalidSymbol, ParameterOutOfRange
+from mdplatform.feeds import binance_messages, binance_rest
 from mdplatform.feeds.binance import BinanceFeed
+from mdplatform.feeds.binance_rest import BinanceRest, NotToBeHad
 from mdplatform.market.events import Candle
 from mdplatform.market.timeframe import MINUTE_US
 from tests.feeds.exchange import Exchange, walk
@@ -155,6 +159,21 @@ async def ping(exchange: Exchange, steps: Steps, followed: Followed) -> None:
     assert await exchange.ping() == 1
 
 
+async def shut_down(exchange: Exchange, steps: Steps, followed: Followed) -> None:
+    exchange.shut_down()
+    await exchange.connected(streams=8, connects=2)
+    await steps.go(50)
+    exchange.drop()
+    await steps.go(20)
+
+
+async def trades_stall(exchange: Exchange, steps: Steps, followed: Followed) -> None:
+    exchange.mute("aggTrade")
+    await steps.go(300)
+    exchange.venue.advance(exchange.venue.now + 2 * MINUTE_MS)
+    await followed.all_of(exchange.venue)
+
+
 async def slow_consumer(exchange: Exchange, steps: Steps, followed: Followed) -> None:
     followed.may_go_on.clear()
     await steps.go(3_000)
@@ -176,6 +195,8 @@ async def slow_consumer(exchange: Exchange, steps: Steps, followed: Followed) ->
         (garbage, {}, "unreadable"),
         (too_many, {}, "reconnects"),
         (ping, {}, "messages"),
+        (shut_down, {"overlap_seconds": 1.0}, "renewals"),
+        (trades_stall, {}, "filled"),
         (slow_consumer, {"most_waiting": 100}, "filled"),
     ],
     ids=lambda given: given.__name__ if callable(given) else "",
@@ -207,6 +228,91 @@ def test_a_connection_that_the_venue_cuts_is_made_anew() -> None:
     assert followed.feed.counts["reconnects"] >= 2
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_instants_are_asked_for_in_microseconds_and_understood_in_milliseconds(
+    monkeypatch: pytest.MonkeyPatch, *, knows: bool
+) -> None:
+    told: list[int] = []
+
+    def instant(at: int) -> int:
+        told.append(at)
+        return read(at)
+
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"], knows_microseconds=knows) as exchange:
+            trade_each_second(exchange, 70)
+            async with following(quick(exchange), SINCE) as followed:
+                await exchange.connected(streams=2)
+                await followed.all_of(exchange.venue)
+                trade_each_second(exchange, 70)
+                await followed.all_of(exchange.venue)
+                assert_complete(exchange, followed)
+
+    read = binance_messages.instant
+    for module in (binance_messages, binance_rest):
+        monkeypatch.setattr(module, "instant", instant)
+    asyncio.run(main())
+    assert len(told) > 140
+    assert {at > 10**14 for at in told} == {knows}
+
+
+def test_a_feed_that_is_closed_waits_for_no_answer_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange:
+            is_asked, may_answer = asyncio.Event(), asyncio.Event()
+            answer = exchange._request
+
+            async def late(connection: ServerConnection, request: Request) -> Response | None:
+                is_asked.set()
+                await may_answer.wait()
+                return await answer(connection, request)
+
+            monkeypatch.setattr(exchange, "_request", late)
+            await exchange.__aexit__()
+            await exchange.__aenter__()  # to serve by it
+            async with following(quick(exchange), {}) as followed:
+                await is_asked.wait()
+                await followed.feed.close()
+                async with asyncio.timeout(5):  # a question is given up after ten
+                    await followed.ended.wait()
+                may_answer.set()
+
+    asyncio.run(main())
+
+
+def test_a_feed_that_is_closed_lets_go_of_the_venue_though_nobody_takes_its_events() -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange, following(quick(exchange), {}) as followed:
+            await exchange.connected(streams=2)
+            followed.may_go_on.clear()
+            exchange.venue.trade("BTCUSDT", "100", "1")
+            await followed.until(lambda: bool(followed.events))
+            await followed.feed.close()
+            async with asyncio.timeout(10):
+                while exchange.streams:
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(main())
+
+
+def test_a_venue_whose_firewall_refuses_is_left_alone() -> None:
+    async def main() -> None:
+        async with Exchange(["BTCUSDT"]) as exchange:
+            exchange.answer(403)
+            rest = BinanceRest(exchange.api_url)
+            try:
+                with pytest.raises(NotToBeHad, match="HTTP 403"):
+                    await rest.time()
+                with pytest.raises(NotToBeHad, match="asks for quiet"):
+                    await rest.time()
+                assert len(exchange.requests) == 1
+                assert rest.quiet > 30
+            finally:
+                await rest.close()
+
+    asyncio.run(main())
+
+
 DISTURBANCES = st.one_of(
     st.just(("drop", {})),
     st.just(("close", {})),
@@ -216,6 +322,7 @@ DISTURBANCES = st.one_of(
     st.builds(lambda lose: ("stall", {"lose": lose}), st.booleans()),
     st.just(("resume", {})),
     st.just(("garbage", {})),
+    st.just(("shut_down", {})),
     st.builds(lambda status: ("answer", {"status": status, "retry_after": "0"}), st.sampled_from([429, 418, 500])),
     st.just(("refuse", {})),
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdplatform.feeds.binance_messages import Reply, Said, Unreadable, decode
+from mdplatform.feeds.binance_messages import Farewell, Reply, Said, Unreadable, decode
 from mdplatform.market.events import BookChange, Candle, Trade
 from mdplatform.market.timeframe import Timeframe
 
@@ -54,6 +54,11 @@ def test_a_snapshot_has_the_symbol_and_the_time_that_are_given_with_it() -> None
     body = b'{"lastUpdateId":160,"bids":[["1.0","2.0"]],"asks":[]}'
     said = decode(body, 7, symbol="BTCUSDT", now=AT)
     assert said == Said(BookChange("BTCUSDT", AT, 160, 160, ((1.0, 2.0),), (), is_snapshot=True, received_at=7), AT)
+
+
+@pytest.mark.parametrize("stream", ["!serverShutdown", None])
+def test_that_a_server_is_about_to_go_down_is_told_apart(stream: str | None) -> None:
+    assert decode(text({"e": "serverShutdown", "E": AT}, stream), 7) == Farewell()
 
 
 def test_answers_to_what_was_sent_are_told_apart() -> None:

@@ -161,6 +161,32 @@ def test_a_recording_without_a_book_has_a_clock_from_its_first_message_on(tmp_pa
     assert clocks[-1] == messages[-1]["E"] * 1000
 
 
+def test_the_clock_waits_for_no_book_that_is_not_recorded(tmp_path: Path) -> None:
+    told: list[Message] = []
+    venue = Venue(["BTCUSDT", "ETHUSDT"], tell=lambda _, data: told.append(data))
+    for _ in range(5):
+        venue.trade("ETHUSDT", 10, 1, venue.now + 100)
+        venue.change_book("BTCUSDT", [("99", "1")], [])
+    events = events_of(RecordingFeed(recorded(tmp_path, told)))
+    clocks = [each.time for each in events if isinstance(each, Clock)]
+    assert clocks[0] == told[0]["E"] * 1000
+    assert len(clocks) > 3
+    assert sum(isinstance(each, BookChange) for each in events) == 5
+
+
+def test_that_a_recording_ends_before_what_is_known_is_said_at_its_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = recorded(tmp_path, session())  # received in three minutes of nanoseconds
+    told = events_of(RecordingFeed(path), {"BTCUSDT": (START_MS + 60 * MINUTE_MS) * 1000})
+    assert [each for each in told if not isinstance(each, Clock)] == []
+    assert "nothing of BTCUSDT in this recording is new" in caplog.text
+    assert "2025-01-20T01:00:00+00:00" in caplog.text
+    caplog.clear()
+    assert events_of(RecordingFeed(path), {"BTCUSDT": START_MS * 1000})
+    assert caplog.text == ""
+
+
 def test_a_book_without_its_snapshot_does_not_hold_the_clock_at_the_end(tmp_path: Path) -> None:
     told: list[Message] = []
     venue = Venue(["BTCUSDT"], tell=lambda _, data: told.append(data))

@@ -154,3 +154,28 @@ def test_a_book_of_futures_follows_by_the_last_id_of_the_message_before() -> Non
         book.offer(change, out)
     assert [each.last_id for each in out if isinstance(each, BookChange)] == [8, 9, 20, 40]
     assert book.is_blocked
+
+
+def test_a_book_without_snapshots_begins_with_its_first_change_and_waits_only_for_what_is_missing() -> None:
+    def change(first: int) -> BookChange:
+        return BookChange("BTCUSDT", first * 1000, first, first, (), ())
+
+    book, out = BookSequence("BTCUSDT", has_snapshots=False), list[Event]()
+    assert not book.is_blocked
+    for number in (4, 5, 7):
+        book.offer(change(number), out)
+    assert [each.last_id for each in out if isinstance(each, BookChange)] == [4, 5]
+    assert [(each.since, each.until) for each in out if isinstance(each, Lost)] == [(0, 4000)]
+    assert book.is_blocked
+    assert book.skipped == 1
+
+
+def test_trades_of_which_a_candle_tells_are_missed_only_where_none_of_its_time_came() -> None:
+    sequence, out = Sequence("BTCUSDT", "trades"), list[Event]()
+    sequence.expect(1000)
+    assert not sequence.is_blocked  # nothing was heard of it yet, nor known
+    offer(sequence, 5, out)
+    sequence.expect(5000)
+    assert not sequence.is_blocked
+    sequence.expect(5001)
+    assert sequence.is_blocked
