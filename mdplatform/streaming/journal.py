@@ -1,32 +1,32 @@
 """The journal: how the closed bars of a stream get into the lake, in small steps.
 
 1. `add` notes a closed bar of 1m; corrections are noted after what they correct.
-2. `stage`, about once a second, writes what was noted into the lake's inbox, one batch a symbol, each file whole and
-   fsynced. What could not be written is kept, in order, and comes with the next step.
-3. `seal`, now and then, merges what waits in the inbox into the months of the lake, as the `bars` asset does, and tells
-   readers of it. It may run beside that asset: each batch is merged once, by whoever comes first.
+2. `stage`, about once a second, appends what was noted to the feed's log in the lake's inbox, one write and one fsync
+   for all symbols. What could not be written is kept, in order, and comes with the next step.
+3. `seal`, now and then, lets go of the log's segment, merges what waits in the inbox into the months of the lake, as
+   the `bars` asset does, and tells readers of it. That is all that waits for its symbols, and what other feeds have
+   let go of: one that died strands nothing. It may run beside that asset: each batch is merged once, by whoever comes
+   first.
 
-`stage` and `seal` are for threads, `add` is for the event loop. Batches are staged at an
-instant that never goes back and is not before the close of what they hold, whatever this machine's clock says: the
-order in which they wait is that of the stream.
+`stage` and `seal` are for threads, `add` is for the event loop. Bars are staged at an instant that never goes back for
+their symbol and is not before their close, whatever this machine's clock says: the order in which they wait is that of
+the stream.
 """
 
 from __future__ import annotations
 
-import math
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
 from mdplatform.lake import Lake
 from mdplatform.lake.bars import MergeReport
-from mdplatform.lake.inbox import PASSING
-from mdplatform.market.bars import INSTANT, RAW_SCHEMA, VALUE_COLUMNS
-from mdplatform.market.time import from_us, to_us
+from mdplatform.lake.segment import Logged, Row, Step, raw_frame
+from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.live_bar import LiveBar
 
@@ -60,6 +60,7 @@ class Journal:
         self._source = source
         self._clock = clock
         self._most_waiting = most_waiting
+        self._log = lake.inbox.open_log()
         self._noted: list[LiveBar] = []
         self._staging, self._sealing = threading.Lock(), threading.Lock()
         self._staged_at: dict[str, int] = {}
@@ -81,7 +82,7 @@ class Journal:
         self._noted.append(bar)
 
     def is_safe(self, symbol: str, until: int) -> bool:
-        """Tell whether all bars of the symbol that closed by then are in the inbox or the lake."""
+        """Tell whether all bars of the symbol that closed by then are in the log or the lake."""
         return self._safe.get(symbol, 0) >= until
 
     def sealed(self, symbol: str) -> int:
@@ -93,37 +94,34 @@ class Journal:
         self._safe[symbol] = max(until, self._safe.get(symbol, 0))
 
     def stage(self) -> int:
-        """Write what was noted into the inbox; give how many bars. Raises `OSError`; nothing noted is lost by that."""
+        """Log what was noted; give how many bars. Raises `OSError`; nothing noted is lost by that."""
         with self._staging:
             noted = self._noted[:]  # what is noted meanwhile comes behind it
+            if not noted:
+                return 0
             by_symbol: dict[str, list[LiveBar]] = {}
             for bar in noted:
                 by_symbol.setdefault(bar.symbol, []).append(bar)
-            written: set[str] = set()
-            try:
-                for symbol, bars in by_symbol.items():
-                    self._stage(symbol, bars)
-                    written.add(symbol)
-            finally:
-                left = [bar for bar in noted if bar.symbol not in written]
-                self._noted[: len(noted)] = left  # in one step, for the loop may add at any time
-                self.counts.staged += len(noted) - len(left)
-            return len(noted) - len(left)
-
-    def _stage(self, symbol: str, bars: Sequence[LiveBar]) -> None:
-        until = max(bar.close_time for bar in bars)
-        at = max(self._clock(), until, self._staged_before(symbol) + 1)
-        key = f"{PASSING}{secrets.token_hex(8)}"
-        self._lake.inbox.stage(symbol, Timeframe.M1, self._source, key, raw_bars(bars), from_us(at))
-        self._staged_at[symbol] = at
-        self.mark_safe(symbol, until)
+            now = self._clock()
+            until = {symbol: max(bar.close_time for bar in bars) for symbol, bars in by_symbol.items()}
+            staged_at = {symbol: max(now, until[symbol], self._staged_before(symbol)) for symbol in by_symbol}
+            logged = [
+                Logged(symbol, staged_at[symbol], [_row(bar) for bar in bars]) for symbol, bars in by_symbol.items()
+            ]
+            self._log.append(Step(self._source, logged))
+            self._staged_at.update(staged_at)
+            for symbol, at in until.items():
+                self.mark_safe(symbol, at)
+            del self._noted[: len(noted)]  # in one step, for the loop may add at any time
+            self.counts.staged += len(noted)
+            return len(noted)
 
     def _staged_before(self, symbol: str) -> int:
-        """Give when the last batch was staged that may still wait, this process's or an earlier one's."""
+        """Give the instant before which nothing is to be staged: behind what waits or is in the lake from before."""
         if symbol not in self._staged_at:
             inbox = self._lake.inbox
-            waits = (batch.staged_at for month in inbox.months(symbol) for batch in inbox.pending(symbol, month))
-            self._staged_at[symbol] = max(map(to_us, waits), default=0)
+            waits = (to_us(batch.staged_at) for month in inbox.months(symbol) for batch in inbox.pending(symbol, month))
+            self._staged_at[symbol] = max(*waits, _taken_in(self._lake, symbol), 0) + 1
         return self._staged_at[symbol]
 
     def seal(self, announce: Callable[[str], None]) -> int:
@@ -138,8 +136,11 @@ class Journal:
     def _seal(self, announce: Callable[[str], None]) -> int:
         changed = 0
         problem: Exception | None = None
-        for symbol in self._symbols:
-            until = self._safe.get(symbol, 0)  # what is staged meanwhile may come too late for this
+        with self._staging:
+            safe = dict(self._safe)  # what is staged from now on comes too late for this
+            self._log.rotate()
+        for symbol in dict.fromkeys((*self._symbols, *sorted(self._lake.inbox.logged()))):
+            until = safe.get(symbol, 0)
             try:
                 reports = [merge_waiting(self._lake, symbol, month) for month in self._lake.inbox.months(symbol)]
             except Exception as failed:  # noqa: BLE001  # raised below; the other symbols' bars are no worse for it
@@ -166,10 +167,21 @@ def merge_waiting(lake: Lake, symbol: str, month: str) -> MergeReport:
 
 def raw_bars(bars: Sequence[LiveBar]) -> pl.DataFrame:
     """Give bars as a source delivers them (`RAW_SCHEMA`), in their order; what is not known is null."""
-    values = [bar.values for bar in bars]
-    columns = {name: [row[place] for row in values] for place, name in enumerate(VALUE_COLUMNS)}
-    columns["trade_count"] = [None if math.isnan(each) else round(each) for each in columns["trade_count"]]  # type: ignore[misc]
-    times = {"open_time": [bar.open_time for bar in bars], "close_time": [bar.close_time for bar in bars]}
-    numbers = {name: RAW_SCHEMA[name] for name in VALUE_COLUMNS}
-    frame = pl.DataFrame({**times, **columns}, schema={**dict.fromkeys(times, pl.Int64), **numbers})
-    return frame.with_columns(pl.col(list(times)).cast(INSTANT), pl.col(pl.Float64).fill_nan(None))
+    return raw_frame([_row(bar) for bar in bars])
+
+
+def _row(bar: LiveBar) -> Row:
+    return (
+        bar.open_time, bar.close_time, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume,
+        bar.trade_count, bar.taker_buy_volume, bar.taker_buy_quote_volume,
+    )  # fmt: skip
+
+
+def _taken_in(lake: Lake, symbol: str) -> int:
+    """Give when bars of the symbol's newest month were last taken in (µs), 0 if there are none."""
+    months = lake.bars.months(symbol)
+    partition = lake.bars.partition(symbol, months[-1]) if months else None
+    if partition is None or Timeframe.M1 not in partition.header.groups:
+        return 0
+    newest = partition.read(Timeframe.M1, ["ingested_at"])["ingested_at"].max()
+    return to_us(newest) if isinstance(newest, datetime) else 0
