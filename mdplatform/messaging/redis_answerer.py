@@ -21,7 +21,8 @@ from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.redis_forms import MICROSECONDS, UNREADABLE, deliveries, records, text, token_parts
 from mdplatform.messaging.redis_keys import CHANGES, DEAD_KEPT, GROUP, LINEAGE, LINEAGE_KEPT, PREFIX, queue_key
-from mdplatform.messaging.redis_line import BlockingLine, Command, Line, entries_of, gone
+from mdplatform.messaging.redis_line import BlockingLine, Line, entries_of, gone
+from mdplatform.messaging.redis_socket import Command
 from mdplatform.messaging.transport import BadDelivery, Delivery, Record, Wanted
 from mdplatform.settings import Settings
 

@@ -1,7 +1,7 @@
 """Lines to Redis: one connection each, on which commands of many tasks travel together, and come through again.
 
-`Line.run` puts a command with those that wait; one task sends all that have gathered in one round trip and reads the
-answers, while the next ones gather. So a thousand tasks need one connection, and load makes batches by itself.
+`Line.run` sends a command at once, or puts it with those that wait: all that gather during one round trip go together
+in the next one. So a thousand tasks need one connection, and load makes batches by itself.
 
 Where Redis does not answer, the batch is sent again after a pause that grows and varies, until `PATIENCE` is over:
 every command here may therefore come twice, and all scripts are made for that. `BlockingLine` waits for one command
@@ -16,26 +16,25 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import redis
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ClusterDownError, MasterDownError, NoScriptError, TryAgainError
 
 from mdplatform.errors import TransportRefused, TransportUnavailable
 from mdplatform.messaging.redis_keys import PREFIX
+from mdplatform.messaging.redis_socket import Command, closed
+from mdplatform.messaging.redis_wire import RedisWire
 from mdplatform.messaging.scripts import Script
 from mdplatform.settings import Settings
-from mdplatform.valkey.connection import REDIS_FAILURES, async_connect, describe, shown_url
+from mdplatform.valkey.connection import REDIS_FAILURES, describe, shown_url
 
-Command = Sequence[str | bytes | int | float]
+_Waiting = tuple[Command, Script | None, asyncio.Future[Any]]
 Entries = list[tuple[str, bytes, dict[bytes, bytes]]]
 
 PATIENCE = 5.0
 """For how long a call tries to reach Redis before it gives up, in seconds."""
-SLOWEST = 2.0
-"""How long one answer is waited for at least, whatever readers of features are content with, in seconds."""
 AT_ONCE = 512
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _NOT_NOW = (redis.BusyLoadingError, redis.ReadOnlyError, TryAgainError, MasterDownError, ClusterDownError)
@@ -65,68 +64,16 @@ def gone(settings: Settings, failure: BaseException) -> TransportUnavailable:
     )
 
 
-def _closed() -> TransportUnavailable:
-    return TransportUnavailable("This end of the transport was closed", remedy="Make a new one")
-
-
-class _Wire:
-    """One connection, made when it is first needed."""
-
-    def __init__(self, settings: Settings, seconds: float) -> None:
-        self._seconds = seconds
-        self._client = async_connect(settings.model_copy(update={"redis_timeout_seconds": seconds}))
-        self._connection: AbstractConnection | None = None
-        self._closed = False
-
-    async def exchange(self, commands: Sequence[Command], wait_seconds: float = 0.0) -> list[Any]:
-        """Send commands in one go and give an answer or a `ResponseError` for each. Raises `REDIS_FAILURES`.
-
-        `wait_seconds` is how long the server itself may wait before it answers.
-        """
-        if self._closed:
-            raise _closed()
-        if self._connection is None:
-            self._connection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-        connection = self._connection
-        if not connection.is_connected:
-            connection.socket_timeout = self._seconds
-            await connection.connect()
-        connection.socket_timeout = None  # one timeout for all instead of a task for each
-        packed = b"".join(pack_command(tuple(each)) for each in commands)  # type: ignore[arg-type]
-        try:
-            answers = []
-            async with asyncio.timeout(self._seconds + wait_seconds):
-                await connection.send_packed_command(packed, check_health=False)
-                for _ in commands:
-                    try:
-                        answers.append(await connection.read_response())
-                    except redis.ConnectionError:
-                        raise
-                    except redis.ResponseError as refused:
-                        answers.append(refused)
-            return answers
-        except BaseException:  # whatever comes on it from now on belongs to nobody
-            await connection.disconnect(nowait=True)
-            raise
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await connection.disconnect(nowait=True)
-            await self._client.connection_pool.release(connection)
-        await self._client.aclose()
-
-
 class Line:
     """A connection for commands that are answered at once; for one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._wire = _Wire(settings, max(SLOWEST, settings.redis_timeout_seconds))
-        self._waiting: list[tuple[Command, Script | None, asyncio.Future[Any]]] = []
-        self._sender: asyncio.Task[None] | None = None
-        self._closed = False
+        self._wire = RedisWire(settings)
+        self._waiting: list[_Waiting] = []
+        self._is_busy = False
+        self._trying: asyncio.Task[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     async def run(self, script: Script, *arguments: str | bytes | int | float) -> Any:
         """Run a script. Raises `TransportUnavailable` if Redis does not answer or refuses."""
@@ -138,54 +85,82 @@ class Line:
 
     async def close(self) -> None:
         """Send what waits, and let go of the connection."""
-        self._closed = True
-        if self._sender is not None:
-            await asyncio.wait([self._sender])
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+            if not self._is_busy:
+                self._closing.set_result(None)
+        await asyncio.wait([self._closing])
         await self._wire.close()
 
     def _put(self, command: Command, script: Script | None) -> asyncio.Future[Any]:
-        if self._closed:
-            raise _closed()
+        if self._closing is not None:
+            raise closed()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, script, answer))
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send())
+        if not self._is_busy:
+            self._next()
         return answer
 
-    async def _send(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-            try:
-                answers = await self._exchange([command for command, _, _ in batch])
-                unknown = [
-                    at
-                    for at, answer in enumerate(answers)
-                    if isinstance(answer, NoScriptError) and batch[at][1] is not None
-                ]
-                if unknown:
-                    texts: list[Command] = []
-                    for at in unknown:
-                        command, script, _ = batch[at]
-                        assert script is not None
-                        texts.append(("EVAL", script.text, *command[2:]))
-                    for at, answer in zip(unknown, await self._exchange(texts), strict=True):
-                        answers[at] = answer
-            except TransportUnavailable as failure:
-                for _, _, waiting in batch:
-                    if not waiting.done():
-                        waiting.set_exception(failure)
+    def _next(self) -> None:
+        """Send what has gathered, if anything has: at once, or in a task that connects first."""
+        batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+        self._is_busy = bool(batch)
+        if not batch:
+            if self._closing is not None and not self._closing.done():
+                self._closing.set_result(None)
+        elif self._wire.is_connected:
+            self._wire.start([command for command, _, _ in batch], partial(self._came, batch))
+        else:
+            self._trying = asyncio.create_task(self._try(batch))
+
+    def _came(self, batch: list[_Waiting], answers: list[Any] | BaseException) -> None:
+        if isinstance(answers, BaseException) or any(
+            isinstance(each, (*_NOT_NOW, NoScriptError)) for each in answers if isinstance(each, BaseException)
+        ):
+            self._trying = asyncio.create_task(self._try(batch))
+            return
+        self._settle(batch, answers)
+        self._next()
+
+    async def _try(self, batch: list[_Waiting]) -> None:
+        """Bring a batch through, again and again for as long as there is patience."""
+        try:
+            answers = await self._exchange([command for command, _, _ in batch])
+            unknown = [
+                at
+                for at, answer in enumerate(answers)
+                if isinstance(answer, NoScriptError) and batch[at][1] is not None
+            ]
+            if unknown:
+                texts: list[Command] = []
+                for at in unknown:
+                    command, script, _ = batch[at]
+                    assert script is not None
+                    texts.append(("EVAL", script.text, *command[2:]))
+                for at, answer in zip(unknown, await self._exchange(texts), strict=True):
+                    answers[at] = answer
+        except TransportUnavailable as failure:
+            self._settle(batch, [failure] * len(batch))
+        except BaseException as ended:  # the loop ends: nobody may wait for ever
+            for _, _, waiting in [*batch, *self._waiting]:
+                waiting.cancel(str(ended))
+            self._waiting = []
+            self._next()
+            raise
+        else:
+            self._settle(batch, answers)
+        self._next()
+
+    def _settle(self, batch: list[_Waiting], answers: Sequence[Any]) -> None:
+        for (_, _, waiting), answer in zip(batch, answers, strict=True):
+            if waiting.done():
                 continue
-            except BaseException as ended:  # the loop ends: nobody may wait for ever
-                for _, _, waiting in [*batch, *self._waiting]:
-                    waiting.cancel(str(ended))
-                raise
-            for (_, _, waiting), answer in zip(batch, answers, strict=True):
-                if waiting.done():
-                    continue
-                if isinstance(answer, BaseException):
-                    waiting.set_exception(gone(self._settings, answer))
-                else:
-                    waiting.set_result(answer)
+            if isinstance(answer, TransportUnavailable):
+                waiting.set_exception(answer)
+            elif isinstance(answer, BaseException):
+                waiting.set_exception(gone(self._settings, answer))
+            else:
+                waiting.set_result(answer)
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         end = time.monotonic() + PATIENCE
@@ -213,7 +188,7 @@ class BlockingLine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._wire = _Wire(settings, max(SLOWEST, settings.redis_timeout_seconds))
+        self._wire = RedisWire(settings)
         self._failures = 0
 
     async def read(self, wait_seconds: float, *commands: Command) -> list[Any] | None:
