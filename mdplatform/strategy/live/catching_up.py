@@ -1,9 +1,10 @@
-"""Catching up: what was sent since a cursor, or what was let go before it was heard."""
+"""Catching up: what was sent since a cursor, or what was let go before it was heard; and what was shown at a cursor."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from mdplatform.messaging.broadcast import Listener, Missed, Post
 from mdplatform.messaging.posting import BEGINNING, read_place
@@ -14,6 +15,8 @@ from mdplatform.streaming.cursor import Cursor
 
 MOST_AT_ONCE = 8
 """Listeners that catch up at the same time."""
+LONGEST_DELAY_US = 3_600_000_000
+"""How late what is sent may be, for it to be found again."""
 _QUIET_SECONDS = 0.5
 
 
@@ -29,13 +32,47 @@ async def catch_up(
 
     For a symbol of which the cursor has no place, as that of a replay, it is what the lake has, and all that is kept.
     What comes twice by that is nothing new to the assembler. Raises `TransportUnavailable`: then it can be tried again.
-
-    Hearing nothing may mean that the server is away and the listener connects again. So it is asked for something,
-    which fails where it is away; a second silence behind an answer means that it has no more, having forgotten.
     """
     if any(topic not in cursor.places for topic in until):
         await refill(line)
     places = {topic: cursor.places.get(topic, BEGINNING) for topic in until}
+    async for each in _between(listener, places, until):
+        if isinstance(each, Missed):
+            await refill(line)
+        elif (packet := await readable(each)) is not None:
+            await line.give_patiently(line.assembler.take(packet, line.held_since, each.place))
+
+
+async def recall(
+    line: Line,
+    cursor: Cursor,
+    stored: int | None,
+    listener: Listener,
+    readable: Callable[[Post], Awaitable[Packet | None]],
+) -> None:
+    """Let the line know what was sent before its cursor, and the lake, which is `stored` (microseconds), has not yet.
+
+    Else a longer bar that closed there would be missing until the next one. Posts of that time are looked for
+    `LONGEST_DELAY_US` further back, since what is sent may have been late. Raises `TransportUnavailable`.
+    """
+    places = dict.fromkeys(cursor.places, BEGINNING)
+    if stored is not None:
+        back = cursor.time - stored + LONGEST_DELAY_US
+        for topic, place in cursor.places.items():
+            places[topic] = f"{max(0, read_place(place, topic)[0] - back)}-0"
+    async for each in _between(listener, places, cursor.places):
+        if isinstance(each, Post) and _is_within(each, cursor.places) and (packet := await readable(each)) is not None:
+            line.assembler.take(packet, line.held_since)
+
+
+async def _between(
+    listener: Listener, places: Mapping[str, str], until: Mapping[str, str]
+) -> AsyncGenerator[Post | Missed, None]:
+    """Give what a listener hears between places; of what is behind the last one, some may come too.
+
+    Hearing nothing may mean that the server is away and the listener connects again. So it is asked for something,
+    which fails where it is away; a second silence behind an answer means that it has no more, having forgotten.
+    """
     open_topics = {topic for topic, place in places.items() if until[topic] != place}
     await listener.follow(sorted(open_topics), {each: places[each] for each in open_topics})
     has_answered = False
@@ -47,17 +84,25 @@ async def catch_up(
             await listener.facts([min(open_topics)])
         has_answered = not heard
         for each in heard:
-            if isinstance(each, Missed):
-                await refill(line)
-            elif (packet := await readable(each)) is not None:
-                await line.give_patiently(line.assembler.take(packet, line.held_since, each.place))
-            if read_place(each.place, each.topic) >= read_place(until[each.topic], each.topic):
+            yield each
+            if not _is_within(each, until, is_last=False):
                 open_topics.discard(each.topic)
 
 
-async def refill(line: Line, lake: LakeView, until: int | None, layouts: dict[str, Layout]) -> None:
-    """Give the line what the lake has of the time since its last frame, up to `until` (microseconds)."""
-    since = line.assembler.over
+def _is_within(each: Post | Missed, until: Mapping[str, str], is_last: bool = True) -> bool:
+    """Whether it comes before a place, or, as `is_last`, at it."""
+    place, end = read_place(each.place, each.topic), read_place(until[each.topic], each.topic)
+    return place < end or (is_last and place == end)
+
+
+async def refill(
+    line: Line, lake: LakeView, until: int | None, layouts: dict[str, Layout], since: int | None = None
+) -> None:
+    """Give the line what the lake has up to `until`, of the time since its last frame or `since` (microseconds).
+
+    Where the line is not held, it corrects what was given already.
+    """
+    since = line.assembler.over if since is None else since
     if since is None or until is None or until <= since or not lake.is_there:
         return
     past = lake.past(line.shape)
@@ -65,4 +110,7 @@ async def refill(line: Line, lake: LakeView, until: int | None, layouts: dict[st
     pieces = past.packets(since + 1, until)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         for packet in piece:
-            await line.give_patiently(line.assembler.take(packet, line.held_since))
+            if line.held_for:
+                await line.give_patiently(line.assembler.take(packet, line.held_since))
+            else:
+                line.hear(packet, "", time.monotonic())
