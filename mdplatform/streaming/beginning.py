@@ -3,7 +3,7 @@
 1. The lake's bars of 1m end at L (its inbox was sealed just before). From there on the venue is asked.
 2. Consumers have been told up to R, as the facts of the symbol say; where there are none, nobody waits for what was,
    and R is L. What lies between R and L is in the lake, but was not sent by the process before: it is told again. So
-   are the bars of the hour before R that were corrected, for the correction may not have been sent.
+   are the bars of the hour before R of which they do not know that they were corrected, and those behind them.
 3. Longer bars that are forming at R are built from the lake's bars of 1m, and features are opened up to R.
 """
 
@@ -23,10 +23,10 @@ from mdplatform.market.events import Candle, Event, Lost
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.streaming.bars import KEPT_US
-from mdplatform.streaming.cells import decode_packet
-from mdplatform.streaming.lane import Lane, as_live, open_features
+from mdplatform.streaming.cells import decode_corrections, decode_packet
+from mdplatform.streaming.lane import Key, Lane, as_live, open_features
 from mdplatform.streaming.live_bar import LiveBar
-from mdplatform.streaming.track import CELL
+from mdplatform.streaming.track import CELL, CORRECTED
 
 _RECENT = 3
 _LONGEST_RETELLING_US = DAY_US
@@ -37,7 +37,8 @@ class Beginning:
     """`since` (µs) is from where on the venue is asked, None where nothing is known of the symbol.
 
     `seeds` are the bars of 1m that forming ones are built of, `recent` the newest closed bars of each lane, still to be
-    taken by it, and `untold` what the lake has and consumers have not.
+    taken by it, `corrected` the revisions of bars that consumers know to be corrected, by open time, and `untold` what
+    the lake has and consumers have not.
     """
 
     symbol: str
@@ -47,13 +48,14 @@ class Beginning:
     untold: list[Event]
     lanes: list[Lane]
     recent: dict[Timeframe, list[LiveBar]]
+    corrected: dict[Timeframe, dict[int, int]]
 
 
 def begin(
     lake: Lake, symbol: str, specs: Mapping[Timeframe, Sequence[FeatureSpec]], facts: Mapping[str, bytes]
 ) -> Beginning:
     """Work out where to begin; `specs` are the features of each timeframe. Raises what the lake and features raise."""
-    told, told_at = _told(facts)
+    told, corrected, told_at = _told(facts)
     since, end = _end_of(lake, symbol)
     at = end
     if told_at and told_at < end:
@@ -67,7 +69,7 @@ def begin(
             newest = as_live(lake.bars.read(symbol, timeframe, begin_at, close))
         first = newest[0].open_time if newest else close
         opened = open_features(lake, symbol, timeframe, specs.get(timeframe, ()), empty_bars(), first)
-        lanes.append(Lane(symbol, timeframe, opened, told.get(timeframe, (-1, 0))))
+        lanes.append(Lane(symbol, timeframe, opened, told.get(timeframe, (-1, 0, 0))))
         recent[timeframe] = newest
     untold = lake.bars.read(symbol, Timeframe.M1, at, end) if at < end else empty_bars()
     return Beginning(
@@ -78,6 +80,7 @@ def begin(
         untold=[_as_event(bar) for bar in as_live(untold)],
         lanes=lanes,
         recent=recent,
+        corrected=corrected,
     )
 
 
@@ -97,21 +100,28 @@ def _seeds(lake: Lake, symbol: str, at: int) -> list[LiveBar]:
     return sorted(seeds, key=lambda bar: (bar.close_time, -bar.timeframe.microseconds))
 
 
-def _told(facts: Mapping[str, bytes]) -> tuple[dict[Timeframe, tuple[int, int]], int]:
-    """Give what consumers were told last of each timeframe, and up to when."""
-    told: dict[Timeframe, tuple[int, int]] = {}
+def _told(
+    facts: Mapping[str, bytes],
+) -> tuple[dict[Timeframe, Key], dict[Timeframe, dict[int, int]], int]:
+    """Give what consumers were told last of each timeframe, which bars as corrected, and up to when.
+
+    What was written by another version cannot be read, and is told again.
+    """
+    told: dict[Timeframe, Key] = {}
+    corrected: dict[Timeframe, dict[int, int]] = {}
     at = 0
     for name, raw in facts.items():
-        if not name.startswith(CELL):
-            continue
         try:
-            packet = decode_packet(raw)
-            cell = packet.cells[0]
-            told[Timeframe(cell.timeframe)] = (cell.open_time, cell.revision)
+            if name.startswith(CELL):
+                packet = decode_packet(raw)
+                cell = packet.cells[0]
+                told[Timeframe(cell.timeframe)] = (cell.open_time, cell.revision, cell.edition)
+                at = max(at, packet.at)
+            elif name.startswith(CORRECTED):
+                corrected[Timeframe(name.removeprefix(CORRECTED))] = decode_corrections(raw)
         except (msgspec.MsgspecError, IndexError, ValueError):
-            continue  # written by another version: what it says is told again
-        at = max(at, packet.at)
-    return told, at
+            continue
+    return told, corrected, at
 
 
 def _end_of(lake: Lake, symbol: str) -> tuple[int | None, int]:

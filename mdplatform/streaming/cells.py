@@ -8,6 +8,7 @@ feature as int8 (an index in `features.guard.STATUSES`).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
@@ -37,8 +38,8 @@ class Cell(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `bar` are the nine values of `market.bars.VALUE_COLUMNS` as float64 bytes (NaN for what is not known), `numbers` and
     `statuses` those of the features of the layout. `quality` is from 0 to 1, None where it was not assessed. `edition`
-    counts how often features of this bar were computed anew because an earlier bar was corrected: of several cells of
-    one bar, that with the highest `(revision, edition)` stands.
+    counts how often features of this timeframe were computed anew because an earlier bar was corrected: of several
+    cells of one bar, that with the highest `(revision, edition)` stands.
     """
 
     timeframe: str
@@ -87,6 +88,7 @@ def forming_topic(symbol: str) -> str:
 _encoder = msgspec.msgpack.Encoder()
 _packets = msgspec.msgpack.Decoder(Packet)
 _layouts = msgspec.msgpack.Decoder(Layout)
+_corrections = msgspec.msgpack.Decoder(dict[int, int])
 
 
 def encode(what: Packet | Layout) -> bytes:
@@ -102,6 +104,16 @@ def decode_packet(raw: bytes) -> Packet:
 def decode_layout(raw: bytes) -> Layout:
     """Read a layout. Raises `msgspec.DecodeError`."""
     return _layouts.decode(raw)
+
+
+def encode_corrections(revisions: Mapping[int, int]) -> bytes:
+    """Give the bytes of the revisions of bars by their open times (µs)."""
+    return _encoder.encode(revisions)
+
+
+def decode_corrections(raw: bytes) -> dict[int, int]:
+    """Read the revisions of bars. Raises `msgspec.DecodeError`."""
+    return _corrections.decode(raw)
 
 
 def numbers(raw: bytes) -> NDArray[np.float64]:

@@ -148,9 +148,7 @@ class Engine:
             track.sent = tuple(wanted[symbol])
             track.note_layouts(facts[symbol], now_us())
             self.journal.mark_safe(symbol, begun.at)
-            cells = track.take_recent(begun.recent, begun.at - KEPT_US)
-            if cells:
-                self._post(track, track.at, cells)
+            self._post_again(track, track.take_recent(begun.recent, begun.at - KEPT_US, begun.corrected))
             self._bars.seed(begun.seeds)
             self._tell(self._bars.take(begun.untold))  # the lake has these already
             first = begun.since if begun.since is not None else self._start
@@ -205,17 +203,13 @@ class Engine:
             return
         place = 0
         while place < len(bars):
-            is_next, first = track.is_next(bars[place]), place
-            taken: set[tuple[Timeframe, int]] = set()
-            while place < len(bars) and track.is_next(bar := bars[place]) == is_next:
-                if is_next and (bar.timeframe, bar.open_time) in taken:
-                    break  # a correction of what closed in this very batch
-                taken.add((bar.timeframe, bar.open_time))
+            found, first = track.take(bars, place)
+            for close, cells in found:
+                self._post(track, close, cells)
+            place = first
+            while place < len(bars) and not track.is_next(bars[place]):
                 place += 1
-            if is_next:
-                for close, cells in track.take(bars[first:place]):
-                    self._post(track, close, cells)
-            elif track.correct(bars[first:place]):
+            if track.correct(bars[first:place]):
                 track.held = list(bars[place:])
                 task = self._group.create_task(self._correct(track, bars[first:place]))
                 self._openings.add(task)
@@ -224,6 +218,9 @@ class Engine:
 
     def _post(self, track: Track, at: int, cells: Sequence[Cell]) -> None:
         self.outgoing.put([(track.post(at, cells, self._received, now_us()), at)])
+
+    def _post_again(self, track: Track, cells: Sequence[Cell]) -> None:
+        self.outgoing.put((post, track.at) for post in track.posts_again(cells, self._received, now_us()))
 
     # -- features that are opened anew --------------------------------------------------------------------------------
 
@@ -237,8 +234,7 @@ class Engine:
             self._is_fulfilled = False
         else:
             self._troubles.note(_NOT_CORRECTED, False)
-        if cells:
-            self._post(track, track.at, cells)
+        self._post_again(track, cells)
         held, track.held = track.held, None
         self._advance(track, held or [])
 
@@ -261,8 +257,7 @@ class Engine:
                 if isinstance(failed, PlatformError):
                     await self._refuse()
                 continue
-            if cells:
-                self._post(track, track.at, cells)
+            self._post_again(track, cells)
         if self._is_fulfilled:
             self._troubles.note(_NOT_OPENED, False)
 

@@ -8,9 +8,9 @@ lake may not have yet), and from then on take a bar at a time. Opening takes mil
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
 
 import numpy as np
 import polars as pl
@@ -31,7 +31,12 @@ KEPT = 256
 """How many of its newest bars a lane keeps, and beside them those that the lake does not have yet."""
 MOST_KEPT = 20_000
 """How many it keeps at most of a lake that cannot be written."""
+MOST_TOLD_AGAIN = 64
+"""How many of its newest bars are told again at most behind a correction."""
 _AND_THEN_SOME = 50
+_pack = struct.Struct(f"<{len(VALUE_COLUMNS)}d").pack
+Key = tuple[int, int, int]
+"""Open time, revision and edition of a cell: of two, the greater one is newer."""
 
 log = logging.getLogger("mdplatform.feed")
 
@@ -69,23 +74,23 @@ def open_features(lake: Lake, symbol: str, timeframe: Timeframe, specs: Sequence
 class Lane:
     """The newest bars of one symbol and timeframe, and the state of their features.
 
-    `sealed` is the instant (µs) up to which the lake has the symbol's bars, `told` open time and revision of the newest
-    cell that consumers have been sent, by this process or another.
+    `sealed` is the instant (µs) up to which the lake has the symbol's bars, `end` the open time (µs) of the bar that
+    comes next. `told` is the newest cell that consumers have been sent, by this process or another, and `edition` that
+    of the cells made now. `without` is the open time from which on cells were told without their features, if any were.
     """
 
-    def __init__(self, symbol: str, timeframe: Timeframe, opened: Opened, told: tuple[int, int] = (-1, 0)) -> None:
+    def __init__(self, symbol: str, timeframe: Timeframe, opened: Opened, told: Key = (-1, 0, 0)) -> None:
         self.symbol = symbol
         self.timeframe = timeframe
         self.opened = opened
+        self.end = opened.end
         self.told = told
+        self.edition = told[2]
         self.sealed = 0
+        self.without: int | None = None
+        self._name = timeframe.value
+        self._length = timeframe.microseconds
         self._bars: dict[int, LiveBar] = {}  # by open time, ascending
-
-    @property
-    def end(self) -> int:
-        """The open time (µs) of the bar that comes next."""
-        newest = self.newest
-        return self.opened.end if newest is None else max(self.opened.end, newest.close_time)
 
     @property
     def newest(self) -> LiveBar | None:
@@ -96,18 +101,19 @@ class Lane:
         """Take the next closed bar in; None if it is not new, or no cell is `wanted`."""
         if bar.open_time < self.end:
             return None
-        values = self._values(self.opened.live, bar)
+        live = self.opened.live
+        values = None if live is None else self._values(live, bar)
         self._bars[bar.open_time] = bar
-        self._let_go()
+        self.end = bar.open_time + self._length
+        if len(self._bars) > KEPT:
+            self._let_go()
         return self.cell(bar, values) if wanted else None
 
     def _let_go(self) -> None:
         """Drop the oldest bars that the lake has, or of which there are too many."""
-        excess = len(self._bars) - KEPT
-        if excess > 0:
-            oldest = takewhile(lambda bar: bar.close_time <= self.sealed, islice(self._bars.values(), excess))
-            for bar in list(oldest) or list(islice(self._bars.values(), max(0, len(self._bars) - MOST_KEPT))):
-                del self._bars[bar.open_time]
+        sealed = self.sealed - self._length
+        while len(self._bars) > KEPT and ((oldest := next(iter(self._bars))) <= sealed or len(self._bars) > MOST_KEPT):
+            del self._bars[oldest]
 
     def peek(self, bar: LiveBar) -> Cell | None:
         """Give the cell of a forming bar; None if that has closed already."""
@@ -136,24 +142,51 @@ class Lane:
         """Keep closed bars that the features know already, ascending, where none is kept."""
         if not self._bars:
             self._bars.update((bar.open_time, bar) for bar in bars)
+            self.end = max([self.end, *(open_time + self._length for open_time in self._bars)])
 
     def adopt(self, opened: Opened) -> Mapping[int, LiveValues | None]:
         """Take over features that were opened; give their values for the bars from their `end` on, by open time."""
         values: dict[int, LiveValues | None] = {}
         for open_time, bar in self._bars.items():
             if open_time >= opened.end:
-                values[open_time] = self._values(opened.live, bar)
+                values[open_time] = None if opened.live is None else self._values(opened.live, bar)
         self.opened = opened
+        self.end = max(self.end, opened.end)
+        if opened.specs:
+            self.without = None
         return values
 
-    def give_up(self) -> None:
-        """Go on without features, until others are adopted."""
+    def give_up(self, since: int) -> None:
+        """Go on without features, until others are adopted: those of bars from `since` (µs) on are not known."""
+        self.without = since if self.without is None else min(since, self.without)
         self.opened = Opened((), Layout.of((), (), ()), None, self.opened.end)
 
-    def _values(self, live: LiveFeatures | None, bar: LiveBar) -> LiveValues | None:
+    def tell_again(
+        self, values: Mapping[int, LiveValues | None], since: int, corrected: Collection[int] = ()
+    ) -> list[Cell]:
+        """Give the cells of the kept bars from `since` (µs) on anew, ascending, with the next edition.
+
+        At most the newest `MOST_TOLD_AGAIN`, and those that opened at `corrected`. Where there are no `values`, cells
+        go without.
+        """
+        self.edition += 1
+        behind = [bar for bar in self._bars.values() if bar.open_time >= since]
+        first = behind[-MOST_TOLD_AGAIN:][0].open_time if behind else 0
+        told = [bar for bar in behind if bar.open_time >= first or bar.open_time in corrected]
+        cells = [self.cell(bar, values.get(bar.open_time)) for bar in told]
+        for cell in cells:
+            self.is_news(cell)
+        return cells
+
+    def corrections(self, since: int) -> dict[int, int]:
+        """Give the revisions of the kept bars that close behind `since` (µs) and were corrected, by open time."""
+        first = since - self._length
+        return {
+            bar.open_time: bar.revision for bar in self._bars.values() if bar.revision > 0 and bar.open_time > first
+        }
+
+    def _values(self, live: LiveFeatures, bar: LiveBar) -> LiveValues:
         """Give the features at a bar's close; one that cannot be computed on is as if it were missing."""
-        if live is None:
-            return None
         try:
             return live.update(bar.open_time, bar.values, bar.state)
         except InvalidBars as refused:
@@ -165,29 +198,34 @@ class Lane:
         """The bars that are kept, ascending."""
         return list(self._bars.values())
 
-    def is_news(self, bar: LiveBar | Cell) -> bool:
+    def is_news(self, cell: Cell) -> bool:
         """Tell whether consumers have not been sent this or a later one, and note that they are now."""
-        key = (bar.open_time, bar.revision)
-        is_news = key > self.told
-        self.told = max(key, self.told)
-        return is_news
+        key = cell.open_time, cell.revision, cell.edition
+        if key <= self.told:
+            return False
+        self.told = key
+        return True
 
     def cell(self, bar: LiveBar, values: LiveValues | None) -> Cell:
         """Make the cell of a bar."""
-        layout = self.opened.layout
+        if values is None:
+            layout, numbers, statuses = "", b"", b""
+        else:
+            layout, numbers, statuses = self.opened.layout.id, values.numbers.tobytes(), values.statuses.tobytes()
         return Cell(
-            timeframe=bar.timeframe.value,
-            open_time=bar.open_time,
-            close_time=bar.open_time + bar.timeframe.microseconds,
-            available_at=bar.available_at,
-            state=bar.state,
-            is_closed=bar.is_closed,
-            revision=bar.revision,
-            bar=np.array(bar.values, dtype="<f8").tobytes(),
-            layout=layout.id if values is not None else "",
-            numbers=b"" if values is None else values.numbers.tobytes(),
-            statuses=b"" if values is None else (statuses := values.statuses.tobytes()),
-            quality=_quality(bar.state, b"" if values is None else statuses),
+            self._name,
+            bar.open_time,
+            bar.open_time + self._length,
+            bar.available_at,
+            bar.state,
+            bar.is_closed,
+            bar.revision,
+            _pack(*bar.values),
+            layout,
+            numbers,
+            statuses,
+            _quality(bar.state, statuses),
+            self.edition,
         )
 
 
@@ -196,6 +234,8 @@ def _quality(state: str, statuses: bytes) -> float | None:
     if state == "gap":
         return 0.0
     settled = statuses.count(SETTLED)
+    if settled == len(statuses):
+        return 1.0
     warming = statuses.count(UNSETTLED) + statuses.count(INSUFFICIENT_HISTORY)
     return assess(Tally(rows=1, settled=settled, warming=warming)).score
 

@@ -16,7 +16,7 @@ from mdplatform.lake import Lake
 from mdplatform.market.bars import empty_bars
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.cells import Cell
-from mdplatform.streaming.lane import Opened, as_live, as_table, open_features
+from mdplatform.streaming.lane import Lane, Opened, as_live, as_table, open_features
 from mdplatform.streaming.live_bar import LiveBar
 from mdplatform.streaming.track import Track
 
@@ -24,12 +24,9 @@ _Task = tuple[Timeframe, tuple[FeatureSpec, ...], list[LiveBar], int]
 
 
 async def correct(lake: Lake, track: Track, corrected: Sequence[LiveBar]) -> list[Cell]:
-    """Open the features anew that bars which were corrected had a part in; give the cells of those bars."""
+    """Open the features anew that bars which were corrected had a part in; give the cells of all bars from there on."""
     async with track.opening:
-        first: dict[Timeframe, int] = {}
-        for bar in corrected:
-            if bar.timeframe in track.sent and track.lanes[bar.timeframe].has(bar.open_time):
-                first[bar.timeframe] = min(bar.open_time, first.get(bar.timeframe, bar.open_time))
+        first = track.touched(corrected)
         lanes = [track.lanes[timeframe] for timeframe in first]
         tasks = [(each.timeframe, each.opened.specs, each.kept, first[each.timeframe]) for each in lanes]
         opened = await asyncio.to_thread(_open, lake, track.symbol, tasks)
@@ -38,6 +35,8 @@ async def correct(lake: Lake, track: Track, corrected: Sequence[LiveBar]) -> lis
 
 async def fulfil(lake: Lake, track: Track, wanted: Mapping[Timeframe, tuple[FeatureSpec, ...]]) -> list[Cell]:
     """Have cells with these features and no others sent; give the newest cell of each lane that is new or has new ones.
+
+    Where cells had to be told without features before, all of these are given anew.
 
     Raises `PlatformError` for features that cannot be opened; then all is as it was.
     """
@@ -56,17 +55,26 @@ async def fulfil(lake: Lake, track: Track, wanted: Mapping[Timeframe, tuple[Feat
                 before = lane.end - timeframe.microseconds
                 lane.remember(await asyncio.to_thread(_read, lake, track.symbol, timeframe, before, lane.end))
         lanes = [track.lanes[timeframe] for timeframe in changed]
-        ends = {each.timeframe: each.end if each.newest is None else each.newest.open_time for each in lanes}
-        tasks = [(each.timeframe, changed[each.timeframe], each.kept, ends[each.timeframe]) for each in lanes]
+        tasks = [(each.timeframe, changed[each.timeframe], each.kept, _first(each)) for each in lanes]
         opened = await asyncio.to_thread(_open, lake, track.symbol, tasks)
         track.sent = tuple(wanted)
         cells = []
         for lane in lanes:
+            without = lane.without
             values = lane.adopt(opened[lane.timeframe])
-            if (newest := lane.newest) is not None and newest.open_time in values:
-                lane.is_news(newest)
+            if without is not None and lane.without is None:
+                cells += lane.tell_again(values, without)
+            elif (newest := lane.newest) is not None and newest.open_time in values:
                 cells.append(lane.cell(newest, values[newest.open_time]))
+                lane.is_news(cells[-1])
         return cells
+
+
+def _first(lane: Lane) -> int:
+    """Give the open time of the first bar whose features are wanted: the newest, or one told without them before."""
+    if lane.without is not None:
+        return lane.without
+    return lane.end if lane.newest is None else lane.newest.open_time
 
 
 def _open(lake: Lake, symbol: str, tasks: Sequence[_Task]) -> dict[Timeframe, Opened]:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import islice
 
+from mdplatform.features.live import LiveValues
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.broadcast import Post
-from mdplatform.streaming.cells import Cell, Packet, encode, forming_topic
-from mdplatform.streaming.lane import Lane, Opened
+from mdplatform.streaming.bars import KEPT_US
+from mdplatform.streaming.cells import Cell, Packet, encode, encode_corrections, forming_topic
+from mdplatform.streaming.lane import MOST_TOLD_AGAIN, Lane, Opened
 from mdplatform.streaming.live_bar import LiveBar
 
-CELL, LAYOUT = "cell:", "layout:"
-"""How the names begin of the facts of a symbol: the newest closed cell of a timeframe, and a layout."""
+CELL, LAYOUT, CORRECTED = "cell:", "layout:", "corrected:"
+"""How the names begin of the facts of a symbol: the newest closed cell of a timeframe, a layout, and the revisions of a
+timeframe's bars that consumers were told as corrected lately."""
+_MOST_BYTES = 100_000
+"""Bytes of cells in one post, above which others go in the next."""
 _LAYOUT_AGAIN_US = 60_000_000
 _LAYOUT_KEPT_US = 3_600_000_000
 """How long a layout stays among the facts after it was last sent, when no lane uses it any more."""
@@ -36,7 +41,7 @@ class Track:
         self.at = at
         self.held: list[LiveBar] | None = None
         self.opening = asyncio.Lock()
-        self.lanes = {lane.timeframe: lane for lane in lanes}
+        self.lanes: dict[str, Lane] = {lane.timeframe: lane for lane in lanes}
         self._sent: tuple[Timeframe, ...] = ()
         self._feed = feed
         self._number = 0
@@ -59,39 +64,65 @@ class Track:
         for lane in self.lanes.values():
             lane.sealed = until
 
-    def take_recent(self, recent: Mapping[Timeframe, Sequence[LiveBar]], since: int) -> list[Cell]:
+    def take_recent(
+        self,
+        recent: Mapping[Timeframe, Sequence[LiveBar]],
+        since: int,
+        corrected: Mapping[Timeframe, Mapping[int, int]],
+    ) -> list[Cell]:
         """Take the newest bars of history in; give the last cell of each timeframe, if it is news.
 
-        Before it come those that closed behind `since` (µs) and were corrected, where consumers have been told any:
+        Where consumers have been told any, those that closed behind `since` (µs) and were corrected come before it, and
+        all behind them, unless their revision is among those of which consumers were told that they are `corrected`:
         the correction may have been lost on the way to them.
         """
         found: list[Cell] = []
         for timeframe in self._sent:
-            lane = self.lanes[timeframe]
-            was_told = lane.told
-            for bar in recent.get(timeframe, ()):
-                cell = lane.take(bar)
-                if cell is None:
-                    continue
-                is_last = bar is recent[timeframe][-1]
-                may_be_lost = bar.revision > 0 and bar.close_time > since and bar.open_time <= was_told[0]
-                if (is_last and lane.is_news(cell)) or may_be_lost:
-                    found.append(cell)
+            lane, bars = self.lanes[timeframe], recent.get(timeframe, ())
+            was_told, known = lane.told[0], corrected.get(timeframe, {})
+            lost = {
+                bar.open_time
+                for bar in bars
+                if bar.revision > known.get(bar.open_time, 0) and bar.close_time > since and bar.open_time <= was_told
+            }
+            lane.edition += bool(lost)
+            cells = [cell for bar in bars if (cell := lane.take(bar)) is not None]
+            again = [cell for cell in cells if lost and cell.open_time >= min(lost)]
+            newest = {cell.open_time for cell in again[-MOST_TOLD_AGAIN:]}
+            found += [cell for cell in again[:-1] if cell.open_time in newest | lost]
+            if cells and (lane.is_news(cells[-1]) or again):
+                found.append(cells[-1])
         return found
 
-    def take(self, bars: Sequence[LiveBar]) -> Iterator[tuple[int, list[Cell]]]:
-        """Take closed bars in; give for each close that came the cells that are news, if any is due then."""
-        for close, of_close in groupby(bars, key=lambda bar: bar.close_time):
-            cells: list[Cell] = []
-            for bar in of_close:
-                lane = self.lanes[bar.timeframe]
-                cell = lane.take(bar, bar.timeframe in self._sent)
-                if cell is not None and lane.is_news(cell):
-                    cells.append(cell)
-            goes_on = close > self.at
-            self.at = max(self.at, close)
-            if cells or (goes_on and self._sent and self._sent[0].is_aligned(close)):
-                yield close, cells
+    def take(self, bars: Sequence[LiveBar], place: int = 0) -> tuple[list[tuple[int, list[Cell]]], int]:
+        """Take closed bars in, from `place` on up to the first that follows none; give the place of that one too.
+
+        For each close that came there are the cells that are news, if any is due then.
+        """
+        found: list[tuple[int, list[Cell]]] = []
+        cells: list[Cell] = []
+        lanes, sent, close = self.lanes, self._sent, -1
+        for bar in bars if place == 0 else islice(bars, place, None):
+            lane = lanes[bar.timeframe]
+            if bar.open_time < lane.end:
+                break
+            cell = lane.take(bar, bar.timeframe in sent)
+            if lane.end != close:
+                self._close(close, cells, found)
+                cells, close = [], lane.end
+            if cell is not None and lane.is_news(cell):
+                cells.append(cell)
+            place += 1
+        self._close(close, cells, found)
+        return found, place
+
+    def _close(self, close: int, cells: list[Cell], found: list[tuple[int, list[Cell]]]) -> None:
+        """Note that bars closed, and add their cells to what was found."""
+        goes_on = close > self.at
+        if goes_on:
+            self.at = close
+        if cells or (goes_on and self._sent and self._sent[0].is_aligned(close)):
+            found.append((close, cells))
 
     def is_next(self, bar: LiveBar) -> bool:
         """Tell whether a bar follows those that were taken; else it corrects one of them, or comes late."""
@@ -102,48 +133,68 @@ class Track:
         noted = [bar.timeframe for bar in bars if self.lanes[bar.timeframe].correct(bar)]
         return any(timeframe in self._sent for timeframe in noted)
 
-    def adopt(self, opened: Mapping[Timeframe, Opened], corrected: Iterable[LiveBar]) -> list[Cell]:
+    def touched(self, corrected: Iterable[LiveBar]) -> dict[Timeframe, int]:
+        """Give the open time from which on features have to be opened anew, by timeframe."""
+        first: dict[Timeframe, int] = {}
+        for bar in corrected:
+            if bar.timeframe in self._sent and self.lanes[bar.timeframe].has(bar.open_time):
+                first[bar.timeframe] = min(bar.open_time, first.get(bar.timeframe, bar.open_time))
+        return first
+
+    def adopt(self, opened: Mapping[Timeframe, Opened], corrected: Sequence[LiveBar]) -> list[Cell]:
         """Take over features that were opened behind a correction; give the cells of the bars that were corrected.
 
-        Behind these comes the newest cell of each timeframe: its features are others now, and it is among the facts.
+        Behind these come those of the bars that follow: their features are others now.
         """
         values = {timeframe: self.lanes[timeframe].adopt(each) for timeframe, each in opened.items()}
-        cells = []
-        for bar in corrected:
-            lane = self.lanes[bar.timeframe]
-            if bar.open_time in values.get(bar.timeframe, {}):
-                lane.is_news(bar)
-                cells.append(lane.cell(bar, values[bar.timeframe][bar.open_time]))
-        told = {(cell.timeframe, cell.open_time) for cell in cells}
-        for timeframe in opened:
-            newest = self.lanes[timeframe].newest
-            if newest is not None and (timeframe.value, newest.open_time) not in told:
-                self.lanes[timeframe].is_news(newest)
-                cells.append(self.lanes[timeframe].cell(newest, values[timeframe][newest.open_time]))
-        return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
+        return self._again({timeframe: each.end for timeframe, each in opened.items()}, values, corrected)
 
-    def give_up(self, corrected: Iterable[LiveBar]) -> list[Cell]:
-        """Do without the features that corrected bars had a part in; give the cells of those bars."""
+    def give_up(self, corrected: Sequence[LiveBar]) -> list[Cell]:
+        """Do without the features that corrected bars had a part in; give the cells of those and of all behind them."""
+        first = self.touched(corrected)
+        for timeframe, since in first.items():
+            self.lanes[timeframe].give_up(since)
+        return self._again(first, {}, corrected)
+
+    def _again(
+        self,
+        first: Mapping[Timeframe, int],
+        values: Mapping[Timeframe, Mapping[int, LiveValues | None]],
+        corrected: Iterable[LiveBar],
+    ) -> list[Cell]:
+        opened = {(bar.timeframe, bar.open_time) for bar in corrected}
         cells = []
-        for bar in corrected:
-            lane = self.lanes[bar.timeframe]
-            if bar.timeframe in self._sent and lane.has(bar.open_time):
-                lane.give_up()
-                lane.is_news(bar)
-                cells.append(lane.cell(bar, None))
-        return sorted(cells, key=lambda cell: Timeframe.parse(cell.timeframe).microseconds)
+        for timeframe in sorted(first, key=self._sent.index):
+            own = {open_time for of, open_time in opened if of is timeframe}
+            cells += self.lanes[timeframe].tell_again(values.get(timeframe, {}), first[timeframe], own)
+        return cells
 
     def post(self, at: int, cells: Sequence[Cell], received_at: int, now: int) -> Post:
         """Make the post of closed cells, with the facts that change by them."""
         self._number += 1
         packet = Packet(self.symbol, at, tuple(cells), received_at, now, self._feed, self._number)
+        body = encode(packet)
         facts = self._layouts_of(cells, now)
         for cell in cells:
-            if (cell.open_time, cell.revision) == self.lanes[Timeframe.parse(cell.timeframe)].told:
-                facts[CELL + cell.timeframe] = encode(
-                    Packet(self.symbol, at, (cell,), received_at, now, self._feed, self._number)
-                )
-        return Post(self.symbol, encode(packet), facts)
+            if (cell.open_time, cell.revision, cell.edition) == self.lanes[cell.timeframe].told:
+                alone = Packet(self.symbol, at, (cell,), received_at, now, self._feed, self._number)
+                facts[CELL + cell.timeframe] = body if len(cells) == 1 else encode(alone)
+        return Post(self.symbol, body, facts)
+
+    def posts_again(self, cells: Iterable[Cell], received_at: int, now: int) -> Iterator[Post]:
+        """Make the posts of cells that are told again, several if they are many.
+
+        With the newest cell of a timeframe goes the fact of which bars are told as corrected.
+        """
+        for some in _by_size(cells):
+            post = self.post(self.at, some, received_at, now)
+            corrections = {
+                CORRECTED + name.removeprefix(CELL): encode_corrections(corrected)
+                for name in post.facts
+                if name.startswith(CELL)
+                and (corrected := self.lanes[name.removeprefix(CELL)].corrections(self.at - KEPT_US))
+            }
+            yield Post(post.topic, post.body, {**post.facts, **corrections})
 
     def posts_of_forming(self, cells: Sequence[Cell], received_at: int, now: int) -> list[Post]:
         """Make the post of forming cells; before it comes one with their layouts, if these are not known yet."""
@@ -163,7 +214,7 @@ class Track:
             if cell.layout and now - self._layouts.get(cell.layout, 0) > _LAYOUT_AGAIN_US:
                 self._layouts[cell.layout] = self._kept_layouts[cell.layout] = now
                 facts.update((LAYOUT + each, b"") for each in self._outworn(now))
-                facts[LAYOUT + cell.layout] = encode(self.lanes[Timeframe.parse(cell.timeframe)].opened.layout)
+                facts[LAYOUT + cell.layout] = encode(self.lanes[cell.timeframe].opened.layout)
         return facts
 
     def note_layouts(self, facts: Iterable[str], now: int) -> None:
@@ -183,3 +234,17 @@ class Track:
     def forget_layouts(self) -> None:
         """Have each layout sent again with the next cell that uses it: Redis may have lost it."""
         self._layouts.clear()
+
+
+def _by_size(cells: Iterable[Cell]) -> Iterator[list[Cell]]:
+    """Cut cells into parts that each fit in a post."""
+    some: list[Cell] = []
+    size = 0
+    for cell in cells:
+        if size > _MOST_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(cell)
+        size += len(cell.bar) + len(cell.numbers) + len(cell.statuses)
+    if some:
+        yield some

@@ -218,8 +218,8 @@ def test_a_lane_takes_each_bar_once_and_knows_what_was_told(tmp_path: Path) -> N
     assert (cells[1].state, cells[1].quality) == ("observed", 1.0)
     assert own.is_news(cells[1])
     assert not own.is_news(cells[1])
-    assert not own.is_news(minute(0))
-    assert own.is_news(minute(1, revision=1))
+    assert not own.is_news(own.cell(minute(0), None))
+    assert own.is_news(own.cell(minute(1, revision=1), None))
 
 
 def test_a_lane_takes_only_newer_revisions_of_what_it_keeps(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_gap_is_a_cell_of_no_quality(tmp_path: Path) -> None:
     assert (gap.state, gap.quality, gap.revision) == ("gap", 0.0, -1)
     assert own.is_news(gap)
     assert own.correct(minute(1))
-    assert own.is_news(minute(1))
+    assert own.is_news(own.cell(minute(1), None))
 
 
 def test_a_bar_that_cannot_be_computed_on_is_taken_for_missing(
