@@ -85,6 +85,11 @@ class Assembler:
         return self._now + max(0.0, self._signs[0][1] + self.shape.grace - self._ran)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a frame waits for what is due."""
+        return bool(self._signs)
+
+    @property
     def over(self) -> int | None:
         """T up to which frames were made or left out (microseconds), None before anything was heard."""
         return None if self._next is None else self._next - self._step

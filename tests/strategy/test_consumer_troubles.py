@@ -14,7 +14,7 @@ from mdplatform.errors import PlatformError, TransportUnavailable
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListener
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
 from mdplatform.strategy import consumer as module
-from mdplatform.strategy.live import ear, line
+from mdplatform.strategy.live import filling, line, opening, wishing
 from mdplatform.strategy.live.line import Line
 from mdplatform.strategy.live.subscription import Subscription
 from mdplatform.strategy.live.wanted import Wanted, check
@@ -67,7 +67,7 @@ def test_frames_go_on_when_catching_up_fails(settings, monkeypatch, caplog):
     async def fails(*_: object) -> None:
         raise ValueError("of whatever kind")
 
-    monkeypatch.setattr(ear, "catch_up", fails)
+    monkeypatch.setattr(opening, "catch_up", fails)
 
     async def work() -> None:
         feed, frames = Feed(settings), []
@@ -92,10 +92,10 @@ def test_grace_runs_by_when_packets_were_heard_not_by_when_a_line_that_was_held_
     for step in range(4):
         now = 10.0 * step
         for symbol in SYMBOLS[:2]:
-            held.hear(packet(symbol, NOON + step * STEP, ("5m",)), "")
+            held.hear(packet(symbol, NOON + step * STEP, ("5m",)), "", now)
             now += 1.0
     now += 1.0
-    held.hear(packet(SYMBOLS[0], NOON + 4 * STEP, ("5m",)), "")
+    held.hear(packet(SYMBOLS[0], NOON + 4 * STEP, ("5m",)), "", now)
     now = 100.0
     held.release()
     assert steps(frames) == [0, 1, 2, 3]
@@ -106,7 +106,7 @@ def test_grace_runs_by_when_packets_were_heard_not_by_when_a_line_that_was_held_
 
 
 def test_a_subscribe_that_is_cancelled_while_its_line_is_opened_leaves_nothing(settings, monkeypatch):
-    monkeypatch.setattr(ear, "_WISH_SECONDS", 0.01)
+    monkeypatch.setattr(wishing, "_WISH_SECONDS", 0.01)
 
     async def work() -> None:
         seeding, go_on = asyncio.Event(), asyncio.Event()
@@ -115,7 +115,7 @@ def test_a_subscribe_that_is_cancelled_while_its_line_is_opened_leaves_nothing(s
             seeding.set()
             await go_on.wait()
 
-        monkeypatch.setattr(ear.Ear, "_seed", seed)
+        monkeypatch.setattr(opening.Opening, "_seed", seed)
         async with Feed(settings).consumer(settings) as consumer:
             subscribing = asyncio.create_task(consumer.subscribe_to_market_data(**SMALL, callback=print))
             await seeding.wait()
@@ -125,7 +125,8 @@ def test_a_subscribe_that_is_cancelled_while_its_line_is_opened_leaves_nothing(s
             hearing = consumer._ear
             assert subscribing.cancelled()
             assert hearing is not None
-            await until(lambda: not (hearing._opening or hearing._lines or hearing._by_topic), 2)
+            lines = hearing.lines
+            await until(lambda: not (lines.opening or lines.of_shape or lines.closed), 2)
 
     run(work())
 
@@ -164,7 +165,7 @@ def test_a_consumer_that_is_closed_while_a_line_is_opened_says_so(settings, monk
             seeding.set()
             await go_on.wait()
 
-        monkeypatch.setattr(ear.Ear, "_seed", seed)
+        monkeypatch.setattr(opening.Opening, "_seed", seed)
         subscribing = asyncio.create_task(consumer.subscribe_to_market_data(**SMALL, callback=print, cursor=place))
         await seeding.wait()
         hearing = consumer._ear
@@ -173,7 +174,7 @@ def test_a_consumer_that_is_closed_while_a_line_is_opened_says_so(settings, monk
         go_on.set()
         with pytest.raises(TransportUnavailable, match="closed"):
             await subscribing
-        assert not hearing._tasks
+        assert not hearing.tasks.running
         assert consumer.status() == []
 
     run(work())
@@ -211,7 +212,7 @@ def test_a_subscription_that_has_caught_up_and_shares_a_line_is_not_said_to_wait
             await consumer.subscribe_to_market_data(**SMALL, callback=again.append, cursor=frames[0].cursor)
             await feed.close(["BTCUSDT"], 4, 6)
             await until(lambda: len(again) == 6)
-            await until(lambda: consumer._ear is not None and not consumer._ear._own)
+            await until(lambda: consumer._ear is not None and not consumer._ear.lines.own)
             assert [each.note for each in consumer.status()] == ["", ""]
 
     run(work())
@@ -264,19 +265,19 @@ def test_what_is_missed_while_a_line_is_held_is_filled_in_before_it_goes_on(sett
             refills.append(steps(frames))
             await go_on.wait()
 
-        monkeypatch.setattr(ear, "refill", refill)
+        monkeypatch.setattr(filling, "refill", refill)
         async with feed.consumer(settings) as consumer:
             await consumer.subscribe_to_market_data(**SMALL, callback=frames.append)
             hearing = consumer._ear
             assert hearing is not None
             await feed.close(["BTCUSDT"], 0, 0)
             await until(lambda: frames)
-            hearing._miss("BTCUSDT")
+            hearing.hearing.miss("BTCUSDT")
             await feed.close(["BTCUSDT"], 1, 5)
             held = consumer._lines[consumer.status()[0].subscription_id]
             await until(lambda: len(held._held) + held.lost == 5 and refills)
             if most_held == 100:
-                hearing._miss("BTCUSDT")
+                hearing.hearing.miss("BTCUSDT")
             go_on.set()
             await until(lambda: len(frames) == 6)
             assert refills == [[0], [0]]

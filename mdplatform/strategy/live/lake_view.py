@@ -52,9 +52,12 @@ class LakeView:
 
     def newest(self, shape: Shape) -> int | None:
         """Give the newest close (microseconds) of the shape's clock in the lake."""
-        tails = (self._lake.bars.tail(symbol, shape.clock, 1) for symbol in shape.symbols)
-        closes = [int(bars["close_time"].to_physical()[-1]) for bars in tails if bars.height]
-        return max(closes, default=None)
+        return max(self.heads(shape).values(), default=None)
+
+    def heads(self, shape: Shape) -> dict[str, int]:
+        """Give the newest close (microseconds) of the shape's clock by symbol, of those that have any."""
+        tails = {symbol: self._lake.bars.tail(symbol, shape.clock, 1) for symbol in shape.symbols}
+        return {symbol: int(bars["close_time"].to_physical()[-1]) for symbol, bars in tails.items() if bars.height}
 
     def oldest(self, shape: Shape) -> int | None:
         """Give where the first month begins (microseconds) of which there are bars."""

@@ -5,6 +5,9 @@ be *held*: then packets wait in it, in order, until it is released. It is held w
 with what it missed, and while a subscription with the policy `block` has no room; that for at most `BLOCK_SECONDS` or
 `MOST_HELD` packets, after which the subscription drops its oldest frames until it has had room again.
 
+What is caught up with, and what was held meanwhile (`drain`), waits for every callback, whatever its policy, within the
+same bounds. Forming bars are never held: those that come later say as much.
+
 Grace runs by when packets were heard, not by when a line that was held comes to take them; for what is caught up with
 meanwhile, which was sent before, it stands still (`held_since`).
 """
@@ -26,6 +29,8 @@ from mdplatform.streaming.shape import Shape
 
 BLOCK_SECONDS = 10.0
 MOST_HELD = 10_000
+CATCHING_UP = "catching up with what was sent since its cursor"
+_AT_ONCE = 64
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +44,7 @@ class Line:
         self.held_since = time.monotonic()
         self.lost = 0
         self.is_refill_wanted = False
+        self.unfilled = ""
         self.is_closed = False
         self.successor: Line | None = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -49,6 +55,7 @@ class Line:
         self._frames: deque[Frame] = deque()
         self._held: deque[tuple[Packet, str, float]] = deque()
         self._waiter: asyncio.Task[None] | None = None
+        self._patience: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._subscriptions)
@@ -62,6 +69,14 @@ class Line:
     def is_blocked(self) -> bool:
         """Whether a subscription is waited for."""
         return self._waiter is not None
+
+    @property
+    def newest(self) -> Line:
+        """The line that serves its subscriptions now: itself, or the one that took over."""
+        line = self
+        while line.successor is not None:
+            line = line.successor
+        return line
 
     def add(self, subscription: Subscription) -> None:
         """Give frames to this one too, from the next one on."""
@@ -81,21 +96,29 @@ class Line:
         other.successor = self
         self._is_listed = other._is_listed = False
 
-    def hear(self, packet: Packet, place: str) -> None:
-        """Take a packet, or hold it."""
+    def hear(self, packet: Packet, place: str, now: float) -> None:
+        """Take a packet that was heard at `now` (monotonic seconds), or hold it."""
         if self.held_for or self._waiter is not None:
             if len(self._held) >= MOST_HELD:
                 self._overflow()
-            self._held.append((packet, place, time.monotonic()))
-            return
-        self._give(self.assembler.take(packet, time.monotonic(), place))
+            self._held.append((packet, place, now))
+        elif frames := self.assembler.take(packet, now, place):
+            self._frames.extend(frames)
+            self._pump()
+
+    def hear_forming(self, packet: Packet) -> None:
+        """Take forming cells, unless the line is held."""
+        if not self.held_for and self._waiter is None and (frames := self.assembler.form(packet)):
+            self._frames.extend(frames)
+            self._pump()
 
     def tick(self, now: float) -> None:
         """Make the frames that have waited for so long as they may."""
         if not self.held_for and self._waiter is None:
             due = self.assembler.due
             if due is not None and due <= now:
-                self._give(self.assembler.tick(now))
+                self._frames.extend(self.assembler.tick(now))
+                self._pump()
 
     @property
     def due(self) -> float | None:
@@ -111,7 +134,22 @@ class Line:
     def release(self) -> None:
         """Go on with what was held."""
         self.held_for = ""
+        self._listed()
+        self._excused.intersection_update(each.id for each in self._blockers)
         self._pump()
+
+    async def drain(self) -> None:
+        """Give what was held as patiently, with what is heard meanwhile; stop where something is to be filled in first.
+
+        The line stays held.
+        """
+        count = 0
+        while self._held and not (self.is_closed or self.is_refill_wanted):
+            packet, place, heard_at = self._held.popleft()
+            await self.give_patiently(self.assembler.take(packet, heard_at, place))
+            count += 1
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def give_patiently(self, frames: Iterable[Frame]) -> None:
         """Give frames to who has room for them; wait for the others, so that what is caught up with is not dropped."""
@@ -120,7 +158,12 @@ class Line:
             frame = self._frames.popleft()
             full = [each for each in self._listed() if each.is_full and each.id not in self._excused]
             if full:
-                await self._wait_for(full)
+                self._patience = asyncio.get_running_loop().create_task(self._wait_for(full))
+                try:
+                    await asyncio.wait([self._patience])
+                finally:
+                    self._patience.cancel()
+                    self._patience = None
             for each in self._listed():
                 each.offer(frame)
 
@@ -141,11 +184,6 @@ class Line:
             self._blockers = tuple(each for each in self._all if each.wanted.policy is Policy.BLOCK)
             self._is_listed = True
         return self._all
-
-    def _give(self, frames: list[Frame]) -> None:
-        if frames:
-            self._frames.extend(frames)
-            self._pump()
 
     def _pump(self) -> None:
         """Give what waits, then what is held, until somebody blocks."""
@@ -186,10 +224,13 @@ class Line:
                     self._excused.add(each.id)
 
     def _overflow(self) -> None:
-        """Make room where too much is held: who blocks is waited for no longer, else the oldest packet is let go.
+        """Make room where too much is held: who is waited for is so no longer, and the oldest packet may be let go.
 
         Before the line is released, what is let go is to be filled in.
         """
+        if self._patience is not None:
+            self._excused.update(each.id for each in self._listed() if each.is_full)
+            self._patience.cancel()
         if self._waiter is None:
             if not self.is_refill_wanted:
                 _log.warning("More than %d posts came while a line was held: the oldest are let go", MOST_HELD)

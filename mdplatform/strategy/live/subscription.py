@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any
 
-from mdplatform.strategy.live.wanted import Policy, Wanted
+from mdplatform.strategy.live.wanted import Callback, Policy, Wanted
 from mdplatform.streaming.frame import Frame
 
 SLOW_SECONDS = 0.1
@@ -40,6 +40,7 @@ class Subscription:
         self._callback = wanted.callback
         self._takes_revisions = wanted.revisions
         self._bound = wanted.queue
+        self._ready = self._callback
         self._task: asyncio.Task[None] | None = None
         self._is_busy = False
         self._wake: asyncio.Future[Awaitable[Any] | None] | None = None
@@ -58,10 +59,12 @@ class Subscription:
 
     def offer(self, frame: Frame) -> None:
         """Give a frame: at once, or when its turn comes; if the queue is full, as the policy says."""
-        if not self.is_open or (frame.revision and not self._takes_revisions):
+        if frame.revision and not self._takes_revisions:
             return
-        if self._callback is not None and not self._is_busy:
-            self._call(frame)
+        if self._ready is not None:
+            self._call(self._ready, frame)
+            return
+        if not self.is_open:
             return
         if len(self.waiting) >= self._bound:
             if self.wanted.policy is Policy.CONFLATE:
@@ -103,6 +106,7 @@ class Subscription:
     def close(self) -> None:
         """Give nothing any more; a callback that is running goes on to its end."""
         self.is_open = False
+        self._ready = None
         self.waiting.clear()
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -121,22 +125,23 @@ class Subscription:
         self.last = frame
         self.last_at = time.time_ns()
 
-    def _call(self, frame: Frame) -> None:
-        assert self._callback is not None
-        self._note(frame)
-        began = time.perf_counter()
+    def _call(self, callback: Callback, frame: Frame) -> None:
+        """Call back at once. It is done for each frame and subscription, so it does little."""
+        self.frames += 1
+        self.last = frame
+        self.last_at = began = time.time_ns()
         try:
-            returned = self._callback(frame)
+            returned = callback(frame)
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  it is the strategy's; status and log have it
             self._fail(failure)
             return
         if returned is not None and inspect.isawaitable(returned):
-            self._is_busy = True
+            self._is_busy, self._ready = True, None
             if self._wake is not None and not self._wake.done():
                 self._wake.set_result(returned)
             else:
                 self._task = asyncio.get_running_loop().create_task(self._run(returned))
-        elif (took := time.perf_counter() - began) > SLOW_SECONDS:
+        elif (took := (time.time_ns() - began) / 1e9) > SLOW_SECONDS:
             _log.warning(
                 "The callback of subscription %s held up the event loop for %.0f ms; what takes long belongs behind an "
                 "`await`, such as `asyncio.to_thread`", self.id, took * 1000,
@@ -153,15 +158,16 @@ class Subscription:
                     self._fail(failure)
                 returned = await self._call_waiting()
                 if returned is None and self.is_open:
-                    self._is_busy = False
+                    self._is_busy, self._ready = False, self._callback
                     self._tell()
                     self._wake = loop.create_future()
                     returned = await self._wake
         finally:
             self._is_busy, self._wake = False, None
+            self._ready = self._callback if self.is_open else None
             self._tell()
-            if self.waiting and self.is_open:  # the callback was cancelled from inside
-                self._call(self.waiting.popleft())
+            if self.waiting and self._ready is not None:  # the callback was cancelled from inside
+                self._call(self._ready, self.waiting.popleft())
 
     async def _call_waiting(self) -> Awaitable[Any] | None:
         """Call back with what waits, up to what is to be awaited; None where nothing waits any more."""
