@@ -1,26 +1,23 @@
-"""A recorded session, replayed live, gives the very lake that a batch gives of the same messages."""
+"""A recorded session through `mdplatform feed`, as a process: the very lake that a batch gives of the same messages."""
 
 from __future__ import annotations
 
+import subprocess
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from mdplatform.feeds.registry import feed
 from mdplatform.lake import Lake
 from mdplatform.market.bars import RAW_SCHEMA
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.processes import platform_program
 from mdplatform.settings import Settings
 from mdplatform.sources.recording import read_recording
 from mdplatform.sources.table_delivery import TableOptions
-from mdplatform.streaming.engine import Engine
-from mdplatform.streaming.standing import Standing
-
-from .scripted import in_loop
 
 RECORDING = "live/nkaz001__hftbacktest/examples/spot/btcusdt_20240808.gz"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,23 +52,23 @@ def batch_bars(path: Path) -> pl.DataFrame:
     return pl.DataFrame(sorted(rows)[1:-1], schema=plain, orient="row").cast(RAW_SCHEMA)
 
 
-@in_loop
-async def test_a_recorded_session_gives_the_lake_of_a_batch_bit_for_bit(
-    settings: Settings, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("processes")
+def test_a_recorded_session_through_the_command_gives_the_lake_of_a_batch_bit_for_bit(
+    settings: Settings, shared_data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mdplatform.streaming.engine.STAGE_SECONDS", 1000)  # all is staged at one instant, at the end
-    replayed = feed(f"recording:{shared_data / RECORDING}", settings, [])
-    broadcaster = MemoryBroadcast(settings).broadcaster()
-    engine = Engine(settings, replayed, broadcaster, Standing(["BTCUSDT"], [Timeframe.M1, Timeframe.M5]))
-    engine.journal._clock = lambda: int(AT.timestamp()) * 1_000_000
-    await engine.run()
-    bars = batch_bars(shared_data / RECORDING)
-    whole = Lake(tmp_path / "batch")
-    for batch in whole.inbox.stage("BTCUSDT", Timeframe.M1, "recording", "k", bars, AT):
-        whole.bars.merge("BTCUSDT", batch.month, [batch])
-    assert engine.lake.bars.months("BTCUSDT") == whole.bars.months("BTCUSDT") == ["2024-08"]
-    live, made = engine.lake.bars.partition("BTCUSDT", "2024-08"), whole.bars.partition("BTCUSDT", "2024-08")
-    assert live is not None
-    assert made is not None
-    assert live.header.groups["1m"].rows >= 5
-    assert live.header.data_version == made.header.data_version
+    recording = shared_data / RECORDING
+    program = platform_program(settings, "feed", "feed", f"recording:{recording}", one_thread=True)
+    ended = subprocess.run(program.command, env=dict(program.environment), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    batch = Lake(tmp_path / "batch")
+    for piece in batch.inbox.stage("BTCUSDT", Timeframe.M1, "recording", "k", batch_bars(recording), AT):
+        batch.bars.merge("BTCUSDT", piece.month, [piece])
+    live = Lake(settings.lake_dir)
+    assert live.bars.months("BTCUSDT") == ["2024-08"]
+    assert live.bars.read("BTCUSDT", Timeframe.M1).height >= 5
+    assert live.inbox.symbols() == []
+    for timeframe in (Timeframe.M1, Timeframe.M3, Timeframe.M5):
+        made = live.bars.read("BTCUSDT", timeframe)
+        assert_frame_equal(
+            made.drop("ingested_at"), batch.bars.read("BTCUSDT", timeframe).drop("ingested_at"), check_exact=True
+        )
