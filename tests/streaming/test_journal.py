@@ -14,6 +14,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from mdplatform.assets.bars import merge_inbox
+from mdplatform.assets.partitions import Cell
+from mdplatform.errors import CorruptPartition
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.streaming.journal import Journal, merge_waiting, raw_bars
@@ -260,3 +263,80 @@ def test_raw_bars_have_the_types_of_a_delivery() -> None:
 
 def test_merging_a_month_for_which_nothing_waits_does_nothing(tmp_path: Path) -> None:
     assert not merge_waiting(Lake(tmp_path), "BTCUSDT", "2025-01").changed
+
+
+def test_bars_that_are_noted_while_segments_change_are_in_the_lake_once_and_in_order(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    noting = journal(lake)
+    every = bars(300)
+    done = threading.Event()
+
+    def stage() -> None:
+        while not done.is_set():
+            noting.stage()
+
+    staging = threading.Thread(target=stage)
+    staging.start()
+    try:
+        for place, bar in enumerate(every):
+            noting.add(bar)
+            noting.add(with_changes(bar, volume=50.0, revision=1))
+            if place % 60 == 30:
+                noting.seal(told)
+    finally:
+        done.set()
+        staging.join()
+    noting.stage()
+    noting.seal(told)
+    revisions = lake.bars.revisions("BTCUSDT", "2025-01", Timeframe.M1)
+    assert revisions["revision"].to_list() == [0, 1] * 300
+    assert revisions["volume"].to_list() == [volume for bar in every for volume in (bar.volume, 50.0)]
+    assert revisions["ingested_at"].is_sorted()
+    assert list((tmp_path / "inbox" / "_live").iterdir()) == []
+
+
+def test_a_run_of_the_asset_takes_in_what_a_dead_feed_logged(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    noting = journal(lake, "ADAUSDT", "BTCUSDT")
+    for bar in (*bars(3, "ADAUSDT"), *bars(2, "BTCUSDT")):
+        noting.add(bar)
+    noting.stage()
+    noting._log.rotate()  # as the system does for a process that ends
+    by_run = Lake(tmp_path)
+    assert by_run.inbox.symbols() == ["ADAUSDT", "BTCUSDT"]
+    assert merge_inbox(by_run, Cell("2025-01", "ADAUSDT")).taken == 3
+    assert lake.inbox.symbols() == ["BTCUSDT"]
+
+
+def test_a_feed_takes_in_what_a_dead_one_logged_of_symbols_that_it_does_not_follow(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    dead = journal(lake, "ADAUSDT", "BTCUSDT")
+    for bar in (*bars(3, "ADAUSDT"), *bars(2, "BTCUSDT")):
+        dead.add(bar)
+    dead.stage()
+    dead._log.rotate()  # as the system does for a process that ends
+    announced: list[str] = []
+    assert journal(Lake(tmp_path), "BTCUSDT").seal(announced.append) == 2
+    assert announced == ["BTCUSDT", "ADAUSDT"]
+    assert lake.inbox.symbols() == []
+
+
+def test_a_damaged_log_is_said_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    noting = journal(lake)
+    every = bars(3)
+    for bar in every:
+        noting.add(bar)
+        noting.stage()
+    (segment,) = (tmp_path / "inbox" / "_live").iterdir()
+    content = bytearray(segment.read_bytes())
+    content[40] ^= 1
+    segment.write_bytes(content)
+    with pytest.raises(CorruptPartition, match="set aside"):
+        noting.seal(told)
+    assert noting.sealed("BTCUSDT") == 0
+    noting.add(bars(4)[3])
+    noting.stage()
+    assert noting.seal(told) == 1
+    assert lake.bars.read("BTCUSDT", Timeframe.M1).height == 1
+    assert segment.with_suffix(".damaged").read_bytes() == content
