@@ -2,8 +2,8 @@
 
 1. Its symbols are followed; what comes is held.
 2. It is seeded from the lake and from the facts, so that long timeframes and tensors have their past.
-3. With a cursor, a listener of its own brings what was sent since (`catching_up`), and what was held behind that is
-   given as patiently.
+3. With a cursor, a listener of its own brings what was shown there and is not in the lake yet, and then what was sent
+   since (`catching_up`); what was held behind that is given as patiently.
 4. Then it goes on with what comes.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from mdplatform.errors import TransportUnavailable
 from mdplatform.messaging.broadcast import Listener
-from mdplatform.strategy.live.catching_up import MOST_AT_ONCE, catch_up
+from mdplatform.strategy.live.catching_up import MOST_AT_ONCE, catch_up, recall
 from mdplatform.strategy.live.filling import Filling
 from mdplatform.strategy.live.lake_view import LakeView
 from mdplatform.strategy.live.line import Line
@@ -71,7 +71,13 @@ class Opening:
         self._lines.own.add(line)
         try:
             places, facts = await self._follow(line)
-            await self._seed(line, cursor.time, [each for each in facts if each.at <= cursor.time])
+            heads = await asyncio.to_thread(self._lake.heads, line.shape)
+            await self._seed(line, cursor.time, [])
+            stored = min((heads.get(each, 0) for each in line.shape.symbols), default=0)
+            if stored < cursor.time:
+                await self._recall(line, cursor, stored)
+            self._know(line, [each for each in facts if each.at <= cursor.time])
+            await self._recall(line, cursor)
             line.assembler.begin(cursor.time, {each: at for each, at in cursor.places.items() if each in places})
             if self._tasks.is_closed:
                 raise TransportUnavailable("The consumer was closed", remedy="Make a new one")
@@ -103,18 +109,39 @@ class Opening:
                 self._filling.release(line)
                 self._lines.merge()
 
+    async def _recall(self, line: Line, cursor: Cursor) -> None:
+        stored = await asyncio.to_thread(self._lake.newest, line.shape)
+        if cursor.places and (stored is None or stored < cursor.time):
+            async with self._catching_up:
+                listener = self._open_listener()
+                try:
+                    await recall(line, cursor, stored, listener, self._reading.packet)
+                finally:
+                    self._tasks.begin(listener.close(), to_end=True)
+
     async def _follow(self, line: Line) -> tuple[dict[str, str], list[Packet]]:
         """Hear the line's symbols; give the places from which on, and the newest cells."""
         return await self._lines.follow(line), await self._reading.facts(line.shape.symbols)
 
     async def _seed(self, line: Line, until: int | None, facts: Sequence[Packet]) -> None:
         """Let the assembler know the past up to `until`."""
-        now = line.held_since
         if until is not None:
             layout, packets = await asyncio.to_thread(self._lake.seed, line.shape, until)
             self._reading.layouts[layout.id] = layout
             await self._sentiment.read(line)
-            for packet in packets:
-                line.assembler.take(packet, now)
-        for packet in facts:
-            line.assembler.take(packet, now)
+            self._know(line, packets)
+        self._know(line, facts)
+
+    @staticmethod
+    def _know(line: Line, packets: Sequence[Packet]) -> None:
+        """Let the assembler take packets of the past, of which it gives no frames."""
+        for packet in packets:
+            line.assembler.take(packet, line.held_since)
+
+    async def _recall(self, line: Line, cursor: Cursor, stored: int) -> None:
+        """Let the assembler know what was sent before the cursor and is not in the lake."""
+        listener = self._open_listener()
+        try:
+            await recall(line, cursor, stored, listener, self._reading.packet)
+        finally:
+            self._tasks.begin(listener.close(), to_end=True)
