@@ -46,20 +46,17 @@ async def catch_up(
 async def recall(
     line: Line,
     cursor: Cursor,
-    stored: int | None,
+    stored: int,
     listener: Listener,
     readable: Callable[[Post], Awaitable[Packet | None]],
 ) -> None:
-    """Let the line know what was sent before its cursor, and the lake, which is `stored` (microseconds), has not yet.
+    """Let the line know what was sent before its cursor, and the lake, which ends at `stored` (microseconds), has not.
 
     Else a longer bar that closed there would be missing until the next one. Posts of that time are looked for
     `LONGEST_DELAY_US` further back, since what is sent may have been late. Raises `TransportUnavailable`.
     """
-    places = dict.fromkeys(cursor.places, BEGINNING)
-    if stored is not None:
-        back = cursor.time - stored + LONGEST_DELAY_US
-        for topic, place in cursor.places.items():
-            places[topic] = f"{max(0, read_place(place, topic)[0] - back)}-0"
+    back = cursor.time - stored + LONGEST_DELAY_US
+    places = {topic: f"{max(0, read_place(place, topic)[0] - back)}-0" for topic, place in cursor.places.items()}
     async for each in _between(listener, places, cursor.places):
         if isinstance(each, Post) and _is_within(each, cursor.places) and (packet := await readable(each)) is not None:
             line.assembler.take(packet, line.held_since)

@@ -77,7 +77,6 @@ class Opening:
             if stored < cursor.time:
                 await self._recall(line, cursor, stored)
             self._know(line, [each for each in facts if each.at <= cursor.time])
-            await self._recall(line, cursor)
             line.assembler.begin(cursor.time, {each: at for each, at in cursor.places.items() if each in places})
             if self._tasks.is_closed:
                 raise TransportUnavailable("The consumer was closed", remedy="Make a new one")
@@ -109,16 +108,6 @@ class Opening:
                 self._filling.release(line)
                 self._lines.merge()
 
-    async def _recall(self, line: Line, cursor: Cursor) -> None:
-        stored = await asyncio.to_thread(self._lake.newest, line.shape)
-        if cursor.places and (stored is None or stored < cursor.time):
-            async with self._catching_up:
-                listener = self._open_listener()
-                try:
-                    await recall(line, cursor, stored, listener, self._reading.packet)
-                finally:
-                    self._tasks.begin(listener.close(), to_end=True)
-
     async def _follow(self, line: Line) -> tuple[dict[str, str], list[Packet]]:
         """Hear the line's symbols; give the places from which on, and the newest cells."""
         return await self._lines.follow(line), await self._reading.facts(line.shape.symbols)
@@ -140,8 +129,9 @@ class Opening:
 
     async def _recall(self, line: Line, cursor: Cursor, stored: int) -> None:
         """Let the assembler know what was sent before the cursor and is not in the lake."""
-        listener = self._open_listener()
-        try:
-            await recall(line, cursor, stored, listener, self._reading.packet)
-        finally:
-            self._tasks.begin(listener.close(), to_end=True)
+        async with self._catching_up:
+            listener = self._open_listener()
+            try:
+                await recall(line, cursor, stored, listener, self._reading.packet)
+            finally:
+                self._tasks.begin(listener.close(), to_end=True)
