@@ -2,11 +2,9 @@
 
 `merge` is what the `bars` asset does for one partition, in steps:
 1. sift each batch by the row rules (`market.rules`); what breaks one is quarantined under the batch's key;
-2. merge the rest into the revisions that are there (`market.revisions`); a batch that was merged before is skipped;
-3. if that changed anything, build the longer timeframes from the shorter ones (`market.resample`), longest child first,
-   as revisions too; where the venue delivered a bar itself, that one stands and a differing sum is counted as a
-   disagreement;
-4. write the file if anything changed.
+2. merge the rest into the revisions that are there (`lake.month`); a batch that was merged before is skipped;
+3. if that changed anything, build the longer timeframes from the shorter ones where those changed, as revisions too;
+4. write the file if anything changed; only what changed is hashed anew.
 """
 
 from __future__ import annotations
@@ -24,31 +22,16 @@ import pyarrow as pa
 
 from mdplatform.lake.inbox import PASSING, Batch
 from mdplatform.lake.lock import locked
-from mdplatform.lake.partition import Header, Partition, write_partition
+from mdplatform.lake.month import CHILDREN, Month
+from mdplatform.lake.month import DERIVED as DERIVED
+from mdplatform.lake.partition import Before, Header, Partition, write_partition
 from mdplatform.market.bars import BAR_SCHEMA, VALUE_COLUMNS, empty_bars
-from mdplatform.market.resample import RESAMPLED, complete_grid, resample
-from mdplatform.market.revisions import merge, newest, with_states
+from mdplatform.market.resample import complete_grid, resample
+from mdplatform.market.revisions import newest
 from mdplatform.market.rules import sift
 from mdplatform.market.time import from_us, month_of
 from mdplatform.market.timeframe import Timeframe
 
-DERIVED = (Timeframe.M5, Timeframe.M15, Timeframe.M30, Timeframe.H1, Timeframe.H4, Timeframe.D1)
-"""The timeframes that are built for every partition from the shorter ones which were delivered."""
-
-
-def _children(timeframe: Timeframe) -> tuple[Timeframe, ...]:
-    """Give the timeframes from which `timeframe` is built, longest first; what is shorter comes in through these.
-
-    >>> [child.value for child in _children(Timeframe.D1)]
-    ['12h', '8h', '6h', '4h']
-    """
-    fitting = [each for each in Timeframe if each.divides(timeframe)]
-    return tuple(
-        child for child in reversed(fitting) if not any(child.divides(each) for each in fitting if each in DERIVED)
-    )
-
-
-_CHILDREN = {each: _children(each) for each in Timeframe}
 _HASHED = (*VALUE_COLUMNS, "revision")
 _PASSING_KEPT = 256
 _MONTH_FILE = re.compile(r"(\d{4}-\d{2})\.parquet")
@@ -121,41 +104,38 @@ class BarStore:
             partition = self.partition(symbol, month)
             notes = partition.header.notes if partition else {}
             done: list[str] = list(notes.get("batches", []))
-            if partition and all(batch.key in done for batch in batches):
+            if partition and all(batch.is_among(done) for batch in batches):
                 return MergeReport(
                     unchanged=sum({batch.key: len(batch.rows) for batch in batches}.values()),
                     disagreements=notes["disagreements"],
                     data_version=partition.header.data_version,
                 )
-            before = _read_all(partition)
+            bars = Month(partition)
             counts: Counter[str] = Counter()
             quarantined: Counter[str] = Counter()
-            after = dict(before)
             just_now: set[str] = set()
             for batch in batches:
                 if batch.key in just_now:  # delivered by two at once
                     continue
                 just_now.add(batch.key)
-                if batch.key in done:
+                if batch.is_among(done):
                     counts["unchanged"] += len(batch.rows)
                     continue
                 kept, broken = sift(batch.rows, batch.timeframe, batch.staged_at)
                 quarantined.update(broken["rule"].to_list())
                 self._set_aside(batch, broken)
-                merged = merge(after.get(batch.timeframe, empty_bars()), _as_bars(batch, kept))
-                if merged.taken or merged.corrected:
-                    after[batch.timeframe] = with_states(merged.bars, batch.timeframe)
+                merged = bars.take(batch.timeframe, _as_bars(batch, kept))
                 counts.update(taken=merged.taken, unchanged=merged.unchanged, corrected=merged.corrected)
                 done.append(batch.key)
             rows_changed = bool(counts["taken"] or counts["corrected"])
-            disagreements = _derive(after) if rows_changed else notes.get("disagreements", 0)
+            disagreements = notes.get("disagreements", 0) + bars.derive()
             version = partition.header.data_version if partition else ""
             if rows_changed or partition:
-                ordered = {timeframe.value: after[timeframe] for timeframe in Timeframe if timeframe in after}
                 done = _without_passed(done, just_now)
                 notes = {"symbol": symbol, "month": month, "batches": done, "disagreements": disagreements}
-                written = write_partition(self.path(symbol, month), ordered, notes, hashed_by_day=_HASHED)
-                version = written.data_version
+                before = Before(partition.header, bars.changed()) if partition else None
+                path = self.path(symbol, month)
+                version = write_partition(path, bars.tables(), notes, hashed_by_day=_HASHED, before=before).data_version
             return MergeReport(
                 taken=counts["taken"],
                 unchanged=counts["unchanged"],
@@ -182,7 +162,7 @@ class BarStore:
     def has_merged(self, batch: Batch) -> bool:
         """Tell whether this very delivery was merged into its partition before."""
         partition = self.partition(batch.symbol, batch.month)
-        return partition is not None and batch.key in partition.header.notes["batches"]
+        return partition is not None and batch.is_among(partition.header.notes["batches"])
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -293,7 +273,7 @@ class BarStore:
 
 def _layers(timeframe: Timeframe) -> tuple[Timeframe, ...]:
     """Give the stored timeframes that `timeframe` is read from; derived ones hold all that could be built of them."""
-    return (timeframe,) if timeframe in DERIVED else (timeframe, *_CHILDREN[timeframe])
+    return (timeframe,) if timeframe in DERIVED else (timeframe, *CHILDREN[timeframe])
 
 
 def _without_passed(done: list[str], just_now: set[str]) -> list[str]:
@@ -304,13 +284,6 @@ def _without_passed(done: list[str], just_now: set[str]) -> list[str]:
     passing = [key for key in done if key.startswith(PASSING)]
     old = set(passing[:-_PASSING_KEPT]) - just_now
     return [key for key in done if key not in old] if old else done
-
-
-def _read_all(partition: Partition | None) -> dict[Timeframe, pl.DataFrame]:
-    if partition is None:
-        return {}
-    groups = partition.header.groups
-    return {Timeframe.parse(name): partition.read(name).cast(BAR_SCHEMA) for name in groups}
 
 
 def _as_bars(batch: Batch, kept: pl.DataFrame) -> pl.DataFrame:
@@ -328,24 +301,3 @@ def _as_bars(batch: Batch, kept: pl.DataFrame) -> pl.DataFrame:
         close_time.alias("available_at"),
         pl.lit(batch.staged_at).alias("ingested_at"),
     ).cast(BAR_SCHEMA)
-
-
-def _derive(stored: dict[Timeframe, pl.DataFrame]) -> int:
-    """Build the derived timeframes into `stored`; give how many delivered bars differ from what was built."""
-    disagreements = 0
-    for timeframe in DERIVED:
-        built = empty_bars()
-        for child in _CHILDREN[timeframe]:
-            if child in stored:
-                more = resample(newest(stored[child]), timeframe)
-                built = pl.concat([built, more.join(built, on="open_time", how="anti")])
-        if built.is_empty():
-            continue
-        before = stored.get(timeframe, empty_bars())
-        is_delivered = ~pl.col("source").str.starts_with(RESAMPLED)
-        delivered = newest(before).filter(is_delivered)
-        beside = built.join(delivered, on="open_time", how="semi")
-        disagreements += merge(delivered, beside).corrected
-        built = built.join(delivered, on="open_time", how="anti").sort("open_time")
-        stored[timeframe] = merge(before, built).bars
-    return disagreements

@@ -55,6 +55,30 @@ class Header(msgspec.Struct, frozen=True):
     notes: dict[str, Any] = {}
 
 
+Span = tuple[int, int]
+"""The first and the last of some times (microseconds)."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The header of the file that a new one replaces, and within which times each changed group has other rows."""
+
+    header: Header
+    changed: Mapping[str, Span]
+
+    def group(self, name: str) -> Group | None:
+        """Give a group that has not changed."""
+        return None if name in self.changed else self.header.groups.get(name)
+
+    def days(self, name: str) -> dict[str, str]:
+        """Give the hashes of the days of a group that have not changed."""
+        group = self.header.groups.get(name)
+        if group is None or name not in self.changed:
+            return group.days if group else {}
+        first, last = (_day(time) for time in self.changed[name])
+        return {day: known for day, known in group.days.items() if not first <= day <= last}
+
+
 def content_hash(frames: Mapping[str, pl.DataFrame]) -> str:
     """Hash the content of `frames`: equal for equal rows, however their memory is laid out.
 
@@ -62,18 +86,34 @@ def content_hash(frames: Mapping[str, pl.DataFrame]) -> str:
     >>> content_hash({"1h": frame}) == content_hash({"1h": pl.concat([frame[:1], frame[1:]], rechunk=False)})
     True
     """
-    return _content_hash({name: _arrow(frame) for name, frame in frames.items()})
-
-
-def _content_hash(tables: Mapping[str, pa.Table]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for name, table in tables.items():
-        for column, chunks in zip(table.column_names, table.columns, strict=True):
-            array = pa.concat_arrays(chunks.chunks) if chunks.num_chunks else pa.array([], chunks.type)
-            digest.update(f"{name}\0{column}\0{array.type}\0{len(array)}\0{array.null_count}\0".encode())
-            for part in _content(array):
-                digest.update(part)
+    for name, frame in frames.items():
+        _feed(name, as_table(frame), digest)
     return digest.hexdigest()
+
+
+def _versions(tables: Mapping[str, pa.Table], before: Before | None) -> tuple[str, dict[str, str]]:
+    """Give the hash of all the content, and of each group's alone; what `before` knows is not hashed again."""
+    known = {name: group for name in tables if before and (group := before.group(name)) and group.data_version}
+    versions = {name: group.data_version for name, group in known.items()}
+    if before and before.header.groups.keys() == known.keys() == tables.keys():
+        return before.header.data_version, versions
+    whole = hashlib.blake2b(digest_size=16)
+    for number, (name, table) in enumerate(tables.items()):
+        own = [hashlib.blake2b(digest_size=16)] if number and name not in known else []
+        _feed(name, table, whole, *own)
+        if name not in known:
+            versions[name] = (own or [whole])[0].hexdigest()  # up to its end the whole is the first group
+    return whole.hexdigest(), versions
+
+
+def _feed(name: str, table: pa.Table, *digests: hashlib.blake2b) -> None:
+    for column, chunks in zip(table.column_names, table.columns, strict=True):
+        array = chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
+        start = f"{name}\0{column}\0{array.type}\0{len(array)}\0{array.null_count}\0".encode()
+        for part in (start, *_content(array)):
+            for digest in digests:
+                digest.update(part)
 
 
 def _content(array: Any) -> Iterator[Any]:
@@ -93,36 +133,42 @@ def _content(array: Any) -> Iterator[Any]:
         yield np.ascontiguousarray((array.fill_null(0) if array.null_count else array).to_numpy())
 
 
-def _arrow(frame: pl.DataFrame) -> pa.Table:
+def as_table(frame: pl.DataFrame | pa.Table) -> pa.Table:
+    """Give `frame` as Arrow lays it out in files."""
+    if isinstance(frame, pa.Table):
+        return frame
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def write_partition(
     path: Path,
-    groups: Mapping[str, pl.DataFrame],
+    groups: Mapping[str, pl.DataFrame | pa.Table],
     notes: Mapping[str, Any] | None = None,
     time_column: str = "open_time",
     hashed_by_day: Sequence[str] = (),
+    before: Before | None = None,
 ) -> Header:
     """Write `groups` (one or more frames of one schema) to `path`: temporary file, fsync, rename, fsync.
 
     The rows of a group ascend by `time_column`; the header gets a hash of each day's values in the columns
-    `hashed_by_day` (numbers), if there are any. Empty frames make no group; where all are empty, the file has the
-    schema and no rows. Two writers of the same path do not harm each other: the last one to end wins.
+    `hashed_by_day` (numbers), if there are any. What is the same as `before` is not hashed anew. Empty frames make no
+    group; where all are empty, the file has the schema and no rows. Two writers of the same path do not harm each
+    other: the last one to end wins.
     """
-    schema = _arrow(next(iter(groups.values())).clear()).schema
-    groups = {name: frame for name, frame in groups.items() if len(frame)}
-    tables = {name: _arrow(frame) for name, frame in groups.items()}
+    tables = {name: as_table(frame) for name, frame in groups.items()}
+    schema = next(iter(tables.values())).schema
+    tables = {name: table for name, table in tables.items() if len(table)}
+    whole, versions = _versions(tables, before)
     placed: dict[str, Group] = {}
     number = 0
-    for name, frame in groups.items():
-        bounds = [_bounds(frame[time_column][at : at + _ROW_GROUP]) for at in range(0, len(frame), _ROW_GROUP)]
-        version = _content_hash({name: tables[name]})
-        days = _hashed_days(frame, time_column, hashed_by_day) if hashed_by_day else {}
-        placed[name] = Group(len(frame), list(range(number, number + len(bounds))), bounds, version, days)
+    for name, table in tables.items():
+        times = pl.Series(table.column(time_column)).dt.epoch("us")
+        bounds = [_bounds(times[at : at + _ROW_GROUP]) for at in range(0, len(table), _ROW_GROUP)]
+        known = before.days(name) if before else {}
+        days = _hashed_days(table, times.to_numpy(), hashed_by_day, known) if hashed_by_day else {}
+        placed[name] = Group(len(table), list(range(number, number + len(bounds))), bounds, versions[name], days)
         number += len(bounds)
-    alone = next(iter(placed.values())).data_version if len(placed) == 1 else ""  # the hash of the whole, then
-    header = Header(alone or _content_hash(tables), placed, dict(notes or {}))
+    header = Header(whole, placed, dict(notes or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     _clean_up(path)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
@@ -138,18 +184,28 @@ def write_partition(
     return header
 
 
-def _hashed_days(frame: pl.DataFrame, time_column: str, columns: Sequence[str]) -> dict[str, str]:
-    """Hash time and `columns` of each day; NaN stands for null, so that equal days have equal hashes."""
-    times = frame[time_column].dt.epoch("us").to_numpy()
-    numbers = frame.select(pl.col(columns).cast(pl.Float64).fill_null(float("nan"))).to_numpy(order="c")
+def _hashed_days(
+    table: pa.Table, times: np.ndarray[Any, Any], columns: Sequence[str], known: Mapping[str, str]
+) -> dict[str, str]:
+    """Hash time and `columns` of each day that is not `known`; NaN stands for null, so that equal days hash equal."""
     days = times // DAY_US
     edges = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
-    hashed: dict[str, str] = {}
-    for start, stop in pairwise(edges):
-        digest = hashlib.blake2b(times[start:stop].tobytes(), digest_size=8)
-        digest.update(np.ascontiguousarray(numbers[start:stop]).tobytes())
-        hashed[f"{from_us(int(times[start])):%Y-%m-%d}"] = digest.hexdigest()
-    return hashed
+    return {
+        (day := _day(int(times[start]))): known.get(day)
+        or _hashed(table.slice(start, stop - start), times[start:stop], columns)
+        for start, stop in pairwise(edges)
+    }
+
+
+def _hashed(rows: pa.Table, times: np.ndarray[Any, Any], columns: Sequence[str]) -> str:
+    numbers = pl.DataFrame(rows.select(columns)).select(pl.all().cast(pl.Float64).fill_null(float("nan")))
+    digest = hashlib.blake2b(times.tobytes(), digest_size=8)
+    digest.update(np.ascontiguousarray(numbers.to_numpy(order="c")).tobytes())
+    return digest.hexdigest()
+
+
+def _day(time: int) -> str:
+    return f"{from_us(time):%Y-%m-%d}"
 
 
 def _clean_up(path: Path) -> None:
@@ -160,8 +216,8 @@ def _clean_up(path: Path) -> None:
                 left_behind.unlink()
 
 
-def _bounds(opens: pl.Series) -> tuple[int, int]:
-    known = opens.dt.epoch("us").drop_nulls()
+def _bounds(times: pl.Series) -> Span:
+    known = times.drop_nulls()
     return (known.min(), known.max()) if len(known) else (0, 0)  # type: ignore[return-value]
 
 

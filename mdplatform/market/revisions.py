@@ -21,12 +21,16 @@ _SAME = 1e-12  # relative: a few units in the last place, as sums of decimals di
 
 @dataclass(frozen=True)
 class Merged:
-    """All revisions after a merge (`BAR_SCHEMA`, by open time and revision), and how many delivered rows were which."""
+    """All revisions after a merge (`BAR_SCHEMA`, by open time and revision), and how many delivered rows were which.
+
+    `span` is the first and last open time (microseconds) of the rows that were added, None if there are none.
+    """
 
     bars: pl.DataFrame
     taken: int = 0
     unchanged: int = 0
     corrected: int = 0
+    span: tuple[int, int] | None = None
 
 
 def newest(bars: pl.DataFrame, as_of: datetime | None = None) -> pl.DataFrame:
@@ -72,14 +76,17 @@ def _merge_distinct(before: Merged, rows: pl.DataFrame) -> Merged:
         *(pl.when("contradicts").then(name).otherwise(pl.coalesce(name, f"{name}_now")) for name in VALUE_COLUMNS),
     )
     taken = int((added["revision"] == 0).sum())
-    bars = before.bars
+    bars, span = before.bars, before.span
     if len(added):
         bars = pl.concat([bars, added.select(list(BAR_SCHEMA))]).sort("open_time", "revision")
+        opens = [*added["open_time"].dt.epoch("us").to_list(), *(span or ())]
+        span = min(opens), max(opens)
     return Merged(
         bars=bars,
         taken=before.taken + taken,
         unchanged=before.unchanged + len(rows) - len(added),
         corrected=before.corrected + len(added) - taken,
+        span=span,
     )
 
 
