@@ -103,13 +103,12 @@ def merged_into(lake: Lake) -> Partition:
 @st.composite
 def deliveries(draw: st.DrawFn) -> Delivery:
     timeframe = draw(st.sampled_from([M1, M1, M1, M5, M15, M15, H1, H4, H8, D1, W1]))
-    length = timeframe.microseconds
-    bars_of_month = (FEBRUARY - JANUARY) // length
-    count = min(draw(st.integers(1, 80)), bars_of_month)
+    length, last = timeframe.microseconds, timeframe.floor(FEBRUARY - 1)
     first = timeframe.ceil(JANUARY + draw(st.sampled_from([0, length * 3, DAY, 27 * DAY])))
-    if draw(st.booleans()):
-        first = timeframe.floor(FEBRUARY - length) - (count - 1) * length
-    count = max(1, min(count, (timeframe.floor(FEBRUARY - 1) - first) // length + 1))
+    first = min(first, last)
+    count = min(draw(st.integers(1, 80)), (last - first) // length + 1)
+    if draw(st.booleans()):  # at the month's end
+        first = last - (count - 1) * length
     kinds = draw(st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=2))
     return timeframe, first, count, kinds
 
@@ -132,7 +131,7 @@ def test_what_a_delivery_touches_alone_is_merged_as_the_whole_month_is(
     lake, whole = Lake(folder), Whole()
     for number, delivery in enumerate(given):
         rows = rows_of(delivery)
-        (batch,) = lake.inbox.stage("AUSDT", delivery[0], f"test:{number}", f"k{number}", rows, LATER)
+        batch = Batch("AUSDT", delivery[0], "2025-01", f"test:{number}", f"k{number}", LATER, rows)
         report = lake.bars.merge("AUSDT", "2025-01", [batch])
         counts, disagreements = whole.merge(batch)
         assert (report.taken, report.unchanged, report.corrected) == tuple(
