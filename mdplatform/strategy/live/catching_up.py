@@ -95,10 +95,11 @@ def _is_within(each: Post | Missed, until: Mapping[str, str], is_last: bool = Tr
 async def refill(
     line: Line, lake: LakeView, until: int | None, layouts: dict[str, Layout], since: int | None = None
 ) -> None:
-    """Give the line what the lake has up to `until`, of the time since its last frame or `since` (microseconds).
+    """Give a line that is held what the lake has of the time since its last frame, up to `until` (microseconds).
 
-    Where the line is not held, it corrects what was given already.
+    With `since` it is what the lake has behind that; it comes as if it were heard now, and corrects what was given.
     """
+    is_late = since is not None
     since = line.assembler.over if since is None else since
     if since is None or until is None or until <= since or not lake.is_there:
         return
@@ -107,7 +108,8 @@ async def refill(
     pieces = past.packets(since + 1, until)
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         for packet in piece:
-            if line.held_for:
-                await line.give_patiently(line.assembler.take(packet, line.held_since))
-            else:
+            if is_late:
                 line.hear(packet, "", time.monotonic())
+                await asyncio.sleep(0)
+            else:
+                await line.give_patiently(line.assembler.take(packet, line.held_since))
