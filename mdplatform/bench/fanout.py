@@ -38,6 +38,8 @@ from mdplatform.valkey.connection import connect
 TIMEFRAMES = ("1m", "5m", "15m", "1h")
 _HISTORY = timedelta(days=10)
 _RESULT_SECONDS = 60.0
+_SEALED_SECONDS = 600.0
+"""How long the feed may take after its last message, until the lake has everything."""
 _READY_SECONDS = 120.0
 _HEAD_START_US = 300_000
 _STRETCHES = 60
@@ -123,7 +125,7 @@ async def _measure(
         watching = asyncio.create_task(memory.watch(max(_LEAST_STEP_SECONDS, options.seconds / _SAMPLES)))
         came = [await handover.read(path, options.seconds + _RESULT_SECONDS) for path in results]
         watching.cancel()
-        fed = msgspec.json.decode(await handover.read(folder / "go.done", _RESULT_SECONDS))
+        fed = msgspec.json.decode(await handover.read(folder / "go.done", _SEALED_SECONDS))
     heard = [msgspec.msgpack.decode(each, type=Heard) for each in came]
     packets, size = max(1, fed["packets"]), max(1, fed["bytes"] // max(1, fed["packets"]))
     say("bare pub/sub")
