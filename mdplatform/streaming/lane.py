@@ -211,7 +211,7 @@ class Lane:
         if values is None:
             layout, numbers, statuses = "", b"", b""
         else:
-            layout, numbers, statuses = self.opened.layout.id, values.numbers.tobytes(), values.statuses.tobytes()
+            layout, numbers, statuses = self.opened.layout.id, values.packed, values.codes
         return Cell(
             self._name,
             bar.open_time,

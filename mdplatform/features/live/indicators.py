@@ -1,7 +1,7 @@
 """Features that go on from bar to bar: TA-Lib's functions and order flow of bars, of one symbol and timeframe.
 
 1. Each row is given to the segment of its columns (`segment`), which tells the statuses of what reads these columns.
-2. Where nothing changes from the row before (the same columns are known, no anchor, nobody's warm-up ends), a *plan*
+2. Where nothing changes from the row before (the same columns are known, no anchor, nobody's warm-up ends), a `plan`
    says what to call: the states of all features that have a value. That is the way of nearly every row.
 3. Else each feature looks for itself: it takes the row into its state, or has the batch function compute the rows of a
    segment that is too young to have a state, and opens one. Rows are kept for no longer than somebody needs them.
@@ -10,25 +10,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
-from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 from mdplatform.features.bar_arrays import BarArrays
 from mdplatform.features.degenerate import rests_of
 from mdplatform.features.flow.of_bars import READS
 from mdplatform.features.guard import INSUFFICIENT_HISTORY, UNSETTLED
 from mdplatform.features.live.kernels import Kernel, State, kernel_of
+from mdplatform.features.live.plan import Function, Plan, Step, getter
 from mdplatform.features.live.resting import Resting
 from mdplatform.features.live.rows import Rows
 from mdplatform.features.live.segment import FOR_EVER, Columns, Segment, status_in
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.market.bars import VALUE_COLUMNS
-
-Call: TypeAlias = tuple[Callable[..., Any], int, bool]
-"""What to call in a row, with which of the prepared arguments, and whether it gives one number."""
 
 
 def columns_of(spec: FeatureSpec) -> tuple[str, ...]:
@@ -78,11 +75,10 @@ class LiveIndicators:
         self.row = len(arrays.open_time)
         names = [name for name in VALUE_COLUMNS if any(name in columns_of(spec) for spec in specs)]
         self._places = [VALUE_COLUMNS.index(name) for name in names]
-        self._used = _getter(self._places)
+        self._used = getter(self._places)
         self._rows = Rows(len(names))
         self._columns: list[Columns] = []
         self._tracks: list[Track] = []
-        self._arguments: dict[tuple[int, ...], Callable[[Sequence[float]], tuple[float, ...]]] = {}
         first = 0
         for spec in specs:
             self._add(spec, names, step, first)
@@ -96,7 +92,7 @@ class LiveIndicators:
         if self.row and (arrays.gaps is None or not arrays.gaps[-1]):
             self._lacking = [at for at, each in zip(self._places, columns, strict=True) if not isfinite(each[-1])]
         self._open(columns)
-        self._plan()
+        self._make_plan()
 
     def take(
         self, open_time: int, values: tuple[float, ...], is_gap: bool, keep: bool
@@ -106,19 +102,13 @@ class LiveIndicators:
             is_gap
             or self.row >= self._change
             or open_time >= self._ends
-            or not isfinite(sum(self._known(values)))
+            or (not isfinite(sum(values)) and not isfinite(sum(self._known(values))))
             or (self._lacking and any(isfinite(values[place]) for place in self._lacking))
         ):
             return self._take_apart(open_time, values, is_gap, keep)
         if self._is_keeping:
             self._rows.push(self._used(values))
-        given = [get(values) for get in self._arguments.values()]
-        numbers: list[float] = []
-        for call, at, is_one in self._updates if keep else self._peeks:
-            if is_one:
-                numbers.append(call(*given[at]))
-            else:
-                numbers += call(*given[at])
+        numbers = self._plan.run(values, keep)
         statuses = bytearray(self._statuses)
         lengths, may_hold = self._resting.after(values)
         if may_hold or not isfinite(sum(numbers)):
@@ -147,7 +137,7 @@ class LiveIndicators:
         self._rows.take(rows)
         for track, (state, opened) in zip(self._tracks, states, strict=True):
             track.state, track.opened = state, opened
-        self._plan()
+        self._make_plan()
 
     def _add(self, spec: FeatureSpec, names: Sequence[str], step: int, first: int) -> None:
         read = columns_of(spec)
@@ -155,7 +145,6 @@ class LiveIndicators:
         if columns not in self._columns:
             self._columns.append(columns)
         inputs = tuple(VALUE_COLUMNS.index(name) for name in read)
-        self._arguments.setdefault(inputs, _getter(inputs))
         held = [names.index(name) for name in read]
         kernel = kernel_of(spec, read, self._rows, held)
         outputs = slice(first, first + len(spec.outputs))
@@ -187,7 +176,7 @@ class LiveIndicators:
             self._lacking = None if is_gap else [place for place in self._places if not isfinite(values[place])]
             self.row += 1
             self._open(None)
-            self._plan()
+            self._make_plan()
         elif need:
             self._rows.pop()
         return numbers, statuses
@@ -243,7 +232,7 @@ class LiveIndicators:
             self._rows.keep(need)
             self._rows.extend(columns)
 
-    def _plan(self) -> None:
+    def _make_plan(self) -> None:
         """Say what is to be called from the next row on, and in which row or at which time that changes."""
         row, self._change = self.row, FOR_EVER
         self._ends = min((each.until for each in self._segments if not each.outside), default=FOR_EVER)
@@ -251,43 +240,33 @@ class LiveIndicators:
         if self._lacking is None:
             self._change = row
             return
-        self._known = _getter([place for place in self._places if place not in self._lacking])
-        self._updates: list[Call] = []
-        self._peeks: list[Call] = []
+        self._known = getter([place for place in self._places if place not in self._lacking])
+        steps: list[Step] = []
         self._blank: list[int] = []
         self._statuses = bytearray()
-        arguments = list(self._arguments)
         for track in self._tracks:
             segment = self._segments[track.columns]
             status, until = track.status(segment, row)
             self._statuses.append(status)
             if not segment.outside:
                 self._change = min(self._change, until)
-            at, is_one = arguments.index(track.inputs), len(track.nothing) == 1
             if status <= UNSETTLED and not track.is_open(segment):
                 self._change = row
                 return
-            if status <= UNSETTLED and track.state is not None:
-                self._updates.append((track.state.update, at, is_one))
-                self._peeks.append((track.state.peek, at, is_one))
+            state, count = track.state, len(track.nothing)
+            if status <= UNSETTLED and state is not None:
+                steps.append(Step(state.update, state.peek, track.inputs, count))
             else:
-                nothing = _zero if is_one else _zeros(len(track.nothing))
-                self._updates.append((nothing, at, is_one))
-                self._peeks.append((nothing, at, is_one))
+                nothing = _zero if count == 1 else _zeros(count)
+                steps.append(Step(nothing, nothing, track.inputs, count))
                 self._blank += range(track.outputs.start, track.outputs.stop)
-
-
-def _getter(places: Sequence[int]) -> Callable[[Sequence[float]], tuple[float, ...]]:
-    """Give what takes the values at these places out of a row, as a tuple."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
+        self._plan = Plan(steps)
 
 
 def _zero(*_: float) -> float:
     return 0.0
 
 
-def _zeros(count: int) -> Callable[..., tuple[float, ...]]:
+def _zeros(count: int) -> Function:
     zeros = (0.0,) * count
     return lambda *_: zeros

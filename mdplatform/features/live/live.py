@@ -13,10 +13,11 @@ depends on all of its rows.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import inf, isfinite, isnan, nan
+from struct import Struct
 from types import MappingProxyType
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -43,12 +44,21 @@ _NOTHING = (nan,) * len(VALUE_COLUMNS)
 _PRICES = len(PRICE_COLUMNS)
 
 
-@dataclass(frozen=True)
-class LiveValues:
-    """The values of one bar: `numbers` (float64, NaN for null) by column, `statuses` (int8) by feature."""
+class LiveValues(msgspec.Struct, frozen=True, gc=False):
+    """The values of one bar: `packed` are the bytes of `numbers` (little-endian), `codes` those of `statuses`."""
 
-    numbers: NDArray[np.float64]
-    statuses: NDArray[np.int8]
+    packed: bytes
+    codes: bytes
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """The numbers by column, NaN for null; the array cannot be written to."""
+        return np.frombuffer(self.packed, "<f8")
+
+    @property
+    def statuses(self) -> NDArray[np.int8]:
+        """The statuses by feature (`guard.STATUSES`); the array cannot be written to."""
+        return np.frombuffer(self.codes, np.int8)
 
 
 class LiveFeatures:
@@ -107,8 +117,7 @@ class LiveFeatures:
         """Take the next closed bar in: nine values as in `VALUE_COLUMNS`, NaN for null; give the features at its close.
 
         A bar that is not the next one on the grid, or a `gap`, cuts the segment as in a batch. Raises `InvalidBars` for
-        one that opens before the last, and for values that are no bar; the state stays as it was. The arrays are the
-        caller's.
+        one that opens before the last, and for values that are no bar; the state stays as it was.
         """
         row = self._checked(open_time, values, state)
         open_time = int(open_time)
@@ -159,7 +168,8 @@ class LiveFeatures:
             numbers += [begin + spec.definition.outputs.index(each) for each in spec.outputs]
             statuses.append(status)
         everything = numbers == list(range(count + len(self._formulas))) and len(statuses) == unit + len(self._formulas)
-        self._wanted = None if everything else (np.array(numbers, np.intp), np.array(statuses, np.intp))
+        self._wanted = None if everything else (numbers, statuses)
+        self._pack = Struct(f"<{len(numbers)}d").pack
 
     def _begin_formulas(self, programs: Sequence[Program], arrays: BarArrays, history: pl.DataFrame) -> None:
         """Give the formulas that look back the history of their inputs."""
@@ -185,15 +195,16 @@ class LiveFeatures:
         if state == "gap":
             return _NOTHING
         try:
-            opened, high, low, close, *amounts = row = tuple(map(float, values))
+            row = tuple(map(float, values))
         except (TypeError, ValueError) as error:
             raise InvalidBars("A bar has nine numbers, NaN for null", value=repr(values)[:80]) from error
         if len(row) != len(VALUE_COLUMNS):
             raise InvalidBars("A bar has nine numbers, NaN for null", value=len(row), remedy=", ".join(VALUE_COLUMNS))
+        opened, high, low, close, volume, quote, count, bought, quote_bought = row
         if not (0 < low <= opened <= high < inf and low <= close <= high):
             _check_prices(row)
-        if not 0 <= min(amounts) <= max(amounts) < inf and any(each < 0 or each == inf for each in amounts):
-            raise InvalidBars("An amount of a bar is negative or infinite", value=amounts)
+        if not (volume >= 0 <= quote and count >= 0 <= bought and quote_bought >= 0 and sum(row) < inf):
+            _check_amounts(row)
         return row
 
     def _check_time(self, open_time: int) -> None:
@@ -233,10 +244,10 @@ class LiveFeatures:
             found = [formula.value(numbers, statuses, keep) for formula in self._formulas]
             numbers += [value for value, _ in found]
             statuses += bytes([status for _, status in found])
-        given, why = np.array(numbers, np.float64), np.frombuffer(statuses, np.int8)
         if self._wanted is not None:
-            return LiveValues(given[self._wanted[0]], why[self._wanted[1]])
-        return LiveValues(given, why)
+            places, whose = self._wanted
+            numbers, statuses = [numbers[each] for each in places], bytearray([statuses[each] for each in whose])
+        return LiveValues(self._pack(*numbers), bytes(statuses))
 
 
 def _read(history: pl.DataFrame, timeframe: Timeframe, names: set[str]) -> tuple[BarArrays, pl.DataFrame]:
@@ -256,6 +267,13 @@ def _check_prices(row: Sequence[float]) -> None:
         raise InvalidBars("A price of a bar is zero, negative or infinite", value=row[:_PRICES])
     if prices and (max(prices) > row[1] or min(prices) < row[2]):
         raise InvalidBars("A bar's high is below, or its low above, another price", value=row[:_PRICES])
+
+
+def _check_amounts(row: Sequence[float]) -> None:
+    """Raise `InvalidBars` for amounts that are none; those that are null are not looked at."""
+    amounts = row[_PRICES:]
+    if any(each < 0 or each == inf for each in amounts):
+        raise InvalidBars("An amount of a bar is negative or infinite", value=list(amounts))
 
 
 def _place_of(spec: FeatureSpec, places: Mapping[FeatureSpec, tuple[int, int]]) -> tuple[int, int]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from math import nan
+from operator import ne
 
 from mdplatform.features.bar_arrays import BarArrays
 from mdplatform.features.degenerate import Rest, is_near
+from mdplatform.features.live.plan import getter
 from mdplatform.market.bars import VALUE_COLUMNS
+
+_WIDTH = len(VALUE_COLUMNS)
+_ZERO = 2 * _WIDTH
 
 
 @dataclass
@@ -75,15 +81,23 @@ class Resting:
             for row, length in enumerate(newest, rows - len(newest)):
                 rule.remember(row, length)
             self.rules.append(rule)
-        self._before: Sequence[float] = (nan,) * len(VALUE_COLUMNS)
+        ends = [_end(kind, first, others) for kind, first, others, _ in self._runs]
+        self._left = getter([left for left, _ in ends])
+        self._right = getter([right for _, right in ends])
+        self._ended = [1 if right >= _WIDTH and right != _ZERO else 0 for _, right in ends]
+        self._holds_ended = any(now >= least for now, (*_, least) in zip(self._ended, self._runs, strict=True))
+        self._before: tuple[float, ...] = (nan,) * _WIDTH
         if rows:
             last = [float(arrays.columns[name][-1]) if name in arrays.columns else 0.0 for name in VALUE_COLUMNS]
             self._before = tuple(last)
         self._remembers = any(rule.found for rule in self.rules)
 
-    def after(self, values: Sequence[float]) -> tuple[list[int], bool]:
+    def after(self, values: tuple[float, ...]) -> tuple[list[int], bool]:
         """Give the lengths of the runs with the next row, and whether a rule may hold there."""
-        before, lengths, may_hold = self._before, [], self._remembers
+        beside = (*values, *self._before, 0.0)
+        if all(map(ne, self._left(beside), self._right(beside))):  # no run goes on, as in nearly every row
+            return self._ended, self._remembers or self._holds_ended
+        before, lengths, may_hold = self._before, list[int](), self._remembers
         for length, (kind, first, others, least) in zip(self.lengths, self._runs, strict=True):
             value = values[first]
             if kind == "still":
@@ -103,7 +117,7 @@ class Resting:
             lengths.append(now)
         return lengths, may_hold
 
-    def take(self, row: int, values: Sequence[float], lengths: list[int], may_hold: bool) -> None:
+    def take(self, row: int, values: tuple[float, ...], lengths: list[int], may_hold: bool) -> None:
         """Take the next row in."""
         self._before, self.lengths = values, lengths
         if may_hold:
@@ -113,8 +127,15 @@ class Resting:
 
     def copy(self) -> Resting:
         """Give a copy, on which nothing that happens to this one has an effect."""
-        other = Resting.__new__(Resting)
-        other._runs, other.lengths, other._before = self._runs, self.lengths, self._before
+        other = copy(self)
         other.rules = [Rule(each.rest, each.run, each.feature, each.outputs, each.found.copy()) for each in self.rules]
-        other._remembers = self._remembers
         return other
+
+
+def _end(kind: str, first: int, others: Sequence[int]) -> tuple[int, int]:
+    """Give two places of a row with the row before and 0 beside it: where these differ, a run does not go on."""
+    if kind == "zero":
+        return first, _ZERO
+    if kind == "still" or (kind == "flat" and not others):
+        return first, _WIDTH + first
+    return first, others[0] if others else first

@@ -99,7 +99,7 @@ def batch(bars: pl.DataFrame, features: Iterable[FeatureLike], live: LiveFeature
     found = evaluate(bars, features)
     numbers = np.stack([found.values[name] for name in live.columns], axis=1)
     statuses = np.stack([found.statuses[str(spec)] for spec in live.specs], axis=1)
-    return [LiveValues(*each) for each in zip(numbers, statuses, strict=True)]
+    return [LiveValues(*(part.tobytes() for part in each)) for each in zip(numbers, statuses, strict=True)]
 
 
 def rows_of(bars: pl.DataFrame) -> list[tuple[int, tuple[float, ...], str]]:
