@@ -117,7 +117,7 @@ class Opening:
         if until is not None:
             layout, packets = await asyncio.to_thread(self._lake.seed, line.shape, until)
             self._reading.layouts[layout.id] = layout
-            await self._sentiment.read(line)
+            await self._sentiment.read(line, until)
             self._know(line, packets)
         self._know(line, facts)
 
