@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -94,6 +95,7 @@ class Bridge:
             pass
         self._front = RedisAsker(self._settings, BRIDGES)
         self._redis = Line(self._settings)
+        self._replies = Replies(self._settings, self._redis)
         self._carrier = Carrier(self._settings)
         self._task = asyncio.create_task(self._stay())
         return self
@@ -102,10 +104,10 @@ class Bridge:
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
-        await end(self._task)
-        await self._front.close()
-        await self._redis.close()
-        await self._carrier.close()
+        async with AsyncExitStack() as stack:  # whatever ends one of them, or cancels this, the others are closed
+            for each in (self._carrier, self._replies, self._redis, self._front):
+                stack.push_async_callback(each.close)
+            await end(self._task)
 
     async def run(self) -> None:
         """Wait for as long as the bridge works, which is until it is cancelled."""
@@ -137,7 +139,7 @@ class Bridge:
             for priority in DataPriority:
                 tasks.create_task(self._take_class(connection, talk, priority, cut))
             tasks.create_task(self._take_questions(connection, talk, cut))
-            tasks.create_task(Replies(self._settings, self._redis).carry(connection, talk))
+            tasks.create_task(self._replies.carry(connection, talk))
             tasks.create_task(self._carrier.carry(connection))
             tasks.create_task(self._watch(cut))
 

@@ -20,12 +20,12 @@ from mdplatform.errors import TransportUnavailable
 from mdplatform.messaging.rabbitmq_link import (
     CALL_SECONDS,
     CONNECT_SECONDS,
-    RABBIT_FAILURES,
     Connection,
     DeliveryMode,
     Message,
     declare_live,
     speaking,
+    take_turn,
 )
 from mdplatform.messaging.redis_line import pause
 from mdplatform.messaging.redis_pushes import RedisPushes
@@ -34,7 +34,6 @@ from mdplatform.settings import Settings
 CARRIER = "mdplatform.live.carrier"
 """The exclusive queue that the bridge holds which carries broadcasts."""
 
-_AGAIN_SECONDS = 0.5
 _WAIT_SECONDS = 5.0
 _LARGEST = 1_000_000
 _log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class Carrier:
 
     async def carry(self, connection: Connection) -> None:
         """Wait for the turn, then publish for ever. Raises `TransportUnavailable`."""
-        await self._take_turn(connection)
+        await take_turn(self._settings, connection, CARRIER)
         async with speaking(self._settings, CONNECT_SECONDS):
             channel = await connection.channel(publisher_confirms=False)
             exchange = await declare_live(channel)
@@ -81,18 +80,6 @@ class Carrier:
                     _log.warning("No broadcast is carried: %s", failure)
                 await asyncio.sleep(pause(failures))
                 failures += 1
-
-    async def _take_turn(self, connection: Connection) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    channel = await connection.channel()
-                    await channel.declare_queue(CARRIER, exclusive=True)
-                    return
-            except RABBIT_FAILURES:
-                async with speaking(self._settings, CONNECT_SECONDS):
-                    await connection.ready()
-                await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _gathered(pushes: RedisPushes) -> list[tuple[str, list[bytes]]]:

@@ -83,6 +83,7 @@ _MOST_REPLIES = 10_000
 _MOST_BYTES_OF_REPLIES = 64_000_000
 _REPLIES_KEPT_SECONDS = 3600
 _HEARTBEAT_SECONDS = 10
+_TURN_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
 _BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -163,6 +164,20 @@ async def speaking(settings: Settings, seconds: float) -> AsyncIterator[None]:
         if task is None or task.cancelling():
             raise
         raise unavailable(settings, cut) from None  # aiormq cancels what waits on a channel that closes
+
+
+async def take_turn(settings: Settings, connection: Connection, queue: str) -> None:
+    """Wait until this connection holds an exclusive queue, as one at a time does. Raises `TransportUnavailable`."""
+    while True:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                channel = await connection.channel()
+                await channel.declare_queue(queue, exclusive=True)
+                return
+        except RABBIT_FAILURES:
+            async with speaking(settings, CONNECT_SECONDS):
+                await connection.ready()
+            await asyncio.sleep(_TURN_SECONDS)
 
 
 async def end(task: asyncio.Task[None]) -> None:

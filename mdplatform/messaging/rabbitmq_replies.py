@@ -13,14 +13,13 @@ from mdplatform.messaging import scripts
 from mdplatform.messaging.rabbitmq_link import (
     BRIDGES,
     CALL_SECONDS,
-    CONNECT_SECONDS,
     KEPT_REPLIES,
-    RABBIT_FAILURES,
     Channel,
     Connection,
     DeliveryMode,
     Message,
     speaking,
+    take_turn,
 )
 from mdplatform.messaging.rabbitmq_scripts import CARRY
 from mdplatform.messaging.rabbitmq_wire import Carried, Told, encode
@@ -34,7 +33,6 @@ CARRIER = "mdplatform.replies.carrier"
 """The exclusive queue that the bridge holds which carries the replies."""
 
 _AT_ONCE = 128
-_AGAIN_SECONDS = 0.5
 _KEPT_SECONDS = 3600.0
 _LARGEST = 1_000_000
 _STREAM = replies_key(BRIDGES)
@@ -42,50 +40,39 @@ _log = logging.getLogger(__name__)
 
 
 class Replies:
-    """Carries replies on one connection to RabbitMQ, once no other bridge does."""
+    """Carries replies on one connection to RabbitMQ at a time, once no other bridge does."""
 
     def __init__(self, settings: Settings, redis: Line) -> None:
         self._settings = settings
         self._redis = redis
+        self._blocking = BlockingLine(settings)
         self._kept_at = 0.0
 
     async def carry(self, connection: Connection, talk: Channel) -> None:
         """Wait for the turn, then read, publish and delete for ever. Raises `TransportUnavailable`."""
-        await self._take_turn(connection)
-        blocking = BlockingLine(self._settings)
-        try:
-            while True:
-                answers = await blocking.read(
-                    BlockingLine.LONGEST,
-                    ("XREAD", "COUNT", _AT_ONCE, "BLOCK", round(BlockingLine.LONGEST * 1000), "STREAMS", _STREAM, "0"),
-                )
-                if answers is None or isinstance(answers[-1], Exception):
-                    continue
-                found = await fetched(blocking, entries_of(answers[-1]))
-                by_address = await self._by_address(found)
-                async with speaking(self._settings, CALL_SECONDS):
-                    await asyncio.gather(
-                        *(
-                            talk.default_exchange.publish(message, address, mandatory=False)
-                            for address, replies in by_address.items()
-                            for message in _messages(address, replies)
-                        )
-                    )
-                await self._done_with([part for _, place, each in found for part in (place, each.get(b"size", b"0"))])
-        finally:
-            await blocking.close()
-
-    async def _take_turn(self, connection: Connection) -> None:
+        await take_turn(self._settings, connection, CARRIER)
         while True:
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    channel = await connection.channel()
-                    await channel.declare_queue(CARRIER, exclusive=True)
-                    return
-            except RABBIT_FAILURES:
-                async with speaking(self._settings, CONNECT_SECONDS):
-                    await connection.ready()
-                await asyncio.sleep(_AGAIN_SECONDS)
+            answers = await self._blocking.read(
+                BlockingLine.LONGEST,
+                ("XREAD", "COUNT", _AT_ONCE, "BLOCK", round(BlockingLine.LONGEST * 1000), "STREAMS", _STREAM, "0"),
+            )
+            if answers is None or isinstance(answers[-1], Exception):
+                continue
+            found = await fetched(self._blocking, entries_of(answers[-1]))
+            by_address = await self._by_address(found)
+            async with speaking(self._settings, CALL_SECONDS):
+                await asyncio.gather(
+                    *(
+                        talk.default_exchange.publish(message, address, mandatory=False)
+                        for address, replies in by_address.items()
+                        for message in _messages(address, replies)
+                    )
+                )
+            await self._done_with([part for _, place, each in found for part in (place, each.get(b"size", b"0"))])
+
+    async def close(self) -> None:
+        """Let go of the connection to Redis."""
+        await self._blocking.close()
 
     async def _by_address(self, found: Entries) -> dict[str, list[Carried]]:
         """Give the replies by where their askers are now, for as long as Redis is away too."""
