@@ -106,6 +106,7 @@ class LiveBars:
         found: list[LiveBar] = []
         touched: dict[str, None] = {}
         trades = candles = 0
+        of, forming = self._minutes.get, self._forming
         for event in events:
             if isinstance(event, Clock):
                 self._tick(event.time, found, touched)
@@ -113,21 +114,24 @@ class LiveBars:
             if isinstance(event, BookChange):
                 continue
             symbol = event.symbol
-            minutes = self._minutes.get(symbol)
+            minutes = of(symbol)
             if minutes is None:
                 self._counts["unknown_symbol"] += 1
                 continue
-            if isinstance(event, Trade):
+            if isinstance(event, Candle):
+                candles += 1
+                if event.timeframe is not Timeframe.M1:
+                    self._counts["other_timeframe"] += 1
+                    continue
+                changes = minutes.candle(event)
+            elif isinstance(event, Trade):
                 trades += 1
                 changes = minutes.trade(event)
-            elif isinstance(event, Candle):
-                candles += 1
-                changes = self._candle(minutes, event)
             else:
                 changes = minutes.lost(event)
             if changes is not NOTHING:
                 self._follow(symbol, changes, found)
-            if self._forming:
+            if forming:
                 touched[symbol] = None
         self._counts["trades"] += trades
         self._counts["candles"] += candles
@@ -141,12 +145,6 @@ class LiveBars:
         While a bar waits for its grace to pass, that is this one, and not the one behind it.
         """
         return self._open_bars(symbol, self.closed_until(symbol)) if symbol in self._minutes else []
-
-    def _candle(self, minutes: Minutes, candle: Candle) -> Changes:
-        if candle.timeframe is not Timeframe.M1:
-            self._counts["other_timeframe"] += 1
-            return NOTHING
-        return minutes.candle(candle)
 
     def _tick(self, time: int, found: list[LiveBar], touched: dict[str, None]) -> None:
         """Let every symbol know the time; one more than a day after all that was heard is no time of this venue."""
@@ -169,14 +167,17 @@ class LiveBars:
         """Add what changed of a symbol, and the longer bars that follow, to `found`."""
         corrected, closed = changes
         parents, counts = self._parents[symbol], self._counts
-        for together in (corrected, *([bar] for bar in closed)):
-            if together:
-                if self._gives_minutes:
-                    found += together
-                found += parents.take(together)
-        counts["corrected"] += len(corrected)
-        counts["closed"] += len(closed)
-        counts["gaps"] += sum([bar.state == "gap" for bar in closed])
+        if corrected:
+            counts["corrected"] += len(corrected)
+            if self._gives_minutes:
+                found += corrected
+            found += parents.take(corrected)
+        for bar in closed:
+            counts["closed"] += 1
+            counts["gaps"] += bar.state == "gap"
+            if self._gives_minutes:
+                found.append(bar)
+            found += parents.take((bar,))
 
     def _open_bars(self, symbol: str, until: int | None = None) -> list[LiveBar]:
         """Give the forming bars that changed, of those that opened by `until` if that is given."""

@@ -17,6 +17,16 @@ def values_of(candle: Candle) -> tuple[float, ...] | None:
         return None
     volume, quote, buy = candle.volume, candle.quote_volume, candle.taker_buy_volume
     count, buy_quote = candle.trade_count, candle.taker_buy_quote_volume
+    if (
+        quote is not None
+        and count is not None
+        and buy is not None
+        and buy_quote is not None
+        and 0.0 <= buy <= volume < _INFINITE
+        and 0.0 <= buy_quote <= quote < _INFINITE
+        and count >= 0
+    ):
+        return (opened, high, low, close, volume, quote, float(count), buy, buy_quote)
     amounts = (
         volume,
         _NAN if quote is None else quote,

@@ -55,25 +55,8 @@ class LiveBar(msgspec.Struct, frozen=True, gc=False):
     ) -> LiveBar:
         """Make a bar of its nine `values`."""
         opened, high, low, close, volume, quote, count, buy, buy_quote = values
-        return cls(
-            symbol,
-            timeframe,
-            open_time,
-            opened,
-            high,
-            low,
-            close,
-            volume,
-            quote,
-            count,
-            buy,
-            buy_quote,
-            state,
-            is_closed,
-            revision,
-            available_at,
-            source,
-        )
+        told = state, is_closed, revision, available_at, source
+        return cls(symbol, timeframe, open_time, opened, high, low, close, volume, quote, count, buy, buy_quote, *told)
 
     @property
     def close_time(self) -> int:

@@ -57,6 +57,8 @@ class Minutes:
         # the minute that trades go to without another thought, and until which time they do
         self._opened, self._until = 0, _NEVER
         self._trades = TradeBar()
+        # the minute that forming candles tell without another thought: the one that closes next
+        self._telling, self._told = _NEVER, Minute()
 
     @property
     def heard(self) -> int:
@@ -68,6 +70,7 @@ class Minutes:
     def seed(self, bar: LiveBar) -> None:
         """Take a closed bar of history in; the symbol goes on from its end."""
         minute = self._minute(bar.open_time)
+        self._telling = _NEVER
         minute.is_final, minute.state = True, bar.state
         if bar.state == "gap":
             minute.bar = self._made(bar.open_time, GAP, -1)
@@ -101,28 +104,20 @@ class Minutes:
         values = values_of(candle)
         if values is None:
             return self._refuse("invalid")
-        opened = candle.open_time
-        ends = opened + MINUTE_US
-        told = ends if candle.is_closed else min(max(candle.time, opened), ends)
-        if not self._is_believable(told, candle.received_at):
-            return self._refuse("ahead")
-        if self.closed_until == _NEVER:
-            self.closed_until = self._begin = opened
-        if opened < self.closed_until - self._kept_us:
-            return self._refuse("too_late")
-        minute = self._kept.get(opened)
-        if minute is not None and self._is_known(minute, candle, values):
-            return self._refuse("repeated")
-        if opened < self.closed_until and not candle.is_closed:
-            return self._refuse("too_late")
-        minute = minute or self._minute(opened)
-        minute.given, minute.state = values, ""
-        minute.told, minute.is_final = candle.time, candle.is_closed
-        self._begin = min(self._begin, opened)
-        if opened < self.closed_until:
-            return self._corrected([opened]), ()
-        closed = self._close(ends if candle.is_closed else told - self._grace_us, told)
-        return ((), closed) if closed else NOTHING
+        opened, time, minute = candle.open_time, candle.time, self._told
+        if (
+            opened == self._telling
+            and opened <= time < opened + MINUTE_US
+            and time >= minute.told
+            and not candle.is_closed
+            and values != minute.given
+        ):
+            minute.given, minute.told = values, time
+            self._received_at = candle.received_at
+            if time > self._time:
+                self._time = time
+            return NOTHING
+        return self._consider_candle(candle, values)
 
     def lost(self, lost: Lost) -> Changes:
         """Take in that messages are missing, and were not to be had."""
@@ -133,7 +128,7 @@ class Minutes:
             return self._refuse("invalid")
         loss = Loss(lost.kind, lost.since, lost.until)
         self._losses.add(loss)
-        self._until = _NEVER
+        self._until = self._telling = _NEVER
         touched = self._touched_by([loss])
         for opened in touched:
             minute = self._kept[opened]
@@ -167,7 +162,33 @@ class Minutes:
                 found.append(bar)
         return found
 
-    # -- trades that need a thought -----------------------------------------------------------------------------------
+    # -- what needs a thought ------------------------------------------------------------------------------------------
+
+    def _consider_candle(self, candle: Candle, values: tuple[float, ...]) -> Changes:
+        opened = candle.open_time
+        ends = opened + MINUTE_US
+        told = ends if candle.is_closed else min(max(candle.time, opened), ends)
+        if not self._is_believable(told, candle.received_at):
+            return self._refuse("ahead")
+        if self.closed_until == _NEVER:
+            self.closed_until = self._begin = opened
+        if opened < self.closed_until - self._kept_us:
+            return self._refuse("too_late")
+        minute = self._kept.get(opened)
+        if minute is not None and self._is_known(minute, candle, values):
+            return self._refuse("repeated")
+        if opened < self.closed_until and not candle.is_closed:
+            return self._refuse("too_late")
+        minute = minute or self._minute(opened)
+        minute.given, minute.state = values, ""
+        minute.told, minute.is_final = candle.time, candle.is_closed
+        self._begin = min(self._begin, opened)
+        if opened < self.closed_until:
+            return self._corrected([opened]), ()
+        closed = self._close(ends if candle.is_closed else told - self._grace_us, told)
+        if opened == self.closed_until and told < ends:
+            self._telling, self._told = opened, minute
+        return ((), closed) if closed else NOTHING
 
     def _consider(self, trade: Trade) -> Changes:
         time = trade.time
@@ -255,7 +276,7 @@ class Minutes:
                 closed.append(bar)
             self.closed_until += MINUTE_US
             self._kept.pop(self.closed_until - self._kept_us - 2 * MINUTE_US, None)
-            self._until = _NEVER
+            self._until = self._telling = _NEVER
         return closed
 
     def _begins_anew(self, until: int) -> bool:
@@ -266,7 +287,7 @@ class Minutes:
         self._counts["minutes_skipped"] += (at - self.closed_until) // MINUTE_US
         self.closed_until = self._begin = at
         self._kept = {opened: minute for opened, minute in self._kept.items() if opened >= at}
-        self._until = _NEVER
+        self._until = self._telling = _NEVER
         return True
 
     def _corrected(self, touched: Sequence[int]) -> list[LiveBar]:

@@ -20,6 +20,8 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.amending import amended
 from mdplatform.streaming.live_bar import GAP_VALUES, LiveBar
 
+_MORE = 16
+"""How many bars of a timeframe may be kept beyond those that are needed."""
 _EXACT = 2.0**53
 _POWERS = tuple(10.0**n for n in range(11))
 _STORED = (Timeframe.M1, *DERIVED)
@@ -47,10 +49,23 @@ def chain(wanted: Iterable[Timeframe]) -> list[Timeframe]:
 class Level:
     """The closed bars of one timeframe that may be needed again, by open time."""
 
-    __slots__ = ("bars", "child", "count", "length", "origin", "parents", "step", "timeframe")
+    __slots__ = (
+        "_full",
+        "bars",
+        "child",
+        "count",
+        "is_wanted",
+        "length",
+        "origin",
+        "parents",
+        "source",
+        "step",
+        "timeframe",
+    )
 
-    def __init__(self, timeframe: Timeframe, child: Level | None) -> None:
+    def __init__(self, timeframe: Timeframe, child: Level | None, is_wanted: bool) -> None:
         self.timeframe = timeframe
+        self.is_wanted = is_wanted
         self.child = child
         self.length = timeframe.microseconds
         self.origin = timeframe.floor(0)
@@ -58,6 +73,8 @@ class Level:
         self.count = self.length // child.length if child else 0
         self.parents: list[Level] = []
         self.bars: dict[int, LiveBar] = {}
+        self.source = f"{RESAMPLED}{child.timeframe.value}" if child else ""
+        self._full = 0
         if child:
             child.parents.append(self)
 
@@ -66,12 +83,14 @@ class Level:
         return instant - (instant - self.origin) % self.length
 
     def put(self, bar: LiveBar, kept_us: int) -> None:
-        """Keep a bar, and forget what no correction can reach any more."""
+        """Keep a bar, and now and then forget what no correction can reach any more."""
         self.bars[bar.open_time] = bar
-        reach = bar.open_time - kept_us
-        needed = min((parent.floor(reach) for parent in self.parents), default=reach)
-        while (oldest := next(iter(self.bars))) < needed:
-            del self.bars[oldest]
+        if len(self.bars) > self._full:
+            reach = bar.open_time - kept_us
+            needed = min((parent.floor(reach) for parent in self.parents), default=reach)
+            while (oldest := next(iter(self.bars))) < needed:
+                del self.bars[oldest]
+            self._full = len(self.bars) + _MORE
 
 
 class Parents:
@@ -79,11 +98,10 @@ class Parents:
 
     def __init__(self, symbol: str, wanted: Collection[Timeframe], kept_us: int) -> None:
         self._symbol = symbol
-        self._wanted = frozenset(wanted)
         self._kept_us = kept_us
-        self._levels = {Timeframe.M1: Level(Timeframe.M1, None)}
+        self._levels = {Timeframe.M1: Level(Timeframe.M1, None, False)}
         for timeframe in chain(wanted):
-            self._levels[timeframe] = Level(timeframe, self._levels[child_of(timeframe)])
+            self._levels[timeframe] = Level(timeframe, self._levels[child_of(timeframe)], timeframe in wanted)
 
     def seed(self, bar: LiveBar) -> None:
         """Take in a closed bar of history, of 1m or longer; one that is told here is not built anew."""
@@ -99,7 +117,11 @@ class Parents:
             return []
         for bar in bars:
             level.put(bar, self._kept_us)
-        return self._rise({level.timeframe: [bar.open_time for bar in bars]})
+        found: list[LiveBar] = []
+        self._rise(level, [bar.open_time for bar in bars], found)
+        if len(found) > 1:
+            found.sort(key=_length)  # those of one timeframe stay as they are
+        return found
 
     def forming(self, minutes: Sequence[LiveBar]) -> list[LiveBar]:
         """Give the longer bars that `minutes`, the open ones, ascending, make so far; partial ones are left out."""
@@ -114,7 +136,7 @@ class Parents:
                 bar = self._so_far(level, opened, below)
                 if bar is not None:
                     here[opened] = bar
-                    if timeframe in self._wanted:
+                    if level.is_wanted:
                         found.append(bar)
         return found
 
@@ -129,19 +151,19 @@ class Parents:
             children.append(child)
         return self._bar(level, opened, children, revision=0, is_closed=False)
 
-    def _rise(self, changed: dict[Timeframe, list[int]]) -> list[LiveBar]:
-        found: list[LiveBar] = []
-        for timeframe, level in self._levels.items():
-            if level.child is None or not (below := changed.get(level.child.timeframe)):
-                continue
-            for opened in sorted({level.floor(each) for each in below}):
+    def _rise(self, child: Level, changed: Sequence[int], found: list[LiveBar]) -> None:
+        """Build what is made of changed bars, given by their open times, and what is made of that."""
+        for level in child.parents:
+            risen: list[int] = []
+            for opened in sorted({level.floor(each) for each in changed}):
                 bar = self._rebuilt(level, opened)
                 if bar is not None:
                     level.put(bar, self._kept_us)
-                    changed.setdefault(timeframe, []).append(opened)
-                    if timeframe in self._wanted:
+                    risen.append(opened)
+                    if level.is_wanted:
                         found.append(bar)
-        return found
+            if risen:
+                self._rise(level, risen, found)
 
     def _rebuilt(self, level: Level, opened: int) -> LiveBar | None:
         """Give the bar of `level` if it is new, or not as it was; a gap if it was there and a child is a gap now."""
@@ -150,9 +172,9 @@ class Parents:
         if now is None and opened + level.length - level.step not in there:
             return None
         children = [there.get(at) for at in range(opened, opened + level.length, level.step)]
-        if any(child is not None and child.state == "gap" for child in children):
-            return None if now is None or now.state == "gap" else self._bar(level, opened, (), now.revision + 1)
         whole = [child for child in children if child is not None]
+        if "gap" in [child.state for child in whole]:
+            return None if now is None or now.state == "gap" else self._bar(level, opened, (), now.revision + 1)
         if len(whole) < level.count:
             return None
         if now is None:
@@ -171,11 +193,11 @@ class Parents:
         self, level: Level, opened: int, children: Sequence[LiveBar], revision: int, is_closed: bool = True
     ) -> LiveBar:
         """Give the bar that `children` make, a gap if there are none."""
-        assert level.child is not None
-        values, state = GAP_VALUES, "gap"
+        values, state, known = GAP_VALUES, "gap", opened + level.length
         if children:
             values = combined(children)
-            state = "no_trade" if all(child.state == "no_trade" for child in children) else "observed"
+            state = "no_trade" if {child.state for child in children} == {"no_trade"} else "observed"
+            known = max([child.available_at for child in children])
         return LiveBar.of(
             self._symbol,
             level.timeframe,
@@ -184,37 +206,46 @@ class Parents:
             state=state,
             is_closed=is_closed,
             revision=revision,
-            available_at=max([child.available_at for child in children], default=opened + level.length),
-            source=f"{RESAMPLED}{level.child.timeframe.value}",
+            available_at=known,
+            source=level.source,
         )
 
 
 def combined(children: Sequence[LiveBar]) -> tuple[float, ...]:
     """Give the nine values of the bar that `children`, ascending, make."""
+    columns = zip(*[child.values for child in children], strict=True)
+    opens, highs, lows, closes, volumes, quotes, counts, bought, quotes_bought = columns
     return (
-        children[0].open,
-        max([child.high for child in children]),
-        min([child.low for child in children]),
-        children[-1].close,
-        _total([child.volume for child in children]),
-        _total([child.quote_volume for child in children]),
-        sum([child.trade_count for child in children]),
-        _total([child.taker_buy_volume for child in children]),
-        _total([child.taker_buy_quote_volume for child in children]),
+        opens[0],
+        max(highs),
+        min(lows),
+        closes[-1],
+        _total(volumes),
+        _total(quotes),
+        sum(counts),
+        _total(bought),
+        _total(quotes_bought),
     )
 
 
 def _total(amounts: Sequence[float]) -> float:
+    """Add amounts up as polars does, and round to the most decimals that one of them has."""
     total = lost = 0.0
-    decimals = 0
     for amount in amounts:
         more = amount - lost
         after = total + more
         lost = (after - total) - more
         total = after
-        decimals = _decimals(amount, decimals)
-    power = _POWERS[decimals]
+    decimals, power = 0, 1.0
+    for amount in amounts:
+        if amount * power < _EXACT and round(amount * power) / power != amount:
+            decimals = _decimals(amount, decimals)
+            power = _POWERS[decimals]
     return round(total * power) / power if total * power < _EXACT else total
+
+
+def _length(bar: LiveBar) -> int:
+    return bar.timeframe.microseconds
 
 
 def _decimals(amount: float, least: int) -> int:
