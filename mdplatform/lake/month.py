@@ -43,7 +43,7 @@ def _children(timeframe: Timeframe) -> tuple[Timeframe, ...]:
 CHILDREN = {each: _children(each) for each in Timeframe}
 """From which timeframes each is built, longest first."""
 
-_EMPTY = as_table(empty_bars())
+_NO_BARS = empty_bars()
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Rows:
 
     @classmethod
     def of(cls, table: pa.Table) -> _Rows:
-        return cls(table, pl.Series(table.column("open_time")).dt.epoch("us").to_numpy())
+        return cls(table, table.column("open_time").cast(pa.int64()).to_numpy())
 
     def window(self, span: Span) -> pl.DataFrame:
         """Give the rows that open in `span`."""
@@ -79,7 +79,7 @@ class _Rows:
         return int(start), int(stop)
 
 
-_NO_ROWS = _Rows.of(_EMPTY)
+_NO_ROWS = _Rows.of(as_table(_NO_BARS))
 
 
 class Month:
@@ -162,12 +162,12 @@ class Month:
 def _table(partition: Partition | None, name: str) -> pa.Table:
     assert partition is not None
     table = partition.table(name)
-    return table if table.schema == _EMPTY.schema else as_table(partition.read(name).cast(BAR_SCHEMA))
+    return table if table.schema == _NO_ROWS.table.schema else as_table(partition.read(name).cast(BAR_SCHEMA))
 
 
 def _built(rows: Mapping[Timeframe, _Rows], timeframe: Timeframe, span: Span) -> pl.DataFrame:
     """Give the bars of `timeframe` that can be built in `span`, which is a number of whole bars."""
-    built = empty_bars()
+    built = _NO_BARS
     for child in CHILDREN[timeframe]:
         enough = timeframe.microseconds // child.microseconds
         if child in rows and rows[child].count(span) >= enough:

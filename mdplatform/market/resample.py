@@ -9,6 +9,10 @@ while the market is open (`streaming.parents`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
 import polars as pl
 
 from mdplatform.market.bars import BAR_SCHEMA, INSTANT, VALUE_COLUMNS
@@ -34,14 +38,32 @@ def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
     child = Timeframe.parse(bars["timeframe"][0])
     if not child.divides(timeframe):
         raise ValueError(f"{timeframe} bars cannot be built from {child} bars")
-    length, origin = timeframe.microseconds, timeframe.floor(0)
-    opens = pl.col("open_time").dt.epoch("us")
+    steps = _Steps.of(child, timeframe)
     decimals = [_decimals(bars[name]).alias(f"{name}_decimals") for name in _SUMMED]
     parents = (
         bars.with_columns(decimals)
         .filter(pl.col("state") != "gap")
-        .group_by((opens - (opens - origin) % length).cast(INSTANT).alias("parent"), maintain_order=True)
-        .agg(
+        .group_by(steps.parent, maintain_order=True)
+        .agg(steps.sums)
+        .filter(pl.col("children") == timeframe.microseconds // child.microseconds)
+    )
+    return parents.select(steps.columns)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The expressions of building one timeframe from another, made once: on a few bars, making them is the work."""
+
+    parent: pl.Expr
+    sums: list[pl.Expr]
+    columns: list[pl.Expr]
+
+    @classmethod
+    @cache
+    def of(cls, child: Timeframe, timeframe: Timeframe) -> _Steps:
+        length, origin = timeframe.microseconds, timeframe.floor(0)
+        opens = pl.col("open_time").dt.epoch("us")
+        sums = [
             pl.first("symbol", "open"),
             pl.max("high", "available_at", "ingested_at", *(f"{name}_decimals" for name in _SUMMED)),
             pl.min("low"),
@@ -52,25 +74,18 @@ def resample(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:
             .otherwise(pl.lit("observed"))
             .alias("state"),
             pl.len().alias("children"),
-        )
-        .filter(pl.col("children") == length // child.microseconds)
-    )
-    return parents.select(
-        pl.col("symbol"),
-        pl.lit(timeframe.value).alias("timeframe"),
-        pl.col("parent").alias("open_time"),
-        (pl.col("parent") + pl.duration(microseconds=length)).alias("close_time"),
-        *(pl.col(name) for name in ("open", "high", "low", "close")),
-        *(_rounded(name) for name in ("volume", "quote_volume")),
-        pl.col("trade_count"),
-        *(_rounded(name) for name in ("taker_buy_volume", "taker_buy_quote_volume")),
-        pl.lit(True).alias("is_closed"),
-        pl.col("state"),
-        pl.lit(f"{RESAMPLED}{child.value}").alias("source"),
-        pl.lit(0, dtype=pl.Int32).alias("revision"),
-        pl.col("available_at"),
-        pl.col("ingested_at"),
-    ).cast(BAR_SCHEMA)
+        ]
+        made = {name: pl.col(name) for name in BAR_SCHEMA} | {
+            "timeframe": pl.lit(timeframe.value),
+            "open_time": pl.col("parent"),
+            "close_time": pl.col("parent") + pl.duration(microseconds=length),
+            **{name: _rounded(name) for name in _SUMMED},
+            "is_closed": pl.lit(True),
+            "source": pl.lit(f"{RESAMPLED}{child.value}"),
+            "revision": pl.lit(0),
+        }
+        columns = [made[name].cast(kind).alias(name) for name, kind in BAR_SCHEMA.items()]
+        return cls((opens - (opens - origin) % length).cast(INSTANT).alias("parent"), sums, columns)
 
 
 def _sum_or_null(name: str) -> pl.Expr:
@@ -84,13 +99,17 @@ def _rounded(name: str) -> pl.Expr:
 
 def _decimals(amounts: pl.Series) -> pl.Series:
     """Give how many decimals each amount has, at most ten; none for those that are too large to tell."""
-    decimals = pl.zeros(len(amounts), pl.Int8, eager=True)
-    for n in range(_MOST_DECIMALS):
-        has_more = ~((amounts.round(n) == amounts) | (amounts * 10.0**n >= _EXACT)).fill_null(True)
-        if not has_more.any():
-            break
-        decimals += has_more.cast(pl.Int8)
-    return decimals
+    values = amounts.to_numpy()
+    decimals = np.zeros(len(values), np.int8)
+    undecided = ~np.isnan(values)
+    with np.errstate(over="ignore"):
+        for power in _POWERS[:-1].to_list():
+            scaled = values * power
+            undecided &= ~((np.rint(scaled) / power == values) | (scaled >= _EXACT))
+            if not undecided.any():
+                break
+            decimals += undecided
+    return pl.Series(decimals)
 
 
 def complete_grid(

@@ -62,23 +62,12 @@ def merge(existing: pl.DataFrame, delivered: pl.DataFrame) -> Merged:
 
 
 def _merge_distinct(before: Merged, rows: pl.DataFrame) -> Merged:
-    current = newest(before.bars).select("open_time", "revision", *VALUE_COLUMNS)
-    judged = rows.drop("revision").join(current, on="open_time", how="left", suffix="_now", maintain_order="left")
-    is_new = pl.col("revision").is_null()
-    contradicts = pl.any_horizontal(_contradicts(name) for name in VALUE_COLUMNS)
-    adds = pl.any_horizontal(pl.col(name).is_not_null() & pl.col(f"{name}_now").is_null() for name in VALUE_COLUMNS)
-    judged = judged.with_columns(
-        contradicts.alias("contradicts"),
-        pl.when(is_new).then(0).when(contradicts | adds).then(pl.col("revision") + 1).cast(pl.Int32).alias("next"),
-    )
-    added = judged.filter(pl.col("next").is_not_null()).with_columns(
-        pl.col("next").alias("revision"),
-        *(pl.when("contradicts").then(name).otherwise(pl.coalesce(name, f"{name}_now")) for name in VALUE_COLUMNS),
-    )
-    taken = int((added["revision"] == 0).sum())
-    bars, span = before.bars, before.span
+    added = _added(before.bars, rows) if len(before.bars) else rows.with_columns(_FIRST)
+    bars, span, taken = before.bars, before.span, 0
     if len(added):
-        bars = pl.concat([bars, added.select(list(BAR_SCHEMA))]).sort("open_time", "revision")
+        taken = int((added["revision"] == 0).sum())
+        added = added.select(_COLUMNS)
+        bars = (pl.concat([bars, added]) if len(bars) else added).sort("open_time", "revision")
         opens = [*added["open_time"].dt.epoch("us").to_list(), *(span or ())]
         span = min(opens), max(opens)
     return Merged(
@@ -90,10 +79,37 @@ def _merge_distinct(before: Merged, rows: pl.DataFrame) -> Merged:
     )
 
 
+def _added(bars: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Give those of `rows` that are new or say otherwise than the newest revisions in `bars`, with their revisions."""
+    current = newest(bars).select("open_time", "revision", *VALUE_COLUMNS)
+    judged = rows.drop("revision").join(current, on="open_time", how="left", suffix="_now", maintain_order="left")
+    return judged.with_columns(_JUDGED).filter(pl.col("next").is_not_null()).with_columns(_VALUES)
+
+
 def _contradicts(name: str) -> pl.Expr:
     given, now = pl.col(name), pl.col(f"{name}_now")
     apart = (given - now).abs() > _SAME * pl.max_horizontal(given.abs(), now.abs())
     return apart.fill_null(False)
+
+
+def _judged() -> list[pl.Expr]:
+    is_new = pl.col("revision").is_null()
+    contradicts = pl.any_horizontal(_contradicts(name) for name in VALUE_COLUMNS)
+    adds = pl.any_horizontal(pl.col(name).is_not_null() & pl.col(f"{name}_now").is_null() for name in VALUE_COLUMNS)
+    return [
+        contradicts.alias("contradicts"),
+        pl.when(is_new).then(0).when(contradicts | adds).then(pl.col("revision") + 1).cast(pl.Int32).alias("next"),
+    ]
+
+
+# made once: on a few rows, making an expression is the work
+_COLUMNS = list(BAR_SCHEMA)
+_FIRST = pl.lit(0, dtype=pl.Int32).alias("revision")
+_JUDGED = _judged()
+_VALUES = [
+    pl.col("next").alias("revision"),
+    *(pl.when("contradicts").then(name).otherwise(pl.coalesce(name, f"{name}_now")) for name in VALUE_COLUMNS),
+]
 
 
 def with_states(bars: pl.DataFrame, timeframe: Timeframe) -> pl.DataFrame:

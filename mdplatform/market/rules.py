@@ -7,6 +7,7 @@ and the first one broken names the row.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
 import polars as pl
 
@@ -36,23 +37,32 @@ def sift(rows: pl.DataFrame, timeframe: Timeframe, known_at: datetime) -> tuple[
     `known_at` is when the rows were taken in: a bar that closes later was still forming. Gives `(kept, broken)`, both
     in the order of `rows`; `broken` has one more column, `rule`. NaN counts as null.
     """
-    judged = rows.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(
-        pl.coalesce(
-            pl.when(broken.fill_null(False)).then(pl.lit(name)) for name, broken in _broken(timeframe, known_at).items()
-        ).alias("rule")
-    )
-    return judged.filter(pl.col("rule").is_null()).drop("rule"), judged.filter(pl.col("rule").is_not_null())
+    close_time = pl.col("open_time") + pl.duration(microseconds=timeframe.microseconds)
+    still_forming = _named("not_closed", close_time > pl.lit(known_at))
+    rules = [still_forming if name == "not_closed" else broken for name, broken in _broken(timeframe).items()]
+    judged = rows.with_columns(_WITHOUT_NAN).with_columns(pl.coalesce(rules).alias("rule"))
+    return judged.filter(_IS_WHOLE).drop("rule"), judged.filter(~_IS_WHOLE)
 
 
-def _broken(timeframe: Timeframe, known_at: datetime) -> dict[str, pl.Expr]:
+_WITHOUT_NAN = pl.col(pl.Float64).fill_nan(None)
+_IS_WHOLE = pl.col("rule").is_null()
+
+
+def _named(rule: str, broken: pl.Expr) -> pl.Expr:
+    return pl.when(broken.fill_null(False)).then(pl.lit(rule))
+
+
+@cache
+def _broken(timeframe: Timeframe) -> dict[str, pl.Expr]:
+    """Give each rule's name where it is broken; made once, for on few rows that is the work."""
     close_time = pl.col("open_time") + pl.duration(microseconds=timeframe.microseconds)
     others = pl.max_horizontal("open", "low", "close"), pl.min_horizontal("open", "high", "close")
     slack = 1 + _ROUNDING
-    return {
+    broken = {
         "time_missing": pl.col("open_time").is_null(),
         "off_grid": ~on_grid("open_time", timeframe),
         "early_close": pl.col("close_time") != close_time,
-        "not_closed": close_time > pl.lit(known_at),
+        "not_closed": pl.lit(False),
         "price_missing": pl.any_horizontal(pl.col(PRICE_COLUMNS).is_null()),
         "price_not_positive": pl.any_horizontal((pl.col(PRICE_COLUMNS) <= 0) | pl.col(PRICE_COLUMNS).is_infinite()),
         "high_low": (pl.col("high") < others[0]) | (pl.col("low") > others[1]),
@@ -62,3 +72,4 @@ def _broken(timeframe: Timeframe, known_at: datetime) -> dict[str, pl.Expr]:
         "taker_exceeds_volume": (pl.col("taker_buy_volume") > pl.col("volume") * slack)
         | (pl.col("taker_buy_quote_volume") > pl.col("quote_volume") * slack),
     }
+    return {rule: _named(rule, where) for rule, where in broken.items()}

@@ -123,7 +123,7 @@ ONE_DAY = (M15, JANUARY, 96, ["plain"])
 @example(
     [(M1, JANUARY, 1, ["idle"]), (M1, JANUARY + 2 * MINUTE, 90, ["idle"]), (M1, JANUARY, 2, ["corrected", "idle"])]
 )
-@hypothesis_settings(max_examples=int(__import__("os").environ.get("EX", "5")), deadline=None)
+@hypothesis_settings(max_examples=4, deadline=None)
 def test_what_a_delivery_touches_alone_is_merged_as_the_whole_month_is(
     tmp_path_factory: pytest.TempPathFactory, given: list[Delivery]
 ) -> None:
