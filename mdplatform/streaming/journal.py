@@ -3,10 +3,10 @@
 1. `add` notes a closed bar of 1m; corrections are noted after what they correct.
 2. `stage`, about once a second, appends what was noted to the feed's log in the lake's inbox, one write and one fsync
    for all symbols. What could not be written is kept, in order, and comes with the next step.
-3. `seal`, now and then, lets go of the log's segment, merges what waits in the inbox into the months of the lake, as
-   the `bars` asset does, and tells readers of it. That is all that waits for its symbols, and what other feeds have
-   let go of: one that died strands nothing. It may run beside that asset: each batch is merged once, by whoever comes
-   first.
+3. `seal`, now and then, lets go of the log's segment, has what waits in the inbox merged into the months of the lake
+   (`sealing`), as the `bars` asset does, and tells readers of it. That is all that waits for its symbols, and what
+   other feeds have let go of: one that died strands nothing. It may run beside that asset: each batch is merged once,
+   by whoever comes first.
 
 `stage` and `seal` are for threads, `add` is for the event loop. Bars are staged at an instant that never goes back for
 their symbol and is not before their close, whatever this machine's clock says: the order in which they wait is that of
@@ -17,18 +17,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import polars as pl
 
+from mdplatform.errors import CorruptPartition, PlatformError
 from mdplatform.lake import Lake
-from mdplatform.lake.bars import MergeReport
 from mdplatform.lake.segment import Logged, Row, Step, raw_frame
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.streaming import sealing
 from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.sealing import Sealed
 
 MOST_WAITING = 200_000
 """Bars that wait for a lake that cannot be written, above which the newest are left out: 2 days of 50 symbols."""
@@ -44,7 +47,10 @@ class JournalCounts:
 
 
 class Journal:
-    """Notes the closed bars of `symbols`; `source` is written beside each bar, and `clock` gives microseconds."""
+    """Notes the closed bars of `symbols`; `source` is written beside each bar, and `clock` gives microseconds.
+
+    `sealer` merges what waits for symbols; it is this process where nobody sets another.
+    """
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class Journal:
         most_waiting: int = MOST_WAITING,
     ) -> None:
         self.counts = JournalCounts()
+        self.sealer: Callable[[Sequence[str]], Iterable[Sealed]] = partial(sealing.seal, lake)
         self._lake = lake
         self._symbols = tuple(symbols)
         self._source = source
@@ -127,42 +134,31 @@ class Journal:
     def seal(self, announce: Callable[[str], None]) -> int:
         """Merge what waits for the journal's symbols; give how many months changed.
 
-        `announce` is called with a symbol once the lake has its new bars. Raises what the lake raises, when all symbols
-        have been tried.
+        `announce` is called with a symbol once the lake has its new bars. Raises `PlatformError` for what the lake
+        raised, when all symbols have been tried.
         """
         with self._sealing:
             return self._seal(announce)
 
     def _seal(self, announce: Callable[[str], None]) -> int:
         changed = 0
-        problem: Exception | None = None
+        problem = ""
         with self._staging:
             safe = dict(self._safe)  # what is staged from now on comes too late for this
             self._log.rotate()
-        for symbol in dict.fromkeys((*self._symbols, *sorted(self._lake.inbox.logged()))):
-            until = safe.get(symbol, 0)
-            try:
-                reports = [merge_waiting(self._lake, symbol, month) for month in self._lake.inbox.months(symbol)]
-            except Exception as failed:  # noqa: BLE001  # raised below; the other symbols' bars are no worse for it
-                problem = failed
+        for sealed in self.sealer(self._symbols):
+            if sealed.problem:
+                problem = sealed.problem
                 continue
-            self._sealed[symbol] = max(until, self._sealed.get(symbol, 0))
-            if reports:  # also where nothing has changed: whoever merged it may have died before it was told
+            symbol = sealed.symbol
+            self._sealed[symbol] = max(safe.get(symbol, 0), self._sealed.get(symbol, 0))
+            if sealed.waited:  # also where nothing has changed: whoever merged it may have died before it was told
                 announce(symbol)
-            changed += sum(report.changed for report in reports)
+            changed += sealed.changed
         self.counts.sealed += changed
-        if problem is not None:
-            raise problem
+        if problem:
+            raise PlatformError(problem)
         return changed
-
-
-def merge_waiting(lake: Lake, symbol: str, month: str) -> MergeReport:
-    """Merge what waits for one month, and clear it away once it is in the lake, as the `bars` asset does."""
-    waiting = lake.inbox.pending(symbol, month)
-    report = lake.bars.merge(symbol, month, waiting)
-    for batch in waiting:
-        lake.inbox.clear(batch)
-    return report
 
 
 def raw_bars(bars: Sequence[LiveBar]) -> pl.DataFrame:
@@ -178,10 +174,13 @@ def _row(bar: LiveBar) -> Row:
 
 
 def _taken_in(lake: Lake, symbol: str) -> int:
-    """Give when bars of the symbol's newest month were last taken in (µs), 0 if there are none."""
+    """Give when bars of the symbol's newest month were last taken in (µs), 0 if there are none that can be read."""
     months = lake.bars.months(symbol)
-    partition = lake.bars.partition(symbol, months[-1]) if months else None
-    if partition is None or Timeframe.M1 not in partition.header.groups:
-        return 0
-    newest = partition.read(Timeframe.M1, ["ingested_at"])["ingested_at"].max()
+    try:
+        partition = lake.bars.partition(symbol, months[-1]) if months else None
+        if partition is None or Timeframe.M1 not in partition.header.groups:
+            return 0
+        newest = partition.read(Timeframe.M1, ["ingested_at"])["ingested_at"].max()
+    except CorruptPartition:
+        return 0  # which the seal says, and is no reason to keep bars from the log
     return to_us(newest) if isinstance(newest, datetime) else 0

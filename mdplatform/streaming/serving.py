@@ -19,6 +19,7 @@ from mdplatform.settings import Settings
 from mdplatform.sources.registry import ALIASES, SOURCES
 from mdplatform.streaming.engine import Engine, now_us
 from mdplatform.streaming.lease import leased
+from mdplatform.streaming.sealing import SealingProcess
 from mdplatform.streaming.standing import Standing
 from mdplatform.valkey.connection import connect
 
@@ -78,9 +79,11 @@ async def serve(
             announce=publisher.bump_bars,
             start=start,
         )
+        sealing = engine.journal.sealer = SealingProcess(settings.lake_dir)
         try:
             await _run(engine, of, on_ready, on_status, seconds)
         finally:
+            await asyncio.to_thread(sealing.close)
             await broadcaster.close()
     return told(engine, of)
 
