@@ -7,7 +7,8 @@
 4. Beside that, about once a second, the journal is staged and wishes are read (`opening`), and every `seal_seconds`
    what was staged is merged into the lake; in threads, as is the opening of features.
 
-The feed is the clock of all this: the engine takes as much as it gives and waits for nothing but a full `outgoing`.
+The feed is the clock of all this: the engine takes as much as it gives and waits for nothing but a full `outgoing`, or
+a symbol of which too many bars wait for features.
 What goes wrong with Redis or the lake is logged once, and once more when it is over; the stream goes on meanwhile.
 """
 
@@ -18,6 +19,7 @@ import logging
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mdplatform.errors import PlatformError, TransportUnavailable
@@ -48,6 +50,12 @@ FORMING_SECONDS = 0.25
 """How often at most the forming bars of a symbol are sent."""
 FINISH_SECONDS = 10.0
 """How long, at the end, corrections may take to be worked out and posts to be sent."""
+TURN_SECONDS = 0.003
+"""How long bars of many symbols are told before what is ready is sent: shorter turns cost more than they save."""
+OPENING_SECONDS = 60.0
+"""How long features may take to be opened behind a correction; then bars go on without them."""
+MOST_HELD = 5_000
+"""Bars of one symbol that wait for features to be opened, above which the feed waits too."""
 _EVENTS_AT_ONCE = 2_000
 _NOT_OPENED = "What is wished for cannot be opened"
 _NOT_CORRECTED = "Features cannot be opened after a correction"
@@ -98,6 +106,7 @@ class Engine:
         )
         self._received = 0
         self._other = Candle if feed.bars_from == "trades" else Trade
+        self._is_telling = self._is_crowded = False
         self._unannounced: set[str] = set()
         self._is_fulfilled = True
         self._openings: set[asyncio.Task[None]] = set()
@@ -150,7 +159,7 @@ class Engine:
             self.journal.mark_safe(symbol, begun.at)
             self._post_again(track, track.take_recent(begun.recent, begun.at - KEPT_US, begun.corrected))
             self._bars.seed(begun.seeds)
-            self._tell(self._bars.take(begun.untold))  # the lake has these already
+            await self._tell(self._bars.take(begun.untold))  # the lake has these already
             first = begun.since if begun.since is not None else self._start
             if first is None:
                 self._bars.join(symbol)
@@ -175,11 +184,12 @@ class Engine:
         async for events in self._feed.events(since):
             self._received = now_us()
             for first in range(0, len(events), _EVENTS_AT_ONCE):
-                self._take(events[first : first + _EVENTS_AT_ONCE])
+                await self._take(events[first : first + _EVENTS_AT_ONCE])
                 await self.outgoing.room()
+                await self._less_held()
                 await asyncio.sleep(0)
 
-    def _take(self, events: Sequence[Event]) -> None:
+    async def _take(self, events: Sequence[Event]) -> None:
         bars = self._bars.take([event for event in events if not isinstance(event, self._other)])
         for bar in bars:
             if bar.timeframe is Timeframe.M1:
@@ -187,19 +197,33 @@ class Engine:
                 self.closed += 1
                 if bar.close_time > self.latest:
                     self.latest, self.lag = bar.close_time, self._received - bar.close_time
-        self._tell(bars)
+        if bars:
+            await self._tell(bars)
 
-    def _tell(self, bars: Sequence[LiveBar]) -> None:
+    async def _tell(self, bars: Sequence[LiveBar]) -> None:
+        """Have bars told; what is ready is on its way while the features of other symbols are computed."""
         by_symbol: dict[str, list[LiveBar]] = {}
         for bar in bars:
             by_symbol.setdefault(bar.symbol, []).append(bar)
-        for symbol, closed in by_symbol.items():
-            self._advance(self.tracks[symbol], closed)
+        waiting = deque(by_symbol.items())
+        self._is_telling, turn = True, time.perf_counter()
+        try:
+            while waiting:
+                symbol, closed = waiting.popleft()
+                self._advance(self.tracks[symbol], closed)
+                if waiting and (now := time.perf_counter()) - turn > TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn = now
+        finally:
+            for symbol, closed in waiting:  # whoever cancels this loses nothing
+                self._advance(self.tracks[symbol], closed)
+            self._is_telling = False
 
     def _advance(self, track: Track, bars: Sequence[LiveBar]) -> None:
         """Have a symbol's bars told, up to the first correction for which features have to be opened anew."""
         if track.held is not None:
             track.held.extend(bars)
+            self._is_crowded |= len(track.held) > MOST_HELD
             return
         place = 0
         while place < len(bars):
@@ -227,7 +251,8 @@ class Engine:
     async def _correct(self, track: Track, corrected: Sequence[LiveBar]) -> None:
         """Have corrected bars told, and what was held; without features where these cannot be opened for now."""
         try:
-            cells = await correct(self.lake, track, corrected)
+            async with asyncio.timeout(OPENING_SECONDS):
+                cells = await correct(self.lake, track, corrected)
         except Exception as failed:  # noqa: BLE001  # whatever it is, bars go on
             self._troubles.note(_NOT_CORRECTED, True, f"{track.symbol}: {failed!r}")
             cells = track.give_up(corrected)
@@ -237,6 +262,12 @@ class Engine:
         self._post_again(track, cells)
         held, track.held = track.held, None
         self._advance(track, held or [])
+
+    async def _less_held(self) -> None:
+        """Wait until no symbol has too many bars held; each of the openings that they wait for has a deadline."""
+        while self._is_crowded and self._openings:
+            await asyncio.wait(self._openings, return_when=asyncio.FIRST_COMPLETED)
+            self._is_crowded = any(len(track.held or ()) > MOST_HELD for track in self.tracks.values())
 
     async def _fulfil(self) -> None:
         """Read the wishes, and have what is new computed."""
@@ -269,7 +300,7 @@ class Engine:
 
     async def _tell_forming(self) -> None:
         """Tell of the forming bars that are wished for; not while nobody hears it, for they are soon worth nothing."""
-        if self.outgoing.is_away:
+        if self.outgoing.is_away or self._is_telling:  # a bar that has closed and was not told is still in the way
             return
         wished: dict[str, set[Timeframe]] = {}
         for symbol, timeframe in self.standing.forming:

@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 
 from mdplatform.features import evaluate
+from mdplatform.features.parse import parse_feature
+from mdplatform.features.spec import FeatureSpec
 from mdplatform.lake import Lake
 from mdplatform.market.events import Candle, Event
-from mdplatform.market.timeframe import MINUTE_US, Timeframe
+from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.messaging import registry
 from mdplatform.messaging.broadcast import Broadcaster, Post
 from mdplatform.messaging.memory_broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
 from mdplatform.streaming.cells import Cell, Packet, decode_corrections, decode_layout, decode_packet, numbers
 from mdplatform.streaming.engine import Engine
+from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.opening import correct
+from mdplatform.streaming.standing import Standing
 from mdplatform.streaming.track import Track
 
 from .scripted import START, ScriptedFeed, candles, in_loop
@@ -60,10 +65,12 @@ def newest(cells: Sequence[Cell], timeframe: Timeframe) -> dict[int, Cell]:
     return found
 
 
-def check_against_a_batch(lake: Lake, cells: Sequence[Cell], facts: dict[str, bytes]) -> None:
+def check_against_a_batch(
+    lake: Lake, cells: Sequence[Cell], facts: dict[str, bytes], specs: Sequence[FeatureSpec] = SPECS
+) -> None:
     for timeframe in (M1, M5):
         bars = lake.bars.read("BTCUSDT", timeframe)
-        wanted = evaluate(bars, SPECS, timeframe=timeframe)
+        wanted = evaluate(bars, specs, timeframe=timeframe)
         standing_cells = newest(cells, timeframe)
         assert sorted(standing_cells) == bars["open_time"].dt.epoch("us").to_list()
         for row, cell in enumerate(sorted(standing_cells.values(), key=lambda each: each.open_time)):
@@ -197,3 +204,94 @@ async def test_bars_told_without_features_behind_a_correction_come_again_when_th
     assert {cell.edition for cell in bare} == {1}
     assert minutes([cell for cell in found if cell.edition == 2 and cell.timeframe == "1m"]) == list(range(14, 25))
     check_against_a_batch(engine.lake, found, (await listener.facts(["BTCUSDT"]))["BTCUSDT"])
+
+
+class Gate:
+    """Stands in for `opening.correct`: features are opened when it is told so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.called = 0
+        self.open = asyncio.Event()
+        monkeypatch.setattr("mdplatform.streaming.engine.correct", self)
+
+    async def __call__(self, lake: Lake, track: Track, corrected: Sequence[LiveBar]) -> list[Cell]:
+        self.called += 1
+        await self.open.wait()
+        return await correct(lake, track, corrected)
+
+
+@in_loop
+async def test_bars_of_a_month_that_is_corrected_while_features_open_across_its_end_are_those_of_a_batch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    start = START + 28 * DAY_US - 20 * MINUTE_US  # the last twenty minutes of February
+    every = candles("BTCUSDT", 20, start) + candles("BTCUSDT", 20, START + 28 * DAY_US)
+    specs = [*SPECS, parse_feature("OBV(anchor=month)")]
+    broadcast = MemoryBroadcast(settings)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    feed = Late([every[:21]], ends=False)
+    engine = Engine(settings, feed, broadcast.broadcaster(), Standing(["BTCUSDT"], [M1, M5], specs))
+    running = asyncio.create_task(engine.run())
+    try:
+        await until(lambda: engine.closed == 21)
+        feed.push(better(every[15]))
+        await until(lambda: gate.called == 1)
+        feed.push(*every[21:30], better(every[18]), better(every[21]), better(better(every[15])), *every[30:])
+        await until(lambda: engine.closed == 44)
+        assert engine.tracks["BTCUSDT"].at == every[21].open_time
+        gate.open.set()
+        await until(lambda: engine.tracks["BTCUSDT"].held is None)
+    finally:
+        gate.open.set()
+        await engine.stop()
+        await running
+    packets = await heard(listener)
+    assert [packet.at for packet in packets] == sorted(packet.at for packet in packets)
+    check_against_a_batch(engine.lake, cells_of(packets), (await listener.facts(["BTCUSDT"]))["BTCUSDT"], specs)
+
+
+@in_loop
+async def test_the_feed_waits_where_too_many_bars_of_a_symbol_are_held(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    monkeypatch.setattr("mdplatform.streaming.engine.MOST_HELD", 10)
+    every = candles("BTCUSDT", 60)
+    broadcast = MemoryBroadcast(settings)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    feed = ScriptedFeed([every[:20], [better(every[14])], *([each] for each in every[20:])], ends=False)
+    engine = Engine(settings, feed, broadcast.broadcaster(), standing(timeframes=[M1, M5]))
+    running = asyncio.create_task(engine.run())
+    try:
+        await until(lambda: engine._is_crowded)
+        held = engine.tracks["BTCUSDT"].held
+        assert held is not None
+        assert len(held) <= 10 + len(Timeframe)
+        assert not feed._batches.empty()
+        gate.open.set()
+        await until(lambda: engine.closed == 61)
+    finally:
+        gate.open.set()
+        await engine.stop()
+        await running
+    check_against_a_batch(engine.lake, cells_of(await heard(listener)), (await listener.facts(["BTCUSDT"]))["BTCUSDT"])
+
+
+@in_loop
+async def test_bars_go_on_without_features_where_these_are_not_opened_in_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    monkeypatch.setattr("mdplatform.streaming.engine.OPENING_SECONDS", 0.01)
+    every = candles("BTCUSDT", 30)
+    broadcast = MemoryBroadcast(settings)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    await play(settings, broadcast.broadcaster(), every[:20], [better(every[14])], every[20:])
+    assert gate.called == 1
+    told = newest(cells_of(await heard(listener)), M1)
+    assert minutes(list(told.values())) == list(range(30))
+    assert [bool(cell.layout) for cell in told.values()] == 14 * [True] + 16 * [False]
