@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from itertools import islice
 
 from mdplatform.streaming.cells import Cell, Layout, Packet
 from mdplatform.streaming.frame import Frame
@@ -61,7 +60,8 @@ class Assembler:
         self._ahead: list[list[Cell]] = [[] for _ in shape.slots]
         self._filled: list[int] = []
         self._forming: dict[int, Cell] = {}
-        self._rows: deque[Row] = deque(maxlen=KEPT + shape.window - 1)
+        self._rows: list[Row] = []  # frames share it: it is added to, else a new one is made
+        self._most_rows = KEPT + shape.window - 1
         self._next: int | None = None
         self._first = 0
         self._behind = len(shape.symbols)
@@ -124,7 +124,7 @@ class Assembler:
             frames += self._take_cells(index, packet.cells)
             self._stamps = (packet.sent_at, packet.received_at)
         if place:
-            self._places.note(index, self.shape.clock.ceil(at), place)
+            self._places.note(index, at if at == self._next else self.shape.clock.ceil(at), place)
         if at > self._at[index]:
             self._pass(index, at)
         return frames + self._made() if self._signs else frames
@@ -254,6 +254,8 @@ class Assembler:
                 break
             if not is_newer(cell, row.cells[slot]):
                 continue
+            if not corrected:
+                self._rows = self._rows.copy()
             cells = (*row.cells[:slot], cell, *row.cells[slot + 1 :])
             revision = row.revision + (row.time not in corrected)
             self._rows[index] = Row(self.shape, row.time, cells, self._fitting, row.sentiment, revision)
@@ -294,14 +296,15 @@ class Assembler:
         self._show(time)
         self._places.go_to(time)
         row = Row(self.shape, time, tuple(self._cells), self._fitting, self.sentiment)
+        if len(self._rows) >= 2 * self._most_rows:
+            self._rows = self._rows[-self._most_rows :]
         self._rows.append(row)
         self._advance(time + self._step)
         return self._frame(row, len(self._rows) - 1, self._stamps)
 
     def _frame(self, row: Row, place: int, stamps: tuple[int, int], is_closed: bool = True) -> Frame:
-        """Make the frame of a row that stands behind `place` others, of which it has as many as tensors reach."""
-        past = tuple(islice(self._rows, max(0, place - self.shape.window + 1), place))
+        """Make the frame of a row that stands behind `place` others."""
         return Frame(
-            row, past, self._places.copy(), sent_at=stamps[0], received_at=stamps[1], is_closed=is_closed,
+            row, self._rows, place, self._places.copy(), sent_at=stamps[0], received_at=stamps[1], is_closed=is_closed,
             over=self.over or 0,
         )  # fmt: skip

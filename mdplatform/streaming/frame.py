@@ -5,7 +5,7 @@ It is immutable and shared by all subscriptions of its shape; what is read of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,15 +46,19 @@ class Frame:
     `frame["BTCUSDT", "5m"]` is a `FrameCell`. `revision` counts the corrections of this frame from 0. `is_closed` is
     false for a frame of bars that are still forming. `sent_at` and `received_at` are of the message that completed it,
     by the feed's clock (microseconds, 0 where there is none). `over` is T up to which there were frames when it was
-    made, later than its own where it is corrected.
+    made, later than its own where it is corrected. The first `behind` of `rows`, to which more may be added, are its
+    past.
     """
 
-    __slots__ = ("_over", "_past", "_places", "_row", "is_closed", "received_at", "revision", "sent_at", "time_us")
+    __slots__ = (
+        "_behind", "_over", "_places", "_row", "_rows", "is_closed", "received_at", "revision", "sent_at", "time_us",
+    )  # fmt: skip
 
     def __init__(
         self,
         row: Row,
-        past: tuple[Row, ...] = (),
+        rows: Sequence[Row] = (),
+        behind: int = 0,
         places: Mapping[str, str] | None = None,
         *,
         sent_at: int = 0,
@@ -64,7 +68,8 @@ class Frame:
     ) -> None:
         self._row = row
         self._over = over
-        self._past = past
+        self._rows = rows
+        self._behind = behind
         self._places = places
         self.time_us = row.time
         self.revision = row.revision
@@ -159,7 +164,8 @@ class Frame:
         """
         from mdplatform.streaming.tensor import tensor
 
-        return tensor(self._row, self._past, window)
+        first = max(0, self._behind - self.shape.window + 1)
+        return tensor(self._row, self._rows[first : self._behind], window)
 
     def to_polars(self) -> pl.DataFrame:
         """Give a table with a row a symbol and timeframe: times, status, the columns that were subscribed."""

@@ -175,6 +175,21 @@ def test_the_tensor_of_an_old_frame_that_is_corrected_has_all_of_its_window():
     assert values.tolist() == [*(100 + step for step in range(oldest - 7, oldest - 1)), 7, 7]
 
 
+def test_a_frame_stays_as_it_was_given_whatever_comes_after_it():
+    assembler, frames = made(shape(symbols=SYMBOLS[:1], timeframes=["5m"], window=3)), []
+    for step in range(3 * module.KEPT):
+        frames += assembler.take(packet("BTCUSDT", NOON + step * STEP, ("5m",), close=100.0 + step))
+        if step % 5 == 4:
+            assembler.take(
+                Packet("BTCUSDT", NOON + step * STEP, (cell("5m", NOON + (step - 1) * STEP, 7.0, edition=1),))
+            )
+    for step, frame in enumerate(frames[2:], 2):
+        known = [
+            7.0 if back and (step - back) % 5 == 3 and step % 5 != 4 else 100.0 + step - back for back in (2, 1, 0)
+        ]
+        assert frame.to_tensor(3).values[0, :, 3].tolist() == known
+
+
 def test_the_cursor_of_a_corrected_frame_goes_on_behind_the_frames_that_came_before_the_correction():
     assembler = made(shape(symbols=SYMBOLS[:1]))
     for step in range(4):

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable
+from time import time_ns
 from typing import Any
 
-from mdplatform.strategy.live.wanted import Callback, Policy, Wanted
+from mdplatform.strategy.live.wanted import Policy, Wanted
 from mdplatform.streaming.frame import Frame
 
 SLOW_SECONDS = 0.1
 """A callback that holds up the event loop for longer is named in the log."""
+_SLOW_NS = int(SLOW_SECONDS * 1e9)
 _log = logging.getLogger(__name__)
 
 
@@ -61,9 +62,26 @@ class Subscription:
         """Give a frame: at once, or when its turn comes; if the queue is full, as the policy says."""
         if frame.revision and not self._takes_revisions:
             return
-        if self._ready is not None:
-            self._call(self._ready, frame)
+        ready = self._ready
+        if ready is None:
+            self._keep(frame)
             return
+        # from here on it is done for each frame and subscription, so it is little
+        self.frames += 1
+        self.last = frame
+        self.last_at = began = time_ns()
+        try:
+            returned = ready(frame)
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  it is the strategy's; status and log have it
+            self._fail(failure)
+            return
+        if returned is not None and inspect.isawaitable(returned):
+            self._await(returned)
+        elif time_ns() - began > _SLOW_NS:
+            self._complain((time_ns() - began) / 1e6)
+
+    def _keep(self, frame: Frame) -> None:
+        """Let a frame wait; if the queue is full, what the policy says is dropped."""
         if not self.is_open:
             return
         if len(self.waiting) >= self._bound:
@@ -123,29 +141,21 @@ class Subscription:
     def _note(self, frame: Frame) -> None:
         self.frames += 1
         self.last = frame
-        self.last_at = time.time_ns()
+        self.last_at = time_ns()
 
-    def _call(self, callback: Callback, frame: Frame) -> None:
-        """Call back at once. It is done for each frame and subscription, so it does little."""
-        self.frames += 1
-        self.last = frame
-        self.last_at = began = time.time_ns()
-        try:
-            returned = callback(frame)
-        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  it is the strategy's; status and log have it
-            self._fail(failure)
-            return
-        if returned is not None and inspect.isawaitable(returned):
-            self._is_busy, self._ready = True, None
-            if self._wake is not None and not self._wake.done():
-                self._wake.set_result(returned)
-            else:
-                self._task = asyncio.get_running_loop().create_task(self._run(returned))
-        elif (took := (time.time_ns() - began) / 1e9) > SLOW_SECONDS:
-            _log.warning(
-                "The callback of subscription %s held up the event loop for %.0f ms; what takes long belongs behind an "
-                "`await`, such as `asyncio.to_thread`", self.id, took * 1000,
-            )  # fmt: skip
+    def _await(self, returned: Awaitable[Any]) -> None:
+        """Wait for what the callback returned in a task of the subscription's own."""
+        self._is_busy, self._ready = True, None
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(returned)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._run(returned))
+
+    def _complain(self, took_ms: float) -> None:
+        _log.warning(
+            "The callback of subscription %s held up the event loop for %.0f ms; what takes long belongs behind an "
+            "`await`, such as `asyncio.to_thread`", self.id, took_ms,
+        )  # fmt: skip
 
     async def _run(self, returned: Awaitable[Any] | None) -> None:
         """Wait for what the callback returned, again and again, and give it what comes meanwhile."""
@@ -167,7 +177,7 @@ class Subscription:
             self._ready = self._callback if self.is_open else None
             self._tell()
             if self.waiting and self._ready is not None:  # the callback was cancelled from inside
-                self._call(self._ready, self.waiting.popleft())
+                self.offer(self.waiting.popleft())
 
     async def _call_waiting(self) -> Awaitable[Any] | None:
         """Call back with what waits, up to what is to be awaited; None where nothing waits any more."""
