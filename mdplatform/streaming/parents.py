@@ -22,7 +22,7 @@ from mdplatform.streaming.live_bar import GAP_VALUES, LiveBar
 
 _MORE = 16
 """How many bars of a timeframe may be kept beyond those that are needed."""
-_EXACT = 2.0**53
+_EXACT, _SURE = 2.0**53, 2.0**48
 _POWERS = tuple(10.0**n for n in range(11))
 _STORED = (Timeframe.M1, *DERIVED)
 
@@ -99,6 +99,7 @@ class Parents:
     def __init__(self, symbol: str, wanted: Collection[Timeframe], kept_us: int) -> None:
         self._symbol = symbol
         self._kept_us = kept_us
+        self._decimals = Decimals(), Decimals(), Decimals(), Decimals()
         self._levels = {Timeframe.M1: Level(Timeframe.M1, None, False)}
         for timeframe in chain(wanted):
             self._levels[timeframe] = Level(timeframe, self._levels[child_of(timeframe)], timeframe in wanted)
@@ -155,7 +156,8 @@ class Parents:
         """Build what is made of changed bars, given by their open times, and what is made of that."""
         for level in child.parents:
             risen: list[int] = []
-            for opened in sorted({level.floor(each) for each in changed}):
+            opens = {level.floor(each) for each in changed}
+            for opened in sorted(opens) if len(opens) > 1 else opens:
                 bar = self._rebuilt(level, opened)
                 if bar is not None:
                     level.put(bar, self._kept_us)
@@ -195,7 +197,7 @@ class Parents:
         """Give the bar that `children` make, a gap if there are none."""
         values, state, known = GAP_VALUES, "gap", opened + level.length
         if children:
-            values = combined(children)
+            values = combined(children, self._decimals)
             state = "no_trade" if {child.state for child in children} == {"no_trade"} else "observed"
             known = max([child.available_at for child in children])
         return LiveBar.of(
@@ -211,37 +213,53 @@ class Parents:
         )
 
 
-def combined(children: Sequence[LiveBar]) -> tuple[float, ...]:
+def combined(children: Sequence[LiveBar], decimals: Sequence[Decimals]) -> tuple[float, ...]:
     """Give the nine values of the bar that `children`, ascending, make."""
     columns = zip(*[child.values for child in children], strict=True)
     opens, highs, lows, closes, volumes, quotes, counts, bought, quotes_bought = columns
+    volume, quote, buy, buy_quote = decimals
     return (
         opens[0],
         max(highs),
         min(lows),
         closes[-1],
-        _total(volumes),
-        _total(quotes),
+        volume.total(volumes),
+        quote.total(quotes),
         sum(counts),
-        _total(bought),
-        _total(quotes_bought),
+        buy.total(bought),
+        buy_quote.total(quotes_bought),
     )
 
 
-def _total(amounts: Sequence[float]) -> float:
-    """Add amounts up as polars does, and round to the most decimals that one of them has."""
-    total = lost = 0.0
-    for amount in amounts:
-        more = amount - lost
-        after = total + more
-        lost = (after - total) - more
-        total = after
-    decimals, power = 0, 1.0
-    for amount in amounts:
-        if amount * power < _EXACT and round(amount * power) / power != amount:
+class Decimals:
+    """Adds amounts up as polars does, and rounds to the most decimals that one of them has.
+
+    `seen` is how many that were the last time. With so many, amounts are mostly whole numbers; these are added as such
+    where none of them can be so large that it would make a difference (2⁴⁸ at that scale), which gives the same bits.
+    """
+
+    __slots__ = ("seen",)
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def total(self, amounts: Sequence[float]) -> float:
+        """Give the sum."""
+        power = _POWERS[self.seen]
+        if sum(amounts) * power < _SURE:
+            whole = [round(each * power) for each in amounts]
+            if [each / power for each in whole] == [*amounts]:
+                return sum(whole) / power
+        total = lost = 0.0
+        decimals = 0
+        for amount in amounts:
+            more = amount - lost
+            after = total + more
+            lost = (after - total) - more
+            total = after
             decimals = _decimals(amount, decimals)
-            power = _POWERS[decimals]
-    return round(total * power) / power if total * power < _EXACT else total
+        self.seen, power = decimals, _POWERS[decimals]
+        return round(total * power) / power if total * power < _EXACT else total
 
 
 def _length(bar: LiveBar) -> int:

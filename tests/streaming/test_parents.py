@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mdplatform.market.timeframe import Timeframe
 from mdplatform.sources.files import read_file
 from mdplatform.streaming.bars import LiveBars
 from mdplatform.streaming.live_bar import LiveBar
-from mdplatform.streaming.parents import Parents, child_of
+from mdplatform.streaming.parents import Decimals, Parents, child_of
 
 from .trading import D1, DAY, H1, HOUR, M1, M15, MINUTE, W1, newest, raw, table
 
@@ -167,6 +168,16 @@ def test_around_an_odd_midnight_bars_are_those_of_a_batch(tmp_path: Path, day: s
     assert_as_stored(lake, found)
     (whole,) = [bar for bar in found if bar.timeframe is D1]
     assert whole.open_time == start + HOUR
+
+
+def test_sums_are_those_of_the_decimal_numbers_whatever_was_summed_before() -> None:
+    random, sums = np.random.default_rng(5), Decimals()
+    for decimals in random.integers(0, 9, 2_000).tolist():
+        most = int(10 ** random.uniform(1, 12))  # at eight decimals 10,000
+        told = [Decimal(each).scaleb(-decimals) for each in random.integers(0, most, 5).tolist()]
+        assert sums.total([float(each) for each in told]) == float(sum(told)), told
+    assert np.isnan(sums.total([1.5, float("nan"), 2.5]))
+    assert sums.total([2.0**60, 2.0**60, 1.0]) == 2.0**61
 
 
 def test_a_week_is_from_monday_to_monday() -> None:
