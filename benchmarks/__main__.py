@@ -15,6 +15,7 @@ PARTS = (
     "reading",
     "computing",
     "ingesting",
+    "merging",
     "materializing",
     "profiles",
     "joins",
