@@ -48,11 +48,13 @@ class FeedLog:
                 raise
         self._size += len(frame)
 
-    def rotate(self) -> None:
-        """Let go of the segment that is open, for whoever merges it; the next step begins another."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file, self._size = None, 0
+    def rotate(self) -> bool:
+        """Let go of the open segment, for whoever merges it; tell whether there was one. The next step begins one."""
+        if self._file is None:
+            return False
+        os.close(self._file)
+        self._file, self._size = None, 0
+        return True
 
     def _begin(self, frame: bytes, staged_at: int) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ from mdplatform.streaming.sealing import Sealed
 
 MOST_WAITING = 200_000
 """Bars that wait for a lake that cannot be written, above which the newest are left out: 2 days of 50 symbols."""
+_MOST_AT_ONCE = 5_000
+"""Bars that are logged together: what waits is tried again and again, which is to cost the stream little."""
 
 
 @dataclass
@@ -103,25 +105,26 @@ class Journal:
     def stage(self) -> int:
         """Log what was noted; give how many bars. Raises `OSError`; nothing noted is lost by that."""
         with self._staging:
-            noted = self._noted[:]  # what is noted meanwhile comes behind it
-            if not noted:
-                return 0
-            by_symbol: dict[str, list[LiveBar]] = {}
-            for bar in noted:
-                by_symbol.setdefault(bar.symbol, []).append(bar)
-            now = self._clock()
-            until = {symbol: max(bar.close_time for bar in bars) for symbol, bars in by_symbol.items()}
-            staged_at = {symbol: max(now, until[symbol], self._staged_before(symbol)) for symbol in by_symbol}
-            logged = [
-                Logged(symbol, staged_at[symbol], [_row(bar) for bar in bars]) for symbol, bars in by_symbol.items()
-            ]
-            self._log.append(Step(self._source, logged))
-            self._staged_at.update(staged_at)
-            for symbol, at in until.items():
-                self.mark_safe(symbol, at)
-            del self._noted[: len(noted)]  # in one step, for the loop may add at any time
-            self.counts.staged += len(noted)
-            return len(noted)
+            left = staged = len(self._noted)  # what is noted meanwhile is for the next time
+            while left:
+                left -= self._stage(self._noted[: min(left, _MOST_AT_ONCE)])
+            return staged
+
+    def _stage(self, noted: Sequence[LiveBar]) -> int:
+        by_symbol: dict[str, list[LiveBar]] = {}
+        for bar in noted:
+            by_symbol.setdefault(bar.symbol, []).append(bar)
+        now = self._clock()
+        until = {symbol: max(bar.close_time for bar in bars) for symbol, bars in by_symbol.items()}
+        staged_at = {symbol: max(now, until[symbol], self._staged_before(symbol)) for symbol in by_symbol}
+        logged = [Logged(symbol, staged_at[symbol], [_row(bar) for bar in bars]) for symbol, bars in by_symbol.items()]
+        self._log.append(Step(self._source, logged))
+        self._staged_at.update(staged_at)
+        for symbol, at in until.items():
+            self.mark_safe(symbol, at)
+        del self._noted[: len(noted)]  # in one step, for the loop may add at any time
+        self.counts.staged += len(noted)
+        return len(noted)
 
     def _staged_before(self, symbol: str) -> int:
         """Give the instant before which nothing is to be staged: behind what waits or is in the lake from before."""
@@ -145,8 +148,9 @@ class Journal:
         problem = ""
         with self._staging:
             safe = dict(self._safe)  # what is staged from now on comes too late for this
-            self._log.rotate()
-        for sealed in self.sealer(self._symbols):
+            is_new = self._log.rotate()
+        is_waiting = is_new or self._lake.inbox.symbols()
+        for sealed in self.sealer(self._symbols) if is_waiting else map(Sealed, self._symbols):
             if sealed.problem:
                 problem = sealed.problem
                 continue

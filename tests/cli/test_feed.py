@@ -82,9 +82,9 @@ def test_it_says_when_it_is_ready_and_leaves_all_in_the_lake_at_a_sigterm(settin
     words = ("simulated:BTCUSDT,ETHUSDT", "--speed", "3600", "--from", "2026-03-02", "--timeframes", "1m,5m", "--stats")
     with following(settings, *words) as (process, told):
         assert told == {"ready": True, "feed": words[0], "symbols": ["BTCUSDT", "ETHUSDT"], "pid": process.pid}
-        inbox = settings.lake_dir / "inbox" / "ETHUSDT"
+        inbox = settings.lake_dir / "inbox"
         deadline = time.monotonic() + 30
-        while not any(inbox.rglob("*.parquet")):
+        while not any(inbox.glob("_live/*.log")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)

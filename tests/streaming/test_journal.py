@@ -227,6 +227,26 @@ def test_the_batches_of_a_month_leave_no_endless_list(tmp_path: Path, monkeypatc
     assert held[1:] == [batch.key for batch in batches[-8:]]
 
 
+def test_what_is_too_much_for_one_step_is_logged_in_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mdplatform.streaming.journal._MOST_AT_ONCE", 4)
+    lake = Lake(tmp_path)
+    noting = journal(lake)
+    for bar in bars(10):
+        noting.add(bar)
+    assert noting.stage() == 10
+    assert noting.waiting == 0
+    assert noting.seal(told) == 1
+    assert lake.bars.read("BTCUSDT", Timeframe.M1)["volume"].to_list() == [bar.volume for bar in bars(10)]
+
+
+def test_where_nothing_waits_nobody_is_asked_to_merge_and_all_is_sealed(tmp_path: Path) -> None:
+    noting = journal(Lake(tmp_path))
+    noting.sealer = lambda symbols: pytest.fail(f"asked for {symbols}")
+    noting.mark_safe("BTCUSDT", START)
+    assert noting.seal(told) == 0
+    assert noting.sealed("BTCUSDT") == START
+
+
 def test_symbols_are_told_of_once_the_lake_has_their_bars(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     noting = journal(lake, "ADAUSDT", "BTCUSDT", "ETHUSDT")

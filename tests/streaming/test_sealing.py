@@ -98,7 +98,7 @@ def test_what_goes_wrong_in_the_child_is_said_here_and_other_symbols_go_on(
     assert noting.seal(told) == 1
     sealing.close()
     with pytest.raises(ProcessFailed):
-        noting.seal(told)
+        list(sealing(["BTCUSDT"]))
 
 
 def test_a_child_ends_with_a_feed_that_is_killed(tmp_path: Path, python: Callable[[str], Popen[str]]) -> None:
