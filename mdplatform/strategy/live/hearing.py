@@ -40,9 +40,10 @@ class Hearing:
 
     async def run(self) -> None:
         """Receive for ever; whatever goes wrong is told and tried again."""
+        patience = _RECEIVE_SECONDS
         while True:
             try:
-                heard = await self._listener.receive(self._patience())
+                heard = await self._listener.receive(patience)
                 self.away = ""
             except TransportUnavailable as away:
                 if not self.away:
@@ -52,7 +53,7 @@ class Hearing:
                 heard = []
             try:
                 await self.take(heard)
-                self._tick()
+                patience = self._tick()
             except (Exception, asyncio.CancelledError):  # nothing ends the hearing but who cancels it; the log has it
                 if is_being_cancelled():
                     raise
@@ -95,22 +96,23 @@ class Hearing:
         waiting = self._lines.waiting
         for line in tuple(self._lines.closed[topic]):
             line.hear(packet, place, now)
-            if line.assembler.is_waiting:
+            if line.assembler.is_waiting or line.is_blocked:
                 waiting.add(line)
 
-    def _patience(self) -> float:
-        """Give how long nothing is due (seconds)."""
-        now = time.monotonic()
-        due = [line.due for line in self._lines.waiting]
-        return min([_RECEIVE_SECONDS, *(max(0.0, each - now) for each in due if each is not None)])
-
-    def _tick(self) -> None:
-        now, waiting = time.monotonic(), self._lines.waiting
-        for line in (*waiting, *self._lines.own):
-            line.tick(now)
-            if not line.assembler.is_waiting:
+    def _tick(self) -> float:
+        """Make the frames that have waited for so long as they may; give how long nothing more is due (seconds)."""
+        now, patience, waiting = time.monotonic(), _RECEIVE_SECONDS, self._lines.waiting
+        for line in tuple(waiting):
+            due = line.due
+            if due is not None and due <= now:
+                line.tick(now)
+                due = line.due
+            if not (line.assembler.is_waiting or line.is_blocked):
                 waiting.discard(line)
+            elif due is not None:
+                patience = min(patience, max(0.0, due - now))
         if self._lines.own:
             self._lines.merge()
-        for topic in self._numbers.keys() - self._lines.closed.keys():
-            del self._numbers[topic]
+        if len(self._numbers) > len(self._lines.closed):
+            self._numbers = {each: told for each, told in self._numbers.items() if each in self._lines.closed}
+        return patience
