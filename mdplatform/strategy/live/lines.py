@@ -24,7 +24,8 @@ class Lines:
     """`of_shape` are the shared ones, `opening` the tasks that open them, `own` those that catch up.
 
     `closed` and `forming` are the lines that hear a topic, `heard_at` when each symbol was heard last (monotonic
-    seconds). `waiting` are lines with frames that wait for their grace, or for a callback. `changed` is set when there are other lines.
+    seconds). `waiting` are lines with frames that wait for their grace, or for a callback. `changed` is set when there
+    are other lines.
     """
 
     def __init__(self, listener: Listener, tasks: Tasks) -> None:
