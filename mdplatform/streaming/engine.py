@@ -20,7 +20,7 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mdplatform.errors import PlatformError, TransportUnavailable
 from mdplatform.feeds.protocol import Feed
@@ -123,10 +123,12 @@ class Engine:
             async with self._group as group:
                 beside = [
                     group.create_task(self.outgoing.run()),
-                    group.create_task(self._every(STAGE_SECONDS, self._stage, "Bars cannot be staged")),
-                    group.create_task(self._every(self._seal_seconds, self._seal, "Bars cannot be sealed")),
-                    group.create_task(self._every(WISH_SECONDS, self._fulfil, "Wishes cannot be fulfilled")),
-                    group.create_task(self._every(FORMING_SECONDS, self._tell_forming, "Forming bars cannot be told")),
+                    group.create_task(self._troubles.every(STAGE_SECONDS, self._stage, "Bars cannot be staged")),
+                    group.create_task(self._troubles.every(self._seal_seconds, self._seal, "Bars cannot be sealed")),
+                    group.create_task(self._troubles.every(WISH_SECONDS, self._fulfil, "Wishes cannot be fulfilled")),
+                    group.create_task(
+                        self._troubles.every(FORMING_SECONDS, self._tell_forming, "Forming bars cannot be told")
+                    ),
                 ]
                 self.ready.set()
                 try:
@@ -319,14 +321,14 @@ class Engine:
     async def _stage(self) -> None:
         lost = self.journal.counts.lost
         if self.journal.waiting:
-            await self._try("The inbox of the lake cannot be written", self.journal.stage)
+            await self._troubles.attempt("The inbox of the lake cannot be written", self.journal.stage)
         self._troubles.note("Bars are left out of the lake, for too many wait", lost > 0, f"{lost} so far")
 
     async def _seal(self) -> None:
-        await self._try("The lake cannot be written", self._seal_in_thread)
+        await self._troubles.attempt("The lake cannot be written", self._seal_in_thread)
         for symbol, track in self.tracks.items():
             track.mark_sealed(self.journal.sealed(symbol))
-        await self._try("Readers cannot be told of new bars", self._announce_in_thread)
+        await self._troubles.attempt("Readers cannot be told of new bars", self._announce_in_thread)
 
     def _seal_in_thread(self) -> None:
         self.journal.seal(self._unannounced.add)
@@ -335,28 +337,6 @@ class Engine:
         for symbol in sorted(self._unannounced):
             self._announce(symbol)
             self._unannounced.discard(symbol)
-
-    async def _try(self, trouble: str, work: Callable[[], object]) -> None:
-        try:
-            await asyncio.to_thread(work)
-        except Exception as failed:  # noqa: BLE001  # what was taken waits, and is tried again
-            self._troubles.note(trouble, True, str(failed))
-        else:
-            self._troubles.note(trouble, False)
-
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], trouble: str) -> None:
-        """Do something again and again, after a pause of so long, or of as long as it took; say when it fails."""
-        took = 0.0
-        while True:
-            await asyncio.sleep(max(seconds, took))
-            began = time.monotonic()
-            try:
-                await work()
-            except Exception as failed:  # noqa: BLE001  # the stream is more than any of this
-                self._troubles.note(trouble, True, repr(failed))
-            else:
-                self._troubles.note(trouble, False)
-            took = time.monotonic() - began
 
     def _on_trouble(self, away: TransportUnavailable | None) -> None:
         self._troubles.note("Posts cannot be sent", away is not None, str(away or ""))
