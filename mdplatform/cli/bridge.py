@@ -17,8 +17,8 @@ def bridge() -> None:
 
         MDPLATFORM_RABBITMQ_URL=amqp://me:secret@queue.local/ mdplatform bridge
     """
-    from mdplatform.messaging.rabbitmq_bridge import Bridge
-    from mdplatform.messaging.rabbitmq_link import shown_url
+    from mdplatform.messaging.rabbitmq.bridge import Bridge
+    from mdplatform.messaging.rabbitmq.link import shown_url
     from mdplatform.settings import Settings
 
     settings = Settings.load()

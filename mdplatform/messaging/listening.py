@@ -16,7 +16,7 @@ from mdplatform.errors import TransportUnavailable
 from mdplatform.messaging.broadcast import Missed, Post
 from mdplatform.messaging.hearing import Hearing, Shelves
 from mdplatform.messaging.posting import check_topics, check_wish
-from mdplatform.messaging.redis_line import PATIENCE, pause
+from mdplatform.messaging.redis.line import PATIENCE, pause
 
 _MOST_AT_ONCE = 10_000
 _TOPICS_AT_ONCE = 64

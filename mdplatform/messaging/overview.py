@@ -14,10 +14,10 @@ from typing import Any, cast
 import msgspec
 import redis
 
-from mdplatform.messaging import scripts
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_forms import MICROSECONDS, record, records, text
-from mdplatform.messaging.redis_keys import DEAD, LINEAGE, PREFIX, WANTED
+from mdplatform.messaging.redis import scripts
+from mdplatform.messaging.redis.forms import MICROSECONDS, record, records, text
+from mdplatform.messaging.redis.keys import DEAD, LINEAGE, PREFIX, WANTED
 from mdplatform.messaging.transport import Record
 
 _DEAD_LOOKED_AT = 1000

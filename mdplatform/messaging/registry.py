@@ -6,11 +6,11 @@ Workers, sensors and feeds know Redis alone; RabbitMQ is a front for strategies,
 from __future__ import annotations
 
 from mdplatform.messaging.broadcast import Broadcaster, Listener
-from mdplatform.messaging.redis_answerer import RedisAnswerer
-from mdplatform.messaging.redis_asker import RedisAsker
-from mdplatform.messaging.redis_broadcaster import RedisBroadcaster
-from mdplatform.messaging.redis_desk import RedisDesk
-from mdplatform.messaging.redis_listener import RedisListener
+from mdplatform.messaging.redis.answerer import RedisAnswerer
+from mdplatform.messaging.redis.asker import RedisAsker
+from mdplatform.messaging.redis.broadcaster import RedisBroadcaster
+from mdplatform.messaging.redis.desk import RedisDesk
+from mdplatform.messaging.redis.listener import RedisListener
 from mdplatform.messaging.transport import Answerer, Asker
 from mdplatform.settings import Settings
 
@@ -22,7 +22,7 @@ def asker(settings: Settings, address: str | None = None) -> Asker:
     `InvalidSetting` and `RedisUnavailable`.
     """
     if settings.transport == "rabbitmq":
-        from mdplatform.messaging.rabbitmq_asker import RabbitAsker
+        from mdplatform.messaging.rabbitmq.asker import RabbitAsker
 
         return RabbitAsker(settings, address)
     return RedisAsker(settings, address)
@@ -52,7 +52,7 @@ def listener(settings: Settings) -> Listener:
     Raises `InvalidSetting` and `RedisUnavailable`.
     """
     if settings.transport == "rabbitmq":
-        from mdplatform.messaging.rabbitmq_listener import RabbitListener
+        from mdplatform.messaging.rabbitmq.listener import RabbitListener
 
         return RabbitListener(settings)
     return RedisListener(settings)

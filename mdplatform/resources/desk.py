@@ -5,7 +5,7 @@ import threading
 import dagster as dg
 from pydantic import Field
 
-from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.redis.desk import RedisDesk
 from mdplatform.messaging.registry import desk
 from mdplatform.resources.settings import SettingsResource
 from mdplatform.settings import Settings

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.redis.desk import RedisDesk
 from mdplatform.messaging.registry import answerer
 from mdplatform.messaging.registry import desk as open_desk
 from mdplatform.resources import DeskResource, SettingsResource

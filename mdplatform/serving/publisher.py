@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, cast
 import redis
 
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.messaging.redis_keys import CHANGES, CHANGES_KEPT
+from mdplatform.messaging.redis.keys import CHANGES, CHANGES_KEPT
 from mdplatform.serving.codec import HIGHEST_SEQUENCE, Blob, encode
 from mdplatform.serving.freshness import sequence_keys, stored
 from mdplatform.serving.keys import bars_key, need_key, read_sequence

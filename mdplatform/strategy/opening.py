@@ -11,7 +11,7 @@ from mdplatform.settings import Settings
 async def open_asker(settings: Settings, transport: str | None, address: str | None, stack: AsyncExitStack) -> Asker:
     """Give the strategy's side of a transport; what else was started for it ends with the `stack`."""
     if transport == "memory":
-        from mdplatform.messaging.memory import MemoryTransport
+        from mdplatform.messaging.memory.transport import MemoryTransport
         from mdplatform.worker.handler import StrategyDataRequestHandler
 
         memory = MemoryTransport(settings)

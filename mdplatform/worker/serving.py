@@ -63,7 +63,7 @@ async def _carrying(settings: Settings, stack: AsyncExitStack) -> asyncio.Task[N
     """Have the bridge to RabbitMQ work beside the worker, where strategies ask over RabbitMQ."""
     if settings.transport != "rabbitmq":
         return None
-    from mdplatform.messaging.rabbitmq_bridge import Bridge
+    from mdplatform.messaging.rabbitmq.bridge import Bridge
 
     bridge = await stack.enter_async_context(Bridge(settings))
     carrying = asyncio.create_task(bridge.run())

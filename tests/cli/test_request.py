@@ -18,7 +18,7 @@ from mdplatform.cli.frame import app
 from mdplatform.cli.request import _fields
 from mdplatform.errors import PlatformError
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_keys import queue_key
+from mdplatform.messaging.redis.keys import queue_key
 from mdplatform.processes import running
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect

@@ -15,7 +15,7 @@ import pytest
 from mdplatform.gateway.app import create_app
 from mdplatform.gateway.keys import KeyStore
 from mdplatform.gateway.server import GatewayServer, listen
-from mdplatform.messaging.memory import MemoryTransport
+from mdplatform.messaging.memory.transport import MemoryTransport
 from mdplatform.messaging.transport import Asker
 from mdplatform.settings import Settings
 from mdplatform.worker.handler import StrategyDataRequestHandler

@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from mdplatform.gateway import switchboard
-from mdplatform.messaging.memory import MemoryTransport
+from mdplatform.messaging.memory.transport import MemoryTransport
 from mdplatform.messaging.transport import Reply
 from mdplatform.requests.answer import AnswerBody, Status
 from mdplatform.requests.wire import encode_reply

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from mdplatform.messaging.broadcast import Broadcaster, Listener
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
-from mdplatform.messaging.rabbitmq_bridge import Bridge
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast
+from mdplatform.messaging.rabbitmq.bridge import Bridge
 from mdplatform.messaging.registry import broadcaster, listener
 from mdplatform.settings import Settings
 

@@ -93,7 +93,7 @@ class Node:
         """Delete this process's queues."""
         import aio_pika
 
-        from mdplatform.messaging.rabbitmq_link import DEAD, QUESTIONS, QUEUES
+        from mdplatform.messaging.rabbitmq.link import DEAD, QUESTIONS, QUEUES
 
         async with await aio_pika.connect(self.url) as connection:
             channel = await connection.channel()

@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 )
 
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_desk import RedisDesk
-from mdplatform.messaging.redis_keys import PREFIX, queue_key
+from mdplatform.messaging.redis.desk import RedisDesk
+from mdplatform.messaging.redis.keys import PREFIX, queue_key
 from mdplatform.messaging.transport import Answerer, Asker, Delivery, Envelope, Reply, Wanted
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect

@@ -14,10 +14,11 @@ import pytest
 import redis
 
 from mdplatform.errors import InvalidSetting, TransportUnavailable
-from mdplatform.messaging import listening, redis_line
+from mdplatform.messaging import listening
 from mdplatform.messaging.broadcast import Listener, Missed, Post
-from mdplatform.messaging.rabbitmq_bridge import Bridge
-from mdplatform.messaging.redis_posts import HEADS, PREFIX, posts_key
+from mdplatform.messaging.rabbitmq.bridge import Bridge
+from mdplatform.messaging.redis import line as redis_line
+from mdplatform.messaging.redis.posts import HEADS, PREFIX, posts_key
 from mdplatform.messaging.registry import listener
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import connect
@@ -383,7 +384,7 @@ def test_a_bridge_that_follows_another_carries_what_was_posted_between(rabbitmq_
 
 
 def test_without_a_bridge_a_listener_over_rabbitmq_says_so(rabbitmq_settings, monkeypatch):
-    from mdplatform.messaging import rabbitmq_shelves
+    from mdplatform.messaging.rabbitmq import shelves as rabbitmq_shelves
 
     monkeypatch.setattr(rabbitmq_shelves, "PATIENCE", 0.2)
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mdplatform.messaging.memory import MemoryTransport
+from mdplatform.messaging.memory.transport import MemoryTransport
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Answerer, Asker, Delivery, Reply, Wanted
 from mdplatform.settings import Settings

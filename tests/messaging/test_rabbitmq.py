@@ -20,11 +20,11 @@ from pydantic import SecretStr
 
 from mdplatform.errors import InvalidSetting, TransportUnavailable
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.rabbitmq_asker import RabbitAsker
-from mdplatform.messaging.rabbitmq_bridge import Bridge
-from mdplatform.messaging.rabbitmq_link import DEAD, QUEUES, declare
-from mdplatform.messaging.rabbitmq_wire import encode
-from mdplatform.messaging.redis_answerer import RedisAnswerer
+from mdplatform.messaging.rabbitmq.asker import RabbitAsker
+from mdplatform.messaging.rabbitmq.bridge import Bridge
+from mdplatform.messaging.rabbitmq.link import DEAD, QUEUES, declare
+from mdplatform.messaging.rabbitmq.wire import encode
+from mdplatform.messaging.redis.answerer import RedisAnswerer
 from mdplatform.messaging.transport import Delivery, Reply
 from mdplatform.settings import Settings
 from tests.messaging.rabbitmq_node import PASSWORD, QUOTED, Node
@@ -252,7 +252,8 @@ async def _has_come(asker: RabbitAsker, id: str) -> bool:
 
 DYING = """
 import asyncio, os, signal, sys
-from mdplatform.messaging import rabbitmq_bridge, rabbitmq_replies
+from mdplatform.messaging.rabbitmq import bridge as rabbitmq_bridge
+from mdplatform.messaging.rabbitmq import replies as rabbitmq_replies
 from mdplatform.settings import Settings
 
 def die(*_, **__):

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging import registry
-from mdplatform.messaging.rabbitmq_bridge import Bridge
+from mdplatform.messaging.rabbitmq.bridge import Bridge
 from mdplatform.settings import Settings
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
 from mdplatform.streaming.engine import Engine

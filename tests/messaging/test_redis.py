@@ -13,12 +13,14 @@ import pytest
 import redis
 
 from mdplatform.errors import InvalidSetting, TransportRefused, TransportUnavailable
-from mdplatform.messaging import redis_answerer, redis_line, registry
+from mdplatform.messaging import registry
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_answerer import RedisAnswerer
-from mdplatform.messaging.redis_asker import RedisAsker
-from mdplatform.messaging.redis_desk import RedisDesk
-from mdplatform.messaging.redis_keys import DEAD, GROUP, LINEAGE, PREFIX, WANTED, queue_key
+from mdplatform.messaging.redis import answerer as redis_answerer
+from mdplatform.messaging.redis import line as redis_line
+from mdplatform.messaging.redis.answerer import RedisAnswerer
+from mdplatform.messaging.redis.asker import RedisAsker
+from mdplatform.messaging.redis.desk import RedisDesk
+from mdplatform.messaging.redis.keys import DEAD, GROUP, LINEAGE, PREFIX, WANTED, queue_key
 from mdplatform.messaging.transport import BadDelivery, Delivery, Entry, Wanted
 from mdplatform.serving.publisher import Publisher
 from mdplatform.settings import Settings

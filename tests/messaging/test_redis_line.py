@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging import redis_socket
-from mdplatform.messaging.redis_line import BlockingLine, Line
-from mdplatform.messaging.scripts.script import Script, script
+from mdplatform.messaging.redis import socket as redis_socket
+from mdplatform.messaging.redis.line import BlockingLine, Line
+from mdplatform.messaging.redis.scripts.script import Script, script
 from mdplatform.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("processes")

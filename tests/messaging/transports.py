@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from mdplatform.messaging.memory import MemoryTransport
+from mdplatform.messaging.memory.transport import MemoryTransport
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.rabbitmq_asker import RabbitAsker
-from mdplatform.messaging.rabbitmq_bridge import Bridge
-from mdplatform.messaging.redis_answerer import RedisAnswerer
-from mdplatform.messaging.redis_asker import RedisAsker
+from mdplatform.messaging.rabbitmq.asker import RabbitAsker
+from mdplatform.messaging.rabbitmq.bridge import Bridge
+from mdplatform.messaging.redis.answerer import RedisAnswerer
+from mdplatform.messaging.redis.asker import RedisAsker
 from mdplatform.messaging.transport import Answerer, Asker, Envelope
 from mdplatform.settings import Settings
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mdplatform.messaging.redis_keys import CHANGES
+from mdplatform.messaging.redis.keys import CHANGES
 from mdplatform.resources import RedisResource
 from mdplatform.resources.settings import SettingsResource
 from mdplatform.serving.keys import need_key

@@ -17,7 +17,7 @@ from mdplatform.definitions import defs
 from mdplatform.lake import Lake
 from mdplatform.messaging import registry
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.redis.desk import RedisDesk
 from mdplatform.messaging.transport import Delivery, Envelope, Reply, Wanted
 from mdplatform.requests import wanted, wire
 from mdplatform.requests.answer import AnswerBody, Progress

@@ -13,7 +13,7 @@ import pytest
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_desk import RedisDesk
+from mdplatform.messaging.redis.desk import RedisDesk
 from mdplatform.requests.answer import Progress
 from mdplatform.requests.wanted import RunWanted
 from mdplatform.sensors import data_requests as sensor

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mdplatform.messaging.memory import MemoryTransport
+from mdplatform.messaging.memory.transport import MemoryTransport
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Asker, Delivery
 from mdplatform.requests import wire

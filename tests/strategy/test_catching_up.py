@@ -10,7 +10,7 @@ import pytest
 
 from mdplatform.errors import TransportUnavailable
 from mdplatform.messaging.broadcast import Missed, Post
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListener
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast, MemoryListener
 from mdplatform.settings import Settings
 from mdplatform.strategy.live import catching_up
 from mdplatform.strategy.live.catching_up import catch_up

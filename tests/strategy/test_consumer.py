@@ -11,7 +11,7 @@ import pytest
 
 from mdplatform.errors import PlatformError
 from mdplatform.messaging.broadcast import Post
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
 from mdplatform.strategy.live import line
 from mdplatform.streaming.cells import Packet, encode

@@ -15,7 +15,7 @@ from mdplatform.lake.partition import write_partition
 from mdplatform.market.time import to_us
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.messaging.broadcast import Post
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast
 from mdplatform.strategy import EnhancedMarketDataConsumer, FeatureReader, Frame
 from mdplatform.streaming.cells import encode
 from mdplatform.streaming.past import Past

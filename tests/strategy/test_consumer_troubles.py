@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mdplatform.errors import PlatformError, TransportUnavailable
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListener
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast, MemoryListener
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
 from mdplatform.strategy import consumer as module
 from mdplatform.strategy.live import filling, line, opening, wishing

@@ -19,7 +19,7 @@ from mdplatform.lake import Lake
 from mdplatform.market.events import Clock, Event, Trade
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.messaging.broadcast import Post
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast, MemoryListener
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast, MemoryListener
 from mdplatform.settings import Settings
 from mdplatform.sources.simulated import SimulatedMarket
 from mdplatform.streaming.bars import LiveBars

@@ -17,7 +17,7 @@ from mdplatform.market.events import Candle, Event
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.messaging import registry
 from mdplatform.messaging.broadcast import Broadcaster, Post
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
 from mdplatform.streaming.cells import Cell, Packet, decode_corrections, decode_layout, decode_packet, numbers
 from mdplatform.streaming.engine import Engine

@@ -13,7 +13,7 @@ import pytest
 from mdplatform.features import evaluate
 from mdplatform.lake import Lake
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
 from mdplatform.streaming.bars import LiveBars
 from mdplatform.streaming.cells import Cell, decode_layout, decode_packet, numbers

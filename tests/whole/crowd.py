@@ -15,8 +15,8 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_asker import RedisAsker
-from mdplatform.messaging.redis_keys import PREFIX
+from mdplatform.messaging.redis.asker import RedisAsker
+from mdplatform.messaging.redis.keys import PREFIX
 from mdplatform.messaging.transport import Envelope, Receipt
 from mdplatform.processes import running
 from mdplatform.requests import making, wire

@@ -16,7 +16,7 @@ import pytest
 from mdplatform.lake import Lake
 from mdplatform.market.time import from_us, to_us
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
-from mdplatform.messaging.redis_posts import posts_key
+from mdplatform.messaging.redis.posts import posts_key
 from mdplatform.processes import running
 from mdplatform.settings import Settings
 from mdplatform.strategy import EnhancedMarketDataConsumer

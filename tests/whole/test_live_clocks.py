@@ -14,7 +14,7 @@ import pytest
 from mdplatform.lake import Lake
 from mdplatform.market.time import from_us
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
-from mdplatform.messaging.memory_broadcast import MemoryBroadcast
+from mdplatform.messaging.memory.broadcast import MemoryBroadcast
 from mdplatform.settings import Settings
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
 from mdplatform.streaming.engine import Engine

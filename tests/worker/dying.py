@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from mdplatform.messaging.redis_answerer import RedisAnswerer
+from mdplatform.messaging.redis.answerer import RedisAnswerer
 from mdplatform.messaging.transport import Delivery
 from mdplatform.settings import Settings
 from mdplatform.worker.evaluator import Evaluator

@@ -19,7 +19,7 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from mdplatform.errors import TransportRefused
-from mdplatform.messaging.memory import MemoryAnswerer, MemoryTransport
+from mdplatform.messaging.memory.transport import MemoryAnswerer, MemoryTransport
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import Delivery
 from mdplatform.requests import wire

@@ -17,10 +17,10 @@ import msgspec
 import pytest
 
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_answerer import RedisAnswerer
-from mdplatform.messaging.redis_asker import RedisAsker
-from mdplatform.messaging.redis_desk import RedisDesk
-from mdplatform.messaging.redis_keys import DEAD, PREFIX, queue_key
+from mdplatform.messaging.redis.answerer import RedisAnswerer
+from mdplatform.messaging.redis.asker import RedisAsker
+from mdplatform.messaging.redis.desk import RedisDesk
+from mdplatform.messaging.redis.keys import DEAD, PREFIX, queue_key
 from mdplatform.requests import wire
 from mdplatform.requests.answer import AnswerBody, Result, Status
 from mdplatform.requests.request import DataRequest

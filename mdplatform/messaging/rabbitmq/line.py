@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 
 from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging.rabbitmq_inbox import Taken
-from mdplatform.messaging.rabbitmq_link import (
+from mdplatform.messaging.rabbitmq.inbox import Taken
+from mdplatform.messaging.rabbitmq.link import (
     CONNECT_SECONDS,
     DIRECT_REPLY,
     LINE,
@@ -37,7 +37,7 @@ from mdplatform.messaging.rabbitmq_link import (
     speaking,
     unavailable,
 )
-from mdplatform.messaging.rabbitmq_wire import Told, read_told
+from mdplatform.messaging.rabbitmq.wire import Told, read_told
 from mdplatform.settings import Settings
 
 _PUBLISH_SECONDS = 10.0

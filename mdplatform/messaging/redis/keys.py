@@ -16,7 +16,7 @@
     mdp:{requests}:lineage           stream of the outbox; so `changes` (needs) and `dead`
     mdp:{requests}:beat:<worker>     what a worker said of itself, with an expiry; `workers` are their names
 
-Only `beat`, and what bridges keep of askers over RabbitMQ (`rabbitmq_scripts`), have an expiry of Redis's own: what has
+Only `beat`, and what bridges keep of askers over RabbitMQ (`rabbitmq.scripts`), have an expiry of Redis's own: what has
 one may be evicted when memory is short, and a tombstone must not be. All else is swept by the scripts.
 An address is `<stream>` or `<stream>/<route>`; the route is given back as `to`.
 """

@@ -18,7 +18,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     `hello` only says where its replies go from now on, as everything does; `look_up` and `adopt` are about `ids`;
     `settle` has a final answer, `body`, and a `nonce` that stays the same when it is asked again: who settled it
-    before is then told so again. `live` is about broadcasts; its `body` is told in `rabbitmq_shelves`.
+    before is then told so again. `live` is about broadcasts; its `body` is told in `shelves`.
     """
 
     kind: Literal["hello", "look_up", "adopt", "settle", "live"]

@@ -19,9 +19,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from mdplatform.errors import InvalidSetting, TransportUnavailable
-from mdplatform.messaging.rabbitmq_inbox import Inbox, Taken
-from mdplatform.messaging.rabbitmq_line import RabbitLine
-from mdplatform.messaging.rabbitmq_link import (
+from mdplatform.messaging.rabbitmq.inbox import Inbox, Taken
+from mdplatform.messaging.rabbitmq.line import RabbitLine
+from mdplatform.messaging.rabbitmq.link import (
     ASKER,
     CALL_SECONDS,
     QUESTIONS,
@@ -32,7 +32,7 @@ from mdplatform.messaging.rabbitmq_link import (
     check_url,
     shown_url,
 )
-from mdplatform.messaging.rabbitmq_wire import Carried, Finding, Question, Told, encode
+from mdplatform.messaging.rabbitmq.wire import Carried, Finding, Question, Told, encode
 from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mdplatform.messaging.rabbitmq_link import ASKER, DIRECT_REPLY, KEPT_REPLIES, LINE, IncomingMessage
-from mdplatform.messaging.rabbitmq_wire import read_envelope
+from mdplatform.messaging.rabbitmq.link import ASKER, DIRECT_REPLY, KEPT_REPLIES, LINE, IncomingMessage
+from mdplatform.messaging.rabbitmq.wire import read_envelope
 from mdplatform.messaging.transport import Envelope
 
 _LARGEST = 4_000_000

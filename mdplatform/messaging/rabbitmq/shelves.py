@@ -15,10 +15,10 @@ import msgspec
 from mdplatform.errors import InvalidPost, TransportUnavailable
 from mdplatform.messaging.hearing import Shelf
 from mdplatform.messaging.posting import check_topics, check_wish, read_place
-from mdplatform.messaging.rabbitmq_line import RabbitLine
-from mdplatform.messaging.rabbitmq_link import QUESTIONS, Message, check_url, shown_url
-from mdplatform.messaging.rabbitmq_wire import Question, encode
-from mdplatform.messaging.redis_shelves import RedisShelves
+from mdplatform.messaging.rabbitmq.line import RabbitLine
+from mdplatform.messaging.rabbitmq.link import QUESTIONS, Message, check_url, shown_url
+from mdplatform.messaging.rabbitmq.wire import Question, encode
+from mdplatform.messaging.redis.shelves import RedisShelves
 from mdplatform.settings import Settings
 
 PATIENCE = 5.0

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 
-from mdplatform.messaging.memory_state import MemoryState, RequestState, now_us
+from mdplatform.messaging.memory.state import MemoryState, RequestState, now_us
 from mdplatform.messaging.priority import DataPriority
 from mdplatform.messaging.transport import BadDelivery, Delivery, Envelope, Receipt, Record, Reply, Wanted
 

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import redis
 
-from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.redis_forms import MICROSECONDS, UNREADABLE, deliveries, records, text, token_parts
-from mdplatform.messaging.redis_keys import CHANGES, DEAD_KEPT, GROUP, LINEAGE, LINEAGE_KEPT, PREFIX, queue_key
-from mdplatform.messaging.redis_line import BlockingLine, Line, entries_of, gone
-from mdplatform.messaging.redis_socket import Command
+from mdplatform.messaging.redis import scripts
+from mdplatform.messaging.redis.forms import MICROSECONDS, UNREADABLE, deliveries, records, text, token_parts
+from mdplatform.messaging.redis.keys import CHANGES, DEAD_KEPT, GROUP, LINEAGE, LINEAGE_KEPT, PREFIX, queue_key
+from mdplatform.messaging.redis.line import BlockingLine, Line, entries_of, gone
+from mdplatform.messaging.redis.socket import Command
 from mdplatform.messaging.transport import BadDelivery, Delivery, Record, Wanted
 from mdplatform.settings import Settings
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import redis
 
-from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
-from mdplatform.messaging.redis_forms import MICROSECONDS, UNREADABLE, entry, records, text
-from mdplatform.messaging.redis_keys import DEAD_KEPT, LINEAGE, PREFIX, WANTED
-from mdplatform.messaging.redis_line import PATIENCE, gone, pause, script_command
-from mdplatform.messaging.redis_socket import SLOWEST
-from mdplatform.messaging.scripts import Script
+from mdplatform.messaging.redis import scripts
+from mdplatform.messaging.redis.forms import MICROSECONDS, UNREADABLE, entry, records, text
+from mdplatform.messaging.redis.keys import DEAD_KEPT, LINEAGE, PREFIX, WANTED
+from mdplatform.messaging.redis.line import PATIENCE, gone, pause, script_command
+from mdplatform.messaging.redis.scripts import Script
+from mdplatform.messaging.redis.socket import SLOWEST
 from mdplatform.messaging.transport import Entry, Record
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import REDIS_FAILURES, connect

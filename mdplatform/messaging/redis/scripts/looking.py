@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdplatform.messaging.scripts.script import script
+from mdplatform.messaging.redis.scripts.script import script
 
 # ARGV: 1 for those whose deadline has passed alone, at most. Gives id and fields of each, the earliest deadline first.
 IN_FLIGHT = script("""

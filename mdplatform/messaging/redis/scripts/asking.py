@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdplatform.messaging.scripts.script import script
+from mdplatform.messaging.redis.scripts.script import script
 
 # ARGV: nonce, address, most standing ones, most tombstones, limits of the four classes; then of each envelope id,
 # priority, deadline, sent_at, body, strategy, label, standing, route, content. Gives how many are in flight, then for

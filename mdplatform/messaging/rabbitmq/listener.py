@@ -1,14 +1,14 @@
 """The side that hears, over RabbitMQ, for those who cannot reach Redis; a bridge must run.
 
-Posts are kept in Redis alone: RabbitMQ carries them (`rabbitmq_carrier`), and what is older is asked of a bridge. So
+Posts are kept in Redis alone: RabbitMQ carries them (`carrier`), and what is older is asked of a bridge. So
 cursors are those of Redis, and go on in either.
 """
 
 from __future__ import annotations
 
 from mdplatform.messaging.listening import PushedListener
-from mdplatform.messaging.rabbitmq_pushes import RabbitPushes
-from mdplatform.messaging.rabbitmq_shelves import RabbitShelves
+from mdplatform.messaging.rabbitmq.pushes import RabbitPushes
+from mdplatform.messaging.rabbitmq.shelves import RabbitShelves
 from mdplatform.settings import Settings
 
 

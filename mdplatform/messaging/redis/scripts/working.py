@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdplatform.messaging.scripts.script import script
+from mdplatform.messaging.redis.scripts.script import script
 
 _OPEN = """
 -- Gives what a worker needs of an entry, or drops it: settled meanwhile, or not the request's one valid entry.

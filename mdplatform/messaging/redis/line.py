@@ -23,10 +23,10 @@ import redis
 from redis.exceptions import ClusterDownError, MasterDownError, NoScriptError, TryAgainError
 
 from mdplatform.errors import TransportRefused, TransportUnavailable
-from mdplatform.messaging.redis_keys import PREFIX
-from mdplatform.messaging.redis_socket import Command, closed
-from mdplatform.messaging.redis_wire import RedisWire
-from mdplatform.messaging.scripts import Script
+from mdplatform.messaging.redis.keys import PREFIX
+from mdplatform.messaging.redis.scripts import Script
+from mdplatform.messaging.redis.socket import Command, closed
+from mdplatform.messaging.redis.wire import RedisWire
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import REDIS_FAILURES, describe, shown_url
 

@@ -7,7 +7,7 @@
 3. Questions (look up, adopt, settle, and those of listeners to broadcasts) are answered from Redis.
 4. Replies are read from one stream, by one bridge at a time: the one that holds an exclusive queue, which RabbitMQ lets
    go together with the connection on which the replies would be published. A reply is deleted once it was published.
-5. Broadcasts are carried by one bridge at a time (`rabbitmq_carrier`).
+5. Broadcasts are carried by one bridge at a time (`carrier`).
 
 Any number of bridges may run. Where RabbitMQ or Redis is away, everything waits where it is, and goes on.
 """
@@ -26,11 +26,10 @@ from typing import TypeVar
 import msgspec
 
 from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import keeping
 from mdplatform.messaging.priority import DataPriority
-from mdplatform.messaging.rabbitmq_carrier import Carrier
-from mdplatform.messaging.rabbitmq_link import (
+from mdplatform.messaging.rabbitmq.carrier import Carrier
+from mdplatform.messaging.rabbitmq.link import (
     BRIDGES,
     CALL_SECONDS,
     CONNECT_SECONDS,
@@ -51,14 +50,15 @@ from mdplatform.messaging.rabbitmq_link import (
     speaking,
     unavailable,
 )
-from mdplatform.messaging.rabbitmq_reading import asker_of, can_be_told, line_of, request_of
-from mdplatform.messaging.rabbitmq_replies import Replies
-from mdplatform.messaging.rabbitmq_scripts import HELLO
-from mdplatform.messaging.rabbitmq_shelves import answer
-from mdplatform.messaging.rabbitmq_wire import Carried, Finding, Question, Told, encode, read_question
-from mdplatform.messaging.redis_asker import RedisAsker
-from mdplatform.messaging.redis_line import Line
-from mdplatform.messaging.redis_shelves import RedisShelves
+from mdplatform.messaging.rabbitmq.reading import asker_of, can_be_told, line_of, request_of
+from mdplatform.messaging.rabbitmq.replies import Replies
+from mdplatform.messaging.rabbitmq.scripts import HELLO
+from mdplatform.messaging.rabbitmq.shelves import answer
+from mdplatform.messaging.rabbitmq.wire import Carried, Finding, Question, Told, encode, read_question
+from mdplatform.messaging.redis import scripts
+from mdplatform.messaging.redis.asker import RedisAsker
+from mdplatform.messaging.redis.line import Line
+from mdplatform.messaging.redis.shelves import RedisShelves
 from mdplatform.messaging.transport import Envelope, Receipt, Reply
 from mdplatform.settings import Settings
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 
-from mdplatform.messaging.scripts import Script
+from mdplatform.messaging.redis.scripts import Script
 
 
 def _script(text: str) -> Script:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from mdplatform.messaging.hearing import Shelf
 from mdplatform.messaging.posting import BEGINNING
-from mdplatform.messaging.redis_line import Line
-from mdplatform.messaging.redis_posts import HEADS, PREFIX, WISH, facts_key, posts_key
+from mdplatform.messaging.redis.line import Line
+from mdplatform.messaging.redis.posts import HEADS, PREFIX, WISH, facts_key, posts_key
 
 
 class RedisShelves:

@@ -21,12 +21,12 @@ import redis
 from redis.exceptions import NoScriptError
 
 from mdplatform.errors import InvalidSetting
-from mdplatform.messaging import scripts
 from mdplatform.messaging.limits import capacities, keeping, most_standing, most_tombstones
-from mdplatform.messaging.redis_forms import envelope_fields, record
-from mdplatform.messaging.redis_keys import PREFIX, record_key, replies_key
-from mdplatform.messaging.redis_line import BlockingLine, Entries, Line, entries_of, gone, script_command
-from mdplatform.messaging.redis_socket import Command
+from mdplatform.messaging.redis import scripts
+from mdplatform.messaging.redis.forms import envelope_fields, record
+from mdplatform.messaging.redis.keys import PREFIX, record_key, replies_key
+from mdplatform.messaging.redis.line import BlockingLine, Entries, Line, entries_of, gone, script_command
+from mdplatform.messaging.redis.socket import Command
 from mdplatform.messaging.transport import Envelope, Receipt, Record, Reply
 from mdplatform.settings import Settings
 

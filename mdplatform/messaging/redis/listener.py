@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mdplatform.messaging.listening import PushedListener
-from mdplatform.messaging.redis_line import Line
-from mdplatform.messaging.redis_pushes import RedisPushes
-from mdplatform.messaging.redis_shelves import RedisShelves
+from mdplatform.messaging.redis.line import Line
+from mdplatform.messaging.redis.pushes import RedisPushes
+from mdplatform.messaging.redis.shelves import RedisShelves
 from mdplatform.settings import Settings
 
 

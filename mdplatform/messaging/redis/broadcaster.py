@@ -1,7 +1,7 @@
 """The side that says, over Redis.
 
 Posts go in scripts, each of which numbers, keeps and publishes some of them with their facts in one step. While Redis
-is away a call waits and tries again, up to `redis_line.PATIENCE`; a script whose answer was lost is not done twice.
+is away a call waits and tries again, up to `line.PATIENCE`; a script whose answer was lost is not done twice.
 Only a call that raises `TransportUnavailable` leaves open whether its posts were kept.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from mdplatform.messaging.broadcast import Post
 from mdplatform.messaging.posting import Keeping, check_posts, check_topics
-from mdplatform.messaging.redis_line import Line
-from mdplatform.messaging.redis_posts import PREFIX, SEND, WISHES
-from mdplatform.messaging.redis_shelves import RedisShelves
+from mdplatform.messaging.redis.line import Line
+from mdplatform.messaging.redis.posts import PREFIX, SEND, WISHES
+from mdplatform.messaging.redis.shelves import RedisShelves
 from mdplatform.settings import Settings
 
 _POSTS_AT_ONCE, _BYTES_AT_ONCE = 256, 4_000_000

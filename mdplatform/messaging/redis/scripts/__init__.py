@@ -11,10 +11,10 @@ A record's fields: `priority deadline sent_at body strategy label standing` (the
 settlement) and `answer`.
 """
 
-from mdplatform.messaging.scripts.asking import ADMIT, LOOK_UP, READ, SETTLE
-from mdplatform.messaging.scripts.looking import DISCARD, IN_FLIGHT, RELEASE_IDS, STRANDED, TRIM_WANTED
-from mdplatform.messaging.scripts.script import Script
-from mdplatform.messaging.scripts.working import BURY, KEEP, PARK, RECLAIM, RELEASE, TAKE, TELL, TIDY
+from mdplatform.messaging.redis.scripts.asking import ADMIT, LOOK_UP, READ, SETTLE
+from mdplatform.messaging.redis.scripts.looking import DISCARD, IN_FLIGHT, RELEASE_IDS, STRANDED, TRIM_WANTED
+from mdplatform.messaging.redis.scripts.script import Script
+from mdplatform.messaging.redis.scripts.working import BURY, KEEP, PARK, RECLAIM, RELEASE, TAKE, TELL, TIDY
 
 __all__ = [
     "ADMIT",

@@ -17,7 +17,7 @@ import logging
 import msgspec
 
 from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging.rabbitmq_link import (
+from mdplatform.messaging.rabbitmq.link import (
     CALL_SECONDS,
     CONNECT_SECONDS,
     Connection,
@@ -27,8 +27,8 @@ from mdplatform.messaging.rabbitmq_link import (
     speaking,
     take_turn,
 )
-from mdplatform.messaging.redis_line import pause
-from mdplatform.messaging.redis_pushes import RedisPushes
+from mdplatform.messaging.redis.line import pause
+from mdplatform.messaging.redis.pushes import RedisPushes
 from mdplatform.settings import Settings
 
 CARRIER = "mdplatform.live.carrier"

@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging import scripts
-from mdplatform.messaging.rabbitmq_link import (
+from mdplatform.messaging.rabbitmq.link import (
     BRIDGES,
     CALL_SECONDS,
     KEPT_REPLIES,
@@ -21,11 +20,12 @@ from mdplatform.messaging.rabbitmq_link import (
     speaking,
     take_turn,
 )
-from mdplatform.messaging.rabbitmq_scripts import CARRY
-from mdplatform.messaging.rabbitmq_wire import Carried, Told, encode
-from mdplatform.messaging.redis_asker import fetched
-from mdplatform.messaging.redis_keys import replies_key
-from mdplatform.messaging.redis_line import BlockingLine, Entries, Line, entries_of
+from mdplatform.messaging.rabbitmq.scripts import CARRY
+from mdplatform.messaging.rabbitmq.wire import Carried, Told, encode
+from mdplatform.messaging.redis import scripts
+from mdplatform.messaging.redis.asker import fetched
+from mdplatform.messaging.redis.keys import replies_key
+from mdplatform.messaging.redis.line import BlockingLine, Entries, Line, entries_of
 from mdplatform.messaging.transport import Reply
 from mdplatform.settings import Settings
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import hiredis
 
-from mdplatform.messaging.redis_line import gone
-from mdplatform.messaging.redis_posts import posts_key
-from mdplatform.messaging.redis_socket import RedisSocket
+from mdplatform.messaging.redis.line import gone
+from mdplatform.messaging.redis.posts import posts_key
+from mdplatform.messaging.redis.socket import RedisSocket
 from mdplatform.settings import Settings
 from mdplatform.valkey.connection import REDIS_FAILURES
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mdplatform.errors import TransportUnavailable
-from mdplatform.messaging.rabbitmq_link import (
+from mdplatform.messaging.rabbitmq.link import (
     CALL_SECONDS,
     CONNECT_SECONDS,
     LIVE,

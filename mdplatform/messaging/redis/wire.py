@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import redis
 
-from mdplatform.messaging.redis_socket import Command, RedisSocket
+from mdplatform.messaging.redis.socket import Command, RedisSocket
 from mdplatform.settings import Settings
 
 Done = Callable[[list[Any] | BaseException], None]

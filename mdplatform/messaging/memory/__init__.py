@@ -1,0 +1,1 @@
+"""Requests, replies and broadcasts inside of one process."""
