@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOUR_US = 3_600_000_000
 _DAY = len("2026-11-20")
+_EARLIEST = datetime(2005, 1, 1, tzinfo=UTC)
 
 
 def feed(
@@ -71,8 +73,14 @@ def feed(
     if named is None:
         raise InvalidSetting("No feed is named", remedy="mdplatform feed simulated, or set MDPLATFORM_FEED_SOURCE")
     names = arguments.names(timeframes)
+    if names == []:
+        raise typer.BadParameter("--timeframes names none; write such as 1m,5m,1h, or leave it out")
     chosen = None if names is None else tuple(map(Timeframe.parse, names))
     begin = arguments.instant(f"{first}T00:00" if first is not None and len(first) == _DAY else first)
+    if begin is not None and not _EARLIEST <= begin <= datetime.now(UTC):
+        raise typer.BadParameter(f"--from {first} is not between {_EARLIEST:%Y-%m-%d} and now")
+    if speed is not None and named.partition(":")[0] == "binance":
+        raise typer.BadParameter("--speed is for a simulated or recorded market: that of binance goes as it goes")
     following = Following(named, tuple(symbols or ()), chosen, speed, None if begin is None else to_us(begin))
     begin_with_one_thread()
     _run(settings, following, seconds, stats)

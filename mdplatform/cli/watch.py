@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,20 +104,35 @@ def _print(frame: Frame) -> None:
     sys.stdout.flush()
 
 
-def _table(frame: Frame) -> Table:
+def _table(frame: Frame, width: int | None = None) -> Table:
+    """Give the widest of three tables that fits: with all prices, with the close alone, with short names."""
+    from rich.measure import Measurement
+
+    width = out.width if width is None else width
+    prices = ("open", "high", "low", "close", "volume")
+    columns = frame.shape.columns
+    short = [name.replace("timeperiod=", "") for name in columns]
+    for table in (_made(frame, prices, columns), _made(frame, ("close",), columns)):
+        if Measurement.get(out, out.options.update(max_width=1_000), table).maximum <= width:
+            return table
+    return _made(frame, ("close",), short, is_narrow=True)
+
+
+def _made(frame: Frame, prices: Sequence[str], names: Sequence[str], is_narrow: bool = False) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     forming = "" if frame.is_closed else ", forming"
     table = Table(title=f"{frame.time:%Y-%m-%d %H:%M:%S} UTC{forming}", title_justify="left")
-    for name in ("symbol", "timeframe", "status", "closed"):
-        table.add_column(name)
-    for name in ("open", "high", "low", "close", "volume", *frame.shape.columns):
-        table.add_column(name, justify="right")
+    for name in ("symbol", "", "status") if is_narrow else ("symbol", "timeframe", "status", "closed"):
+        table.add_column(name, no_wrap=True)
+    for name in (*prices, *names):
+        table.add_column(name, justify="right", no_wrap=not is_narrow)
     for cell in frame:
-        values = (cell.open, cell.high, cell.low, cell.close, cell.volume, *cell.features.values())
+        values = (*(getattr(cell, name) for name in prices), *cell.features.values())
         status = Text(cell.status.value, style=_STYLES[cell.status.value])
-        table.add_row(cell.symbol, cell.timeframe.value, status, _closed(cell), *map(_number, values))
+        closed = () if is_narrow else (_closed(cell),)
+        table.add_row(cell.symbol, cell.timeframe.value, status, *closed, *map(_number, values))
     return table
 
 

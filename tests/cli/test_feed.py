@@ -45,11 +45,15 @@ def test_wrong_input_is_refused_before_anything_is_followed(
     assert "mdplatform feed simulated BTCUSDT" in str(refused("simulated"))
     assert isinstance(refused("simulated", "BTCUSDT", "--timeframes", "5m,7m"), UnknownTimeframe)
     assert "speed" in str(refused("simulated", "BTCUSDT", "--speed", "-1"))
-    assert "speed" in str(refused("binance", "BTCUSDT", "--speed", "2"))
     assert str(tmp_path / "none.gz") in str(refused(f"recording:{tmp_path / 'none.gz'}"))
     assert not settings.lake_dir.exists()
-    found = CliRunner().invoke(app, ["feed", "simulated", "BTCUSDT", "--from", "yesterday"])
-    assert found.exit_code == 2
+    for words in (
+        ["simulated", "--from", "yesterday"], ["simulated", "--from", "1999-01-01"],
+        ["simulated", "--from", "2099-01-01"], ["simulated", "--timeframes", ""], ["binance", "--speed", "2"],
+    ):  # fmt: skip
+        found = CliRunner().invoke(app, ["feed", *words, "BTCUSDT"])
+        assert found.exit_code == 2
+        assert words[1] in found.output or "yesterday" in found.output
 
 
 def test_a_feed_that_is_followed_already_is_refused_by_the_name_of_its_holder(

@@ -60,7 +60,16 @@ def test_what_makes_no_sense_is_refused_by_its_field(settings: Settings, words: 
 def test_a_terminal_gets_a_table_with_a_row_for_each_cell() -> None:
     shape = Shape.of(["BTCUSDT"], ["5m", "1h"], ["price", "volume", "indicators"], ["RSI(timeperiod=14)"])
     [frame] = Assembler(shape, {LAYOUT.id: LAYOUT}).take(packet("BTCUSDT", NOON))
-    console = Console(width=140)
-    with console.capture() as shown:
-        console.print(_table(frame))
-    assert [word in shown.get() for word in ("fresh", "missing", "RSI(timeperiod=14)", "100", "50")] == [True] * 5
+    shown = {}
+    for width in (140, 80, 60):
+        console = Console(width=width)
+        with console.capture() as captured:
+            console.print(_table(frame, width))
+        shown[width] = captured.get()
+    assert [word in shown[140] for word in ("fresh", "missing", "RSI(timeperiod=14)", "open", "101", "50")] == [
+        True
+    ] * 6
+    assert [word in shown[80] for word in ("fresh", "RSI(timeperiod=14)", "open", "06-15")] == [True, True, False, True]
+    assert [word in shown[60] for word in ("BTCUSDT", "5m", "fresh", "close", "100", "RSI(14)", "50", "…")] == [
+        True
+    ] * 7 + [False]
