@@ -23,6 +23,7 @@ PARTS = (
     "formulas",
     "bench_live_features",
     "live_bars",
+    "live_burst",
 )
 
 

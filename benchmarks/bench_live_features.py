@@ -46,7 +46,7 @@ def run(short: bool) -> Iterator[Comparison]:
     rows = _rows(bars)[HISTORY:]
     live = LiveFeatures(specs, Timeframe.M1, bars.head(HISTORY))
     _check(live, bars, rows[:BARS])
-    bare = _Bare(specs, bars.head(HISTORY))
+    bare = Handles(specs, bars.head(HISTORY))
     bare.take(rows[:BARS])
     what = f"{len(specs)} indicators, one bar more"
     yield _of_one_bar(what, "talib.stream handles", _in_turns(turns, live, bare.take, rows), "values equal to a batch")
@@ -54,7 +54,7 @@ def run(short: bool) -> Iterator[Comparison]:
     peeks = in_turns(turns, lambda: _repeat(live.peek, next_row), lambda: bare.peek(next_row[1]))
     yield _of_one_bar(f"{len(specs)} indicators, a forming bar", "peek of the handles", peeks)
     window = bars.head(HISTORY)
-    opening = in_turns(turns, partial(LiveFeatures, specs, Timeframe.M1, window), partial(_Bare, specs, window))
+    opening = in_turns(turns, partial(LiveFeatures, specs, Timeframe.M1, window), partial(Handles, specs, window))
     yield compare("live", f"{len(specs)} indicators opened on {HISTORY:,} bars", "talib.stream handles", opening)
     for what, features in (
         (f"{len(specs)} indicators, one bar more", list(COMMON)),
@@ -68,7 +68,7 @@ def run(short: bool) -> Iterator[Comparison]:
         yield compare("live", what, f"evaluate on {HISTORY:,} bars", per_bar)
 
 
-class _Bare:
+class Handles:
     """Handles with nothing around them."""
 
     def __init__(self, specs: tuple[FeatureSpec, ...], bars: pl.DataFrame) -> None:
