@@ -275,8 +275,11 @@ class InvalidKey(PlatformError):
     """An API key that is missing, unknown, or may not do what was asked."""
 
 
-class InvalidPreprocessing(PlatformError):
-    """Rows, parameters or a file that the preprocessing for models cannot take; `field` says which."""
+class InvalidPreprocessing(PlatformError, ValueError):
+    """Rows, parameters or a file that the preprocessing for models cannot take; `field` says which.
+
+    A `ValueError` too, as scikit-learn expects of its parts.
+    """
 
 
 class SchemaMismatch(InvalidPreprocessing):

@@ -119,8 +119,8 @@ class Settings(BaseSettings):
         default=10.0,
         gt=0,
         le=3600,
-        description="After what silence of a venue a feed connects anew, in seconds; four times as long where it still "
-        "answers pings.",
+        description="After what silence of a venue a feed connects anew, in seconds; later where it answers pings and "
+        "was quiet lately.",
     )
     live_kept: int = Field(
         default=10_000,

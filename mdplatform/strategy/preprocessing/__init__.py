@@ -10,6 +10,7 @@ live = Preprocessing.load("preprocessing.json").live(history)
 sample = live.update(row)
 """
 
+from mdplatform.strategy.preprocessing.columnwise import Columnwise
 from mdplatform.strategy.preprocessing.differencing import FractionalDifference
 from mdplatform.strategy.preprocessing.live import LivePreprocessing
 from mdplatform.strategy.preprocessing.missing import MissingData
@@ -23,6 +24,7 @@ from mdplatform.strategy.preprocessing.windows import Samples, Windows
 
 __all__ = [
     "Column",
+    "Columnwise",
     "FractionalDifference",
     "LivePreprocessing",
     "LogReturns",

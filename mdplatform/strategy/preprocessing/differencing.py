@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdplatform.strategy.preprocessing import kernels
-from mdplatform.strategy.preprocessing.step import Fitted, Step, check_share
+from mdplatform.strategy.preprocessing.columnwise import Columnwise
+from mdplatform.strategy.preprocessing.parameters import check_share
+from mdplatform.strategy.preprocessing.step import Fitted
 from mdplatform.strategy.preprocessing.table import Floats, refused
 
 WIDEST = 20_000
 
 
-class FractionalDifference(Step):
+class FractionalDifference(Columnwise):
     """(1 - B)^order over a window of fixed width, by symbol; the first rows, up to its width, are missing.
 
     The weights are w[0] = 1, w[k] = -w[k - 1] (order - k + 1) / k, up to the last whose size is at least `threshold`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdplatform.strategy.preprocessing.pipeline import Newest, begun_anew
 from mdplatform.strategy.preprocessing.step import Pasts
-from mdplatform.strategy.preprocessing.table import Table, refused
+from mdplatform.strategy.preprocessing.table import Table
 
 if TYPE_CHECKING:
     from mdplatform.strategy.preprocessing.pipeline import Preprocessing
@@ -26,7 +26,7 @@ class LivePreprocessing:
     """
 
     def __init__(self, preprocessing: Preprocessing, history: Any = None) -> None:
-        preprocessing.check_fitted()
+        preprocessing.check_whole()
         self.preprocessing = deepcopy(preprocessing)
         self._newest: Newest = {}
         self._pasts: list[Pasts] = self.preprocessing.beginnings()
@@ -47,8 +47,8 @@ class LivePreprocessing:
 
     def _run(self, rows: Any, *, keeps: bool) -> Any:
         table: Table = self.preprocessing.table(rows)
-        if keeps and table.is_forming:
-            raise refused("A bar still forms", field="is_closed", value=False, remedy="`peek` takes it, and forgets it")
+        if keeps:
+            table = table.closed()
         newest, pasts = dict(self._newest), [dict(each) for each in self._pasts]
         given = self.preprocessing.run(begun_anew(table, self.preprocessing.length, newest), pasts)
         if keeps:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdplatform.strategy.preprocessing import kernels
+from mdplatform.strategy.preprocessing.columnwise import Columnwise
+from mdplatform.strategy.preprocessing.parameters import check_count
 from mdplatform.strategy.preprocessing.scaling import check_there
-from mdplatform.strategy.preprocessing.step import Fitted, Pasts, Step, check_count
+from mdplatform.strategy.preprocessing.step import Fitted, Pasts
 from mdplatform.strategy.preprocessing.table import PRESENT, Floats, Table, refused
 
 POLICIES = ("drop", "fill", "carry")
@@ -18,7 +20,7 @@ STATISTICS = ("median", "mean", "zero")
 LONGEST = 10_000
 
 
-class MissingData(Step):
+class MissingData(Columnwise):
     """Fills or drops what is missing, and never in silence.
 
     `drop` leaves out each row that lacks a value (`kept` tells which stay). `fill` puts in the `statistic` of the
@@ -52,11 +54,11 @@ class MissingData(Step):
         return self._kept(table)
 
     def run(self, table: Table, pasts: Pasts) -> Table:
-        """Transform a table, as `Step.run` does."""
+        """Transform a table, as any step does."""
         if self.policy == "drop":
             self.check_table(table)
             return table.take(self._kept(table))
-        made = self._computed(table, pasts)
+        made = super().run(table, pasts)
         names = self._names_out(table.names)
         new = [name for name in names if name not in table.names]
         origins = [table.names.index(name.removesuffix(PRESENT)) for name in new]

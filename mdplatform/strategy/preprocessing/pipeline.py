@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from mdplatform.errors import PlatformError
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.strategy.preprocessing.schema import Schema
-from mdplatform.strategy.preprocessing.step import Parameters, Pasts, Step, Transformed
+from mdplatform.strategy.preprocessing.parameters import Parameters
+from mdplatform.strategy.preprocessing.schema import Schema, check_names
+from mdplatform.strategy.preprocessing.step import Fitted, Pasts, Step, Transformed
 from mdplatform.strategy.preprocessing.table import Table, refused, to_instant
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Preprocessing(Parameters):
     """
 
     schema: Schema
+    _learned: list[dict[str, Fitted]]
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Preprocessing(Parameters):
         """Learn from these rows; with `until` only from those that were available by then. Raises `PlatformError`."""
         steps = self.named_steps
         vars(self).pop("schema", None)  # what fails halfway is not fitted
-        table = Table.of(X)
+        table = Table.of(X).closed()
         if until is not None:
             table = _known_by(table, until)
         if not len(table):
@@ -68,12 +70,12 @@ class Preprocessing(Parameters):
             assert isinstance(given, Table)  # `named_steps` has looked
             table = given
         self.schema = schema
-        self._is_changed = False
+        self._note_fitted()
         return self
 
     def transform(self, X: Any) -> Any:  # noqa: N803
         """Give the rows transformed, in the form that they came in, or as `Samples`. Raises `SchemaMismatch`."""
-        table = self.table(X)
+        table = self.table(X).closed()
         return self.run(begun_anew(table, self.length, {}), self.beginnings()).like(X)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:  # noqa: N803
@@ -184,17 +186,35 @@ class Preprocessing(Parameters):
         """The distance of one row from the next in µs, 0 where any is taken."""
         return _length(self.schema, self.across_holes)
 
+    def _parameters(self) -> dict[str, Any]:
+        return {**super()._parameters(), "steps": list(self.named_steps)}
+
+    def _note_fitted(self) -> None:
+        super()._note_fitted()
+        self._learned = [step.fitted_ for step in self.named_steps.values()]
+
+    def check_whole(self) -> None:
+        """Raise what `check_fitted` does, or `SchemaMismatch` where a step was fitted on other columns than it gets."""
+        self.check_fitted()
+        names: Sequence[str] = self.schema.names
+        for step in self.named_steps.values():
+            check_names([str(each) for each in step.feature_names_in_], names)
+            names = [str(each) for each in step.get_feature_names_out()]
+
     def check_fitted(self) -> None:
         """Raise `InvalidPreprocessing` where it was not fitted, or where it or a step was changed since."""
         if not hasattr(self, "schema"):
             raise refused("The preprocessing was not fitted", remedy="Call `fit` with the training rows, or `load` it")
         self._check_unchanged()
-        for name, step in self.named_steps.items():
+        for (name, step), learned in zip(self.named_steps.items(), self._learned, strict=True):
             try:
                 step.check_fitted()
             except PlatformError as error:
                 error.field = name
                 raise
+            if step.fitted_ is not learned:
+                remedy = "Fit the whole again with the training rows"
+                raise refused("A step was fitted by itself after the whole", field=name, remedy=remedy)
 
 
 def _length(schema: Schema, across_holes: bool) -> int:

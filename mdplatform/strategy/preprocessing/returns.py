@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdplatform.strategy.preprocessing import kernels
-from mdplatform.strategy.preprocessing.step import Fitted, Step, check_count
+from mdplatform.strategy.preprocessing.columnwise import Columnwise
+from mdplatform.strategy.preprocessing.parameters import check_count
+from mdplatform.strategy.preprocessing.step import Fitted
 from mdplatform.strategy.preprocessing.table import Floats, refused
 
 LONGEST = 100_000
 
 
-class LogReturns(Step):
+class LogReturns(Columnwise):
     """ln(x[t] / x[t - periods]) of prices, by symbol; the first `periods` rows are missing.
 
     A value that is not above zero is refused by `fit`, and makes what follows from it missing in `transform`.

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdplatform.strategy.preprocessing import kernels
-from mdplatform.strategy.preprocessing.step import Fitted, Step, check_count, check_share
+from mdplatform.strategy.preprocessing.columnwise import Columnwise
+from mdplatform.strategy.preprocessing.parameters import check_count, check_share
+from mdplatform.strategy.preprocessing.step import Fitted
 from mdplatform.strategy.preprocessing.table import Floats, refused
 
 MAD_TO_DEVIATION = 1.4826022185056018
@@ -18,7 +20,7 @@ SCALES = ("mad", "iqr")
 LONGEST = 100_000
 
 
-class Winsorize(Step):
+class Winsorize(Columnwise):
     """Values beyond two quantiles of the training rows become those quantiles (linear between rows, as numpy's)."""
 
     def __init__(
@@ -44,7 +46,7 @@ class Winsorize(Step):
         return np.clip(values, fitted["lowest"], fitted["highest"])
 
 
-class RobustZScore(Step):
+class RobustZScore(Columnwise):
     """(x - median) / scale, both of the training rows.
 
     `scale` is `mad`, the median absolute deviation, or `iqr`, the interquartile range, each made comparable with the
@@ -83,7 +85,7 @@ class RobustZScore(Step):
         return scaled
 
 
-class RollingZScore(Step):
+class RollingZScore(Columnwise):
     """(x[t] - mean) / standard deviation (the population's) over the last `window` rows, x[t] among them; by symbol.
 
     Missing values are left out, and a row is missing where fewer than `least` (by default all of the window) are there

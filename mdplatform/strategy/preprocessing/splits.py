@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mdplatform.strategy.preprocessing.step import Parameters, check_count, check_share
+from mdplatform.strategy.preprocessing.parameters import Parameters, check_count, check_share
 from mdplatform.strategy.preprocessing.table import Indices, refused
 from mdplatform.strategy.preprocessing.windows import Samples
 

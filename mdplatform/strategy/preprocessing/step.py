@@ -1,17 +1,15 @@
 """A step of preprocessing, in the manner of scikit-learn: `fit`, `transform`, `get_params`, `get_feature_names_out`.
 
-scikit-learn itself is not needed, nor imported. A step has three parts of its own: what it learns from the training
-rows (`_learn`), how many rows before a row its value looks back on (`rows_before`), and a pure function of rows
-(`_compute`). The rest is here, once for all steps:
-
-1. rows are taken in as a `Table`; the step's columns are picked;
-2. the rows of each symbol are computed apart, by its unbroken runs, behind the last `rows_before` of what came before;
-3. so `transform` is the live path from a cold start, and there is no second way to a number.
+scikit-learn itself is not needed, nor imported. A step says how many rows before a row its value looks back on
+(`rows_before`), what it learns from the training rows (`_learn`), and runs over a table behind what came before it
+(`run`). The rest is here, once for all steps: rows become a `Table`, and `transform` is the live path from a cold
+start, so that there is no second way to a number. `columnwise` is the base of the steps that put numbers in the place
+of numbers; `Windows` makes samples of rows.
 """
 
 from __future__ import annotations
 
-import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -20,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.errors import UnknownColumns, UnknownParameter
+from mdplatform.errors import UnknownColumns
+from mdplatform.strategy.preprocessing.parameters import Parameters
 from mdplatform.strategy.preprocessing.table import PRESENT, Floats, Table, refused
 
 Fitted = dict[str, Floats]
@@ -56,43 +55,7 @@ class Transformed(Protocol):
         """Give it in the form of the rows that it was made of."""
 
 
-class Parameters:
-    """What scikit-learn asks of whatever has parameters: they are the arguments of `__init__`, kept as given."""
-
-    _is_changed = False
-
-    @classmethod
-    def parameter_names(cls) -> list[str]:
-        """Give the names of the parameters, in order."""
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the parameters."""
-        return {name: getattr(self, name) for name in self.parameter_names()}
-
-    def set_params(self, **parameters: Any) -> Self:
-        """Change parameters; what was fitted with others is not used any more: fit again. Raises `UnknownParameter`."""
-        for name, value in parameters.items():
-            if name not in self.parameter_names():
-                raise UnknownParameter(name, self.parameter_names())
-            setattr(self, name, value)
-            self._is_changed = True
-        return self
-
-    def __repr__(self) -> str:
-        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.parameter_names())
-        return f"{type(self).__name__}({told})"
-
-    def _check_unchanged(self) -> None:
-        if self._is_changed:
-            raise refused(
-                "Parameters were changed after it was fitted",
-                value=type(self).__name__,
-                remedy="Fit again with the training rows",
-            )
-
-
-class Step(Parameters):
+class Step(Parameters, ABC):
     """The base of the steps; see the module. After `fit`: `feature_names_in_`, `n_features_in_`, `fitted_`."""
 
     columns: Sequence[str] | None = None
@@ -114,9 +77,9 @@ class Step(Parameters):
     def _learn(self, values: Floats, names: Sequence[str]) -> Fitted:
         return {}
 
-    def _compute(self, values: Floats, fitted: Fitted, first: int) -> Floats:
-        """Give the values of the rows; those before `first` are only looked back on, and may be anything."""
-        raise NotImplementedError
+    @abstractmethod
+    def run(self, table: Table, pasts: Pasts) -> Transformed:
+        """Transform a table whose symbols' rows go on from `pasts`, and bring those up to date."""
 
     def _names_out(self, names: Sequence[str]) -> list[str]:
         return list(names)
@@ -125,11 +88,11 @@ class Step(Parameters):
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Learn from these rows, and from no others. Raises `InvalidPreprocessing`."""
-        return self.fit_table(Table.of(X))
+        return self.fit_table(Table.of(X).closed())
 
     def transform(self, X: Any) -> Any:  # noqa: N803
         """Give these rows transformed, in the form that they came in. Raises `SchemaMismatch`."""
-        return self.run(Table.of(X, self._names_of(X)), {}).like(X)
+        return self.run(Table.of(X, self._names_of(X)).closed(), {}).like(X)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:  # noqa: N803
         """Learn from these rows and give them transformed."""
@@ -168,28 +131,8 @@ class Step(Parameters):
         self.fitted_ = {symbol: self._learn(table.values[rows][:, chosen], names) for symbol, rows in groups}
         self.feature_names_in_ = np.array(table.names, dtype=object)
         self.n_features_in_ = len(table.names)
-        self._is_changed = False
+        self._note_fitted()
         return self
-
-    def run(self, table: Table, pasts: Pasts) -> Transformed:
-        """Transform a table whose symbols' rows go on from `pasts`, and bring those up to date."""
-        return self._computed(table, pasts)
-
-    def _computed(self, table: Table, pasts: Pasts) -> Table:
-        self.check_table(table)
-        values = table.values.copy()
-        chosen = self._chosen(table.names)
-        for symbol, run, rows in table.pieces():
-            before = pasts.get(symbol)
-            block = np.ascontiguousarray(table.values[rows][:, chosen])
-            known = 0
-            if before is not None and before.run == run:
-                known = len(before.rows)
-                block = np.concatenate([before.rows, block])
-            computed = self._compute(block, self._fitted_of(symbol), known)[known:]
-            values[np.ix_(rows, np.array(chosen, dtype=np.intp))] = computed
-            pasts[symbol] = Past(run, block[max(0, len(block) - self.rows_before) :].copy())
-        return table.with_values(values, table.names)
 
     def check_table(self, table: Table) -> None:
         """Raise what is wrong with a table, before any work."""
@@ -223,7 +166,7 @@ class Step(Parameters):
         }
         self.feature_names_in_ = np.array(state.columns_in, dtype=object)
         self.n_features_in_ = len(state.columns_in)
-        self._is_changed = False
+        self._note_fitted()
 
     def _fitted_of(self, symbol: str) -> Fitted:
         if not self.by_symbol:
@@ -260,15 +203,3 @@ class Step(Parameters):
         if not hasattr(self, "fitted_"):
             raise refused(f"{type(self).__name__} was not fitted", remedy="Call `fit` with the training rows first")
         self._check_unchanged()
-
-
-def check_count(value: object, field: str, least: int, most: int) -> None:
-    """Refuse what is no whole number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise refused("Out of range", field=field, value=value, remedy=f"A whole number from {least:,} to {most:,}")
-
-
-def check_share(value: object, field: str, least: float, most: float) -> None:
-    """Refuse what is no number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not least <= value <= most:
-        raise refused("Out of range", field=field, value=value, remedy=f"A number from {least:g} to {most:g}")

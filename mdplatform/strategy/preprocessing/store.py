@@ -56,7 +56,7 @@ class File(msgspec.Struct):
 
 def save(preprocessing: Preprocessing, path: Path) -> None:
     """Write it: temporary file, fsync, rename."""
-    preprocessing.check_fitted()
+    preprocessing.check_whole()
     steps = [
         SavedStep(name, _kind(step), _plain(step.get_params()), step.state())
         for name, step in preprocessing.named_steps.items()
@@ -107,6 +107,8 @@ def load(path: Path) -> Preprocessing:
     steps = [(each.name, _restored(at, each)) for at, each in enumerate(file.steps)]
     made = Preprocessing(steps, timeframe=file.schema.timeframe or None, across_holes=file.across_holes)
     made.schema = file.schema
+    made._note_fitted()
+    made.check_whole()
     return made
 
 

@@ -76,11 +76,25 @@ class Table:
             return _of_columns(_pandas_columns(rows), len(rows), _pandas_numbers)
         if isinstance(rows, np.ndarray | list | tuple):
             return _of_array(rows, names)
+        if hasattr(rows, "__array__"):
+            return _of_array(rows, names)
+        if hasattr(rows, "toarray"):
+            raise refused("Sparse data is not taken", value=type(rows).__name__, remedy="Give `rows.toarray()`")
         raise refused(
             "These are no rows",
             value=type(rows).__name__,
             remedy="Give a polars or pandas frame (collect a lazy one), a 2-D array, or a mapping for one row",
         )
+
+    def closed(self) -> Table:
+        """Give this table; raise `InvalidPreprocessing` where a row is of a bar that still forms.
+
+        Such a row is none of training, nor one that rows after it may look back on.
+        """
+        if self.is_forming:
+            remedy = "`peek` takes it, and forgets it; or leave out the rows where `is_closed` is false"
+            raise refused("A bar still forms", field="is_closed", value=False, remedy=remedy)
+        return self
 
     def like(self, rows: Any) -> Any:
         """Give this table in the form of `rows`, which it was made of: keys as they were, missing values as null."""

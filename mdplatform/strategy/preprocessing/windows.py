@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mdplatform.strategy.preprocessing.step import Past, Pasts, Step, Transformed, check_count
+from mdplatform.strategy.preprocessing.parameters import check_count
+from mdplatform.strategy.preprocessing.step import Past, Pasts, Step, Transformed
 from mdplatform.strategy.preprocessing.table import PRESENT, Indices, Table, refused
 
 LONGEST = 10_000

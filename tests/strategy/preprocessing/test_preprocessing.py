@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 from mdplatform.errors import InvalidPreprocessing, PlatformError, SchemaMismatch
 from mdplatform.strategy.preprocessing import (
+    Columnwise,
     FractionalDifference,
     LogReturns,
     MissingData,
@@ -208,6 +211,45 @@ def test_what_was_changed_after_it_was_fitted_has_to_be_fitted_again(
     assert len(preprocessing.fit_transform(frame)) == 120
 
 
+def test_an_attribute_that_was_set_is_noticed_and_counts_no_more_once_it_is_what_it_was(tmp_path: Path) -> None:
+    preprocessing, frame = fitted(), rows(60, ("BTCUSDT", "ETHUSDT"))
+    expected = preprocessing.transform(frame)
+    step = preprocessing.named_steps["rolling"]
+    was, step.window = step.window, step.window + 1
+    for use in (lambda: preprocessing.transform(frame), lambda: preprocessing.save(tmp_path / "model.json")):
+        with pytest.raises(InvalidPreprocessing, match=r"^rolling: Parameters were changed .* Fit again"):
+            use()
+    step.window = was
+    assert preprocessing.transform(frame).values.tobytes() == expected.values.tobytes()
+    preprocessing.timeframe = "4h"
+    with pytest.raises(InvalidPreprocessing, match="Parameters were changed"):
+        preprocessing.live()
+
+
+def test_a_step_that_was_fitted_by_itself_or_on_other_columns_makes_the_whole_unusable(tmp_path: Path) -> None:
+    preprocessing, frame = fitted(), rows(60, ("BTCUSDT", "ETHUSDT"))
+    preprocessing.named_steps["scaled"].feature_names_in_ = np.array(["close", "other"], dtype=object)
+    with pytest.raises(SchemaMismatch, match="other"):
+        preprocessing.save(tmp_path / "model.json")
+    preprocessing = fitted()
+    preprocessing.named_steps["scaled"].fit(frame)
+    for use in (lambda: preprocessing.transform(frame), lambda: preprocessing.save(tmp_path / "model.json")):
+        with pytest.raises(InvalidPreprocessing, match=r"^scaled: A step was fitted by itself"):
+            use()
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_rows_of_bars_that_still_form_are_neither_learned_from_nor_transformed() -> None:
+    frame = rows(30, missing=0).with_columns(pl.Series("is_closed", [True] * 29 + [False]))
+    for step in (RobustZScore(), Preprocessing([RobustZScore()])):
+        with pytest.raises(InvalidPreprocessing, match=r"^is_closed: A bar still forms"):
+            step.fit(frame)
+        step.fit(frame[:29])
+        with pytest.raises(InvalidPreprocessing, match=r"^is_closed: A bar still forms"):
+            step.transform(frame)
+        assert len(step.transform(frame.filter("is_closed"))) == 29
+
+
 # The file.
 
 
@@ -232,7 +274,7 @@ def test_every_step_can_be_saved() -> None:
     steps = {
         name: each
         for name, each in vars(room).items()
-        if isinstance(each, type) and issubclass(each, Step) and each is not Step
+        if isinstance(each, type) and issubclass(each, Step) and not inspect.isabstract(each)
     }
     assert steps == store.STEPS
 
@@ -243,7 +285,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     preprocessing.save(path)
     kept = path.read_bytes()
 
-    class Own(Step):
+    class Own(Columnwise):
         def __init__(self) -> None:
             """Have no parameters."""
 
@@ -344,6 +386,17 @@ def test_the_steps_work_in_scikit_learns_pipeline_and_its_searches() -> None:
     assert search.fit(prices, target).best_estimator_["model"].n_features_in_ == 4  # masks are no features of windows
     assert own.get_params()["windows__length"] == 3  # scikit-learn worked on clones
     assert clone(own).get_params()["returns__periods"] == 1
+
+
+def test_scikit_learns_own_checks_of_a_transformer_hold_but_for_the_words_of_errors() -> None:
+    told = check_estimator(Winsorize(), on_fail=None)
+    failed = {each["check_name"] for each in told if each["status"] == "failed"}
+    in_other_words = {
+        "check_complex_data", "check_estimator_sparse_array", "check_estimator_sparse_matrix",
+        "check_estimators_empty_data_messages", "check_fit2d_predict1d", "check_n_features_in_after_fitting",
+    }  # fmt: skip
+    assert failed <= {*in_other_words, "check_dtype_object"}  # numbers that are objects are refused
+    assert len(told) > 35
 
 
 def test_a_pipeline_of_frames_is_that_of_its_own() -> None:
