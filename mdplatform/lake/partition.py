@@ -223,7 +223,8 @@ def _clean_up(path: Path) -> None:
 
 def _times(column: Any) -> np.ndarray[Any, Any]:
     """Give times in microseconds; NaN, and so floats, where any is null."""
-    return column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()).to_numpy()
+    times: np.ndarray[Any, Any] = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()).to_numpy()
+    return times
 
 
 def _bounds(times: np.ndarray[Any, Any]) -> Span:
