@@ -1,7 +1,7 @@
 """Sealing: merging what waits in the inbox into the lake, here or in a process beside the stream.
 
 A merge holds the interpreter for milliseconds at a time, which the stream would wait for. So a feed has it done by a
-child of low priority (`SealingProcess`), which lives as long as the feed:
+child of low priority (`SealingProcess`), which begins with the first round and lives as long as the feed:
 1. the feed writes the symbols to the child's input, a line a round;
 2. the child answers with a line a symbol, and an empty one at the end;
 3. a child that dies or is silent for too long is ended, and the round is asked once more of another: what was merged
@@ -35,7 +35,7 @@ _NICE = 10
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """What became of a symbol: whether anything waited for it, how many months changed, and what went wrong if so."""
+    """What became of a symbol (none: of the round): whether anything waited, how many months changed, what went wrong."""
 
     symbol: str
     waited: bool = False
@@ -45,13 +45,22 @@ class Sealed(msgspec.Struct, frozen=True):
 
 def seal(lake: Lake, symbols: Sequence[str]) -> Iterator[Sealed]:
     """Merge what waits for `symbols`, and all that feeds have let go of, a symbol at a time."""
-    for symbol in dict.fromkeys((*symbols, *sorted(lake.inbox.logged()))):
+    try:
+        logged = lake.inbox.logged()
+    except (PlatformError, OSError) as failed:
+        yield Sealed("", problem=_told(failed))
+        return
+    for symbol in dict.fromkeys((*symbols, *sorted(logged))):
         try:
             reports = [merge_waiting(lake, symbol, month) for month in lake.inbox.months(symbol)]
         except Exception as failed:  # noqa: BLE001  # told to the journal; the other symbols' bars are no worse for it
-            yield Sealed(symbol, problem=str(failed) if isinstance(failed, PlatformError) else repr(failed))
+            yield Sealed(symbol, problem=_told(failed))
         else:
             yield Sealed(symbol, bool(reports), sum(report.changed for report in reports))
+
+
+def _told(failed: Exception) -> str:
+    return str(failed) if isinstance(failed, PlatformError) else repr(failed)
 
 
 def merge_waiting(lake: Lake, symbol: str, month: str) -> MergeReport:

@@ -95,7 +95,11 @@ def test_what_goes_wrong_in_the_child_is_said_here_and_other_symbols_go_on(
     assert (noting.sealed("ADAUSDT"), noting.sealed("BTCUSDT")) == (0, bars(3)[-1].close_time)
     assert lake.inbox.symbols() == ["ADAUSDT"]
     broken.unlink()
+    (segment,) = (tmp_path / "inbox" / "_live").glob("*.log")
     assert noting.seal(told) == 1
+    segment.write_bytes(b"not a log")
+    with pytest.raises(PlatformError, match="set aside"):
+        noting.seal(told)
     sealing.close()
     with pytest.raises(ProcessFailed):
         list(sealing(["BTCUSDT"]))
