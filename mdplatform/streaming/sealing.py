@@ -35,7 +35,7 @@ _NICE = 10
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """What became of a symbol (none: of the round): whether anything waited, how many months changed, what went wrong."""
+    """What became of a symbol (none: of the round): did anything wait, how many months changed, what went wrong."""
 
     symbol: str
     waited: bool = False
