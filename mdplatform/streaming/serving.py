@@ -108,7 +108,12 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     beginning = asyncio.create_task(engine.ready.wait())
-    await asyncio.wait({running, beginning}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        await asyncio.wait({running, beginning}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:  # Ctrl-C came before the handlers were there
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        raise
     if engine.ready.is_set():
         on_ready(engine)
         if seconds is not None:
