@@ -24,7 +24,10 @@ from mdplatform.strategy.preprocessing import (
     Windows,
     Winsorize,
 )
+from mdplatform.streaming.assembler import Assembler
+from mdplatform.streaming.shape import Shape
 
+from ...streaming.packets import LAYOUT, MINUTE, NOON, packet
 from .rows import RSI, rows
 
 STEPS: dict[str, Any] = {
@@ -258,3 +261,23 @@ def test_the_rows_of_a_subscriptions_frame_feed_what_was_fitted_on_history() -> 
     assert live.peek(due).select("close", RSI).equals(expected.select("close", RSI))
     in_pandas = live.update(due.to_pandas().set_index(["symbol", "timeframe"]))
     assert in_pandas["close"].tolist() == expected["close"].to_list()
+
+
+def test_real_frames_give_the_bits_of_training() -> None:
+    wanted: Any = {"data_types": ["price", "indicators"], "features": [RSI], "grace": 2.0}
+    assembler = Assembler(Shape.of(symbols=SYMBOLS, timeframes=["5m", "15m"], **wanted), {LAYOUT.id: LAYOUT})
+    closes = np.exp(np.random.default_rng(3).normal(4.6, 0.01, (60, 2)))
+    tables = []
+    for step, of_symbols in enumerate(closes):
+        for symbol, close in zip(SYMBOLS, of_symbols, strict=True):
+            for frame in assembler.take(packet(symbol, NOON + step * 5 * MINUTE, close=float(close))):
+                tables.append(frame.to_polars().filter(timeframe="5m", status="fresh"))
+    assert [len(each) for each in tables] == [2] * 60
+    history = pl.concat(tables)
+    preprocessing = Preprocessing([LogReturns(columns=["close"]), MissingData(), RobustZScore(), Windows(4)])
+    expected = preprocessing.fit(history[:80]).transform(history)
+    live = preprocessing.live(history[:80])
+    given = [live.update(each) for each in tables[40:]]
+    assert np.concatenate([each.values for each in given]).tobytes() == expected.values[80:].tobytes()
+    assert np.array_equal(np.concatenate([each.mask for each in given]), expected.mask[80:])
+    assert len(np.unique(expected.values[80:, -1, expected.names.index("close")])) == 40
