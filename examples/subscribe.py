@@ -38,14 +38,14 @@ class TransformerStrategy:
         if frame.sent_at:
             self.took.append(time.time_ns() / 1e6 - frame.sent_at / 1e3)
         self.frames.append(frame)
+        if len(self.frames) == FRAMES:
+            self.enough.set()
         if len(self.frames) <= FRAMES:
             btc = frame["BTCUSDT", "5m"]
             rsi = "–" if btc["RSI"] is None else f"{btc['RSI']:.1f}"
             latency = f"{self.took[-1]:.1f} ms" if frame.sent_at else "from history"
             whole = "complete" if frame.is_complete else f"{len(frame.missing)} missing"
             print(f"  {frame.time:%Y-%m-%d %H:%M}  BTCUSDT 5m close {btc.close:,.2f}  RSI {rsi:>5}  {whole}  {latency}")
-        if len(self.frames) == FRAMES:
-            self.enough.set()
 
 
 async def follow(market_data_consumer: EnhancedMarketDataConsumer) -> None:
