@@ -121,7 +121,7 @@ async def _measure(
     with run_programs([feed, *programs], settings.home / "logs", _READY_SECONDS) as pids:
         say(f"{options.rate:,.0f} messages a second for {options.seconds:,.0f} s")
         handover.write(go, str(time.time_ns() // 1000 + _HEAD_START_US).encode())
-        memory = Memory(pids | {"redis": _server(settings)})
+        memory = Memory(pids | {"redis": _server(settings)}, below={"sealing": pids["metronome"]})
         watching = asyncio.create_task(memory.watch(max(_LEAST_STEP_SECONDS, options.seconds / _SAMPLES)))
         came = [await handover.read(path, options.seconds + _RESULT_SECONDS) for path in results]
         watching.cancel()

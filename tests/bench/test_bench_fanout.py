@@ -30,7 +30,7 @@ def test_it_runs_by_itself_and_every_subscription_has_each_frame_once() -> None:
     assert 0 < report["p50_ms"] <= report["p99_ms"]
     assert report["messages"] == 400
     assert report["bare"]["p50_ms"] > 0
-    assert set(report["memory"]) == {"metronome", "ears-0", "ears-1", "redis"}
+    assert {"metronome", "ears-0", "ears-1", "redis"} <= set(report["memory"])  # the lake's part may come after it all
     assert all(each["max_mb"] > 1 for each in report["memory"].values())
 
 
