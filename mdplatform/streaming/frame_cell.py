@@ -165,8 +165,8 @@ class FrameCell:
 
     @property
     def revision(self) -> int | None:
-        """How often the bar was corrected."""
-        return None if self._cell is None else self._cell.revision
+        """How often the bar was corrected, from 0; a gap that is filled has not been."""
+        return None if self._cell is None else max(self._cell.revision, 0)
 
     @property
     def quality(self) -> float | None:

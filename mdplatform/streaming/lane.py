@@ -25,7 +25,7 @@ from mdplatform.market.quality import Tally, assess
 from mdplatform.market.resample import complete_grid
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.cells import Cell, Layout
-from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.live_bar import GAP_REVISION, LiveBar
 
 KEPT = 256
 """How many of its newest bars a lane keeps, and beside them those that the lake does not have yet."""
@@ -76,7 +76,8 @@ class Lane:
 
     `sealed` is the instant (µs) up to which the lake has the symbol's bars, `end` the open time (µs) of the bar that
     comes next. `told` is the newest cell that consumers have been sent, by this process or another, and `edition` that
-    of the cells made now. `without` is the open time from which on cells were told without their features, if any were.
+    of the cells made now. `without` is the open time from which on cells were told without their features, if any were;
+    `lacks` says that a bar is missing of which the facts do not say so yet.
     """
 
     def __init__(self, symbol: str, timeframe: Timeframe, opened: Opened, told: Key = (-1, 0, 0)) -> None:
@@ -88,6 +89,7 @@ class Lane:
         self.edition = told[2]
         self.sealed = 0
         self.without: int | None = None
+        self.lacks = False
         self._name = timeframe.value
         self._length = timeframe.microseconds
         self._bars: dict[int, LiveBar] = {}  # by open time, ascending
@@ -103,6 +105,8 @@ class Lane:
             return None
         live = self.opened.live
         values = None if live is None else self._values(live, bar)
+        if bar.state == "gap" or bar.open_time != self.end:
+            self.lacks = True
         self._bars[bar.open_time] = bar
         self.end = bar.open_time + self._length
         if len(self._bars) > KEPT:
@@ -179,11 +183,17 @@ class Lane:
         return cells
 
     def corrections(self, since: int) -> dict[int, int]:
-        """Give the revisions of the kept bars that close behind `since` (µs) and were corrected, by open time."""
-        first = since - self._length
-        return {
-            bar.open_time: bar.revision for bar in self._bars.values() if bar.revision > 0 and bar.open_time > first
-        }
+        """Give the revisions of the kept bars that close behind `since` (µs) and were corrected, by open time.
+
+        Among them are those of which nothing is known, with that of a gap: should one be filled, it is told.
+        """
+        self.lacks = False
+        if not self._bars:
+            return {}
+        first = max(next(iter(self._bars)), self.timeframe.floor(since))
+        kept = ((opened, self._bars.get(opened)) for opened in range(first, self.end, self._length))
+        revisions = ((opened, GAP_REVISION if bar is None else bar.revision) for opened, bar in kept)
+        return {opened: revision for opened, revision in revisions if revision}
 
     def _values(self, live: LiveFeatures, bar: LiveBar) -> LiveValues:
         """Give the features at a bar's close; one that cannot be computed on is as if it were missing."""
@@ -262,7 +272,7 @@ def as_table(bars: Sequence[LiveBar]) -> pl.DataFrame:
 
 
 def as_live(rows: pl.DataFrame) -> list[LiveBar]:
-    """Give the bars of a table (`BAR_SCHEMA`) one by one; nulls become NaN."""
+    """Give the bars of a table (`BAR_SCHEMA`) one by one; nulls become NaN, and gaps have their revision."""
     if rows.is_empty():
         return []
     numbers = pl.col(VALUE_COLUMNS).cast(pl.Float64).fill_null(float("nan"))
@@ -271,7 +281,7 @@ def as_live(rows: pl.DataFrame) -> list[LiveBar]:
         numbers,
         "state",
         "is_closed",
-        "revision",
+        pl.when(pl.col("state") == "gap").then(GAP_REVISION).otherwise("revision").alias("revision"),
         pl.col("available_at").dt.epoch("us"),
         pl.col("source").fill_null(""),
     )

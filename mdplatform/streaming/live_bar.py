@@ -10,14 +10,16 @@ from mdplatform.market.timeframe import Timeframe
 
 GAP_VALUES: tuple[float, ...] = (float("nan"),) * 9
 """The values of a gap."""
+GAP_REVISION = -1
+"""The revision of a gap that is told first: the bar that fills it is delivered for the first time, and yet newer."""
 
 
 class LiveBar(msgspec.Struct, frozen=True, gc=False):
     """One bar; the meanings of `market.bars`, times in microseconds.
 
     A `gap` has NaN prices and amounts; an amount that the venue does not tell is NaN. `revision` counts corrections
-    from 0, as the lake does. A gap, which the lake does not hold, has -1, so that the bar which fills it is its first
-    delivery and yet newer; one that withdraws a bar has the revision after that bar's. A forming bar (`is_closed` is
+    from 0, as the lake does. A gap, which the lake does not hold, has `GAP_REVISION`; one that withdraws a bar has the
+    revision after that bar's. A forming bar (`is_closed` is
     false) has `available_at` at the newest event in it. `source` is the feed's name, or `resampled:<timeframe>`.
     """
 

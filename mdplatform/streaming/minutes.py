@@ -21,7 +21,7 @@ from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.streaming.amending import amended
 from mdplatform.streaming.candles import values_of
 from mdplatform.streaming.dating import AHEAD_UNRECEIVED_US, is_believable
-from mdplatform.streaming.live_bar import LiveBar
+from mdplatform.streaming.live_bar import GAP_REVISION, LiveBar
 from mdplatform.streaming.losses import Loss, Losses
 from mdplatform.streaming.minute import GAP, Minute, Settled, settle
 from mdplatform.streaming.trade_bars import TradeBar
@@ -73,7 +73,7 @@ class Minutes:
         self._telling = _NEVER
         minute.is_final, minute.state = True, bar.state
         if bar.state == "gap":
-            minute.bar = self._made(bar.open_time, GAP, -1)
+            minute.bar = self._made(bar.open_time, GAP, GAP_REVISION)
             self._losses.add(Loss("trades", bar.open_time, bar.close_time))
         else:
             minute.given, minute.bar = bar.values, bar
@@ -311,7 +311,7 @@ class Minutes:
         minute = self._minute(opened)
         old, revision = minute.bar, 0
         if old is None:
-            revision = -1 if settled[1] == "gap" else 0
+            revision = GAP_REVISION if settled[1] == "gap" else 0
         elif "gap" in (old.state, settled[1]):
             if old.state == settled[1]:
                 return None

@@ -27,6 +27,7 @@ from mdplatform.market.bars import VALUE_COLUMNS
 from mdplatform.market.timeframe import Timeframe
 from mdplatform.streaming.cells import Cell, Layout, Packet
 from mdplatform.streaming.known_sentiment import MAX_STALENESS_US, NOTHING_KNOWN, KnownSentiment
+from mdplatform.streaming.live_bar import GAP_REVISION
 from mdplatform.streaming.shape import Shape
 
 PIECE = 2_000
@@ -101,7 +102,8 @@ class Past:
         told = bars.select(pl.col(VALUE_COLUMNS).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
         told = np.ascontiguousarray(told)
         opens, closes = (bars[name].to_physical().to_list() for name in ("open_time", "close_time"))
-        rows = zip(opens, closes, known_at, bars["state"], bars["revision"].fill_null(0), strict=True)
+        revision = pl.when(pl.col("state") == "gap").then(GAP_REVISION).otherwise(pl.col("revision").fill_null(0))
+        rows = zip(opens, closes, known_at, bars["state"], bars.select(revision).to_series(), strict=True)
         return [
             Cell(
                 timeframe.value, opened, closed, max(known, closed), state, True, revision, told[row].tobytes(),

@@ -169,32 +169,29 @@ class Track:
             cells += self.lanes[timeframe].tell_again(values.get(timeframe, {}), first[timeframe], own)
         return cells
 
-    def post(self, at: int, cells: Sequence[Cell], received_at: int, now: int) -> Post:
-        """Make the post of closed cells, with the facts that change by them."""
+    def post(self, at: int, cells: Sequence[Cell], received_at: int, now: int, is_again: bool = False) -> Post:
+        """Make the post of closed cells, with the facts that change by them.
+
+        With the newest cell of a timeframe goes, behind a gap or as cells are told again, the fact of which bars
+        consumers were told as corrected, and which they lack.
+        """
         self._number += 1
         packet = Packet(self.symbol, at, tuple(cells), received_at, now, self._feed, self._number)
         body = encode(packet)
         facts = self._layouts_of(cells, now)
         for cell in cells:
-            if (cell.open_time, cell.revision, cell.edition) == self.lanes[cell.timeframe].told:
+            lane = self.lanes[cell.timeframe]
+            if (cell.open_time, cell.revision, cell.edition) == lane.told:
                 alone = Packet(self.symbol, at, (cell,), received_at, now, self._feed, self._number)
                 facts[CELL + cell.timeframe] = body if len(cells) == 1 else encode(alone)
+                if is_again or lane.lacks:
+                    facts[CORRECTED + cell.timeframe] = encode_corrections(lane.corrections(self.at - KEPT_US))
         return Post(self.symbol, body, facts)
 
     def posts_again(self, cells: Iterable[Cell], received_at: int, now: int) -> Iterator[Post]:
-        """Make the posts of cells that are told again, several if they are many.
-
-        With the newest cell of a timeframe goes the fact of which bars are told as corrected.
-        """
+        """Make the posts of cells that are told again, several if they are many."""
         for some in _by_size(cells):
-            post = self.post(self.at, some, received_at, now)
-            corrections = {
-                CORRECTED + name.removeprefix(CELL): encode_corrections(corrected)
-                for name in post.facts
-                if name.startswith(CELL)
-                and (corrected := self.lanes[name.removeprefix(CELL)].corrections(self.at - KEPT_US))
-            }
-            yield Post(post.topic, post.body, {**post.facts, **corrections})
+            yield self.post(self.at, some, received_at, now, is_again=True)
 
     def posts_of_forming(self, cells: Sequence[Cell], received_at: int, now: int) -> list[Post]:
         """Make the post of forming cells; before it comes one with their layouts, if these are not known yet."""

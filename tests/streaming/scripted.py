@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from typing import Any, Literal
 
 from mdplatform.market.bars import AMOUNT_COLUMNS, PRICE_COLUMNS
-from mdplatform.market.events import Candle, Clock, Event, Trade
+from mdplatform.market.events import Candle, Clock, Event, Lost, Trade
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.sources.simulated import SimulatedMarket
 
@@ -51,6 +51,8 @@ class ScriptedFeed:
 def time_of(event: Event) -> int:
     if isinstance(event, Candle):
         return event.open_time
+    if isinstance(event, Lost):
+        return event.since
     assert isinstance(event, Trade)
     return event.time
 

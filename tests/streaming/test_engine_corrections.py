@@ -13,7 +13,7 @@ from mdplatform.features import evaluate
 from mdplatform.features.parse import parse_feature
 from mdplatform.features.spec import FeatureSpec
 from mdplatform.lake import Lake
-from mdplatform.market.events import Candle, Event
+from mdplatform.market.events import Candle, Event, Lost
 from mdplatform.market.timeframe import DAY_US, MINUTE_US, Timeframe
 from mdplatform.messaging import registry
 from mdplatform.messaging.broadcast import Broadcaster, Post
@@ -138,6 +138,30 @@ async def test_all_that_is_behind_a_correction_that_was_not_sent_is_told_by_the_
     await play(settings, broadcast.broadcaster(), every[25:])
     told = [cell for cell in cells_of(await heard(listener)) if cell.timeframe == "1m"]
     assert (minutes(told), {cell.edition for cell in told}) == (list(range(25, 30)), {1})
+
+
+@in_loop
+async def test_a_gap_that_was_filled_while_nobody_heard_is_told_by_the_next_process_and_once(
+    settings: Settings,
+) -> None:
+    every = candles("BTCUSDT", 30)
+    hole = Lost("BTCUSDT", "candles", every[14].open_time, every[15].open_time, "not to be had")
+    broadcast, deaf = MemoryBroadcast(settings), MemoryBroadcast(settings)
+    listener = broadcast.listener()
+    await listener.follow(["BTCUSDT"])
+    await play(settings, broadcast.broadcaster(), [*every[:14], hole, *every[15:20]])
+    first = cells_of(await heard(listener))
+    assert newest(first, M1)[every[14].open_time].state == "gap"
+    assert every[10].open_time not in newest(first, M5)
+    await play(settings, deaf.broadcaster(), [every[14]])
+    await play(settings, broadcast.broadcaster(), every[20:25])
+    told = cells_of(await heard(listener))
+    assert minutes([cell for cell in told if cell.timeframe == "1m"]) == list(range(14, 25))
+    assert minutes([cell for cell in told if cell.timeframe == "5m"]) == [10, 15, 20]
+    assert {cell.revision for cell in told} == {0}
+    check_against_a_batch(Lake(settings.lake_dir), first + told, (await listener.facts(["BTCUSDT"]))["BTCUSDT"])
+    await play(settings, broadcast.broadcaster(), every[25:])
+    assert minutes([cell for cell in cells_of(await heard(listener)) if cell.timeframe == "1m"]) == list(range(25, 30))
 
 
 @in_loop
