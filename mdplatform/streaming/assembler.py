@@ -10,7 +10,7 @@ It knows neither a clock nor a transport: who calls it tells how far a clock has
    there.
 4. A cell that comes when its T is over corrects the frames in which it should have been, as far back as they are kept:
    each comes again with the next revision, and tensors have it from now on. One that is not newer than what is shown
-   is nothing new.
+   is nothing new, but for features of the shape which that lacks.
 5. Of forming bars, if they are wanted, there is a frame a packet, between the closed ones. They tell nothing of time.
 
 What is kept is bounded: `KEPT` frames, the shape's window before them, and `MOST_WAITING` instants ahead. If more pass
@@ -231,7 +231,7 @@ class Assembler:
                 continue
             ahead = self._ahead[slot]
             if ahead:
-                insert(ahead, cell)
+                insert(ahead, cell, self._fitting)
             else:
                 ahead.append(cell)
                 self._filled.append(slot)
@@ -246,13 +246,13 @@ class Assembler:
 
     def _correct(self, slot: int, cell: Cell, corrected: set[int]) -> None:
         """Put a late cell into the rows that should have shown it."""
-        if is_newer(cell, self._cells[slot]):
+        if is_newer(cell, self._cells[slot], self._fitting):
             self._cells[slot] = cell
         for index in range(len(self._rows) - 1, -1, -1):
             row = self._rows[index]
             if row.time < cell.close_time:
                 break
-            if not is_newer(cell, row.cells[slot]):
+            if not is_newer(cell, row.cells[slot], self._fitting):
                 continue
             if not corrected:
                 self._rows = self._rows.copy()
@@ -267,7 +267,7 @@ class Assembler:
         for slot in self._filled:
             ahead = self._ahead[slot]
             closed = take_closed(ahead, time)
-            if closed is not None and is_newer(closed, self._cells[slot]):
+            if closed is not None and is_newer(closed, self._cells[slot], self._fitting):
                 self._cells[slot] = closed
             if ahead:
                 left.append(slot)

@@ -1,20 +1,26 @@
-"""Which of several cells of one place stands: that of the newest bar, of one bar the highest revision and edition."""
+"""Which of several cells of one place stands: that of the newest bar, of one bar the highest revision and edition.
+
+Of two that are alike in this it is the one with more of the features that are wanted: a feed tells its newest bars
+again when it is asked for more.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
 from mdplatform.streaming.cells import Cell
+from mdplatform.streaming.shape import Fitting
 
 
-def is_newer(cell: Cell, shown: Cell | None) -> bool:
+def is_newer(cell: Cell, shown: Cell | None, fitting: Fitting) -> bool:
     """Tell whether a cell takes the place of the one that is shown."""
     if shown is None or cell.open_time != shown.open_time:
         return shown is None or cell.open_time > shown.open_time
-    return (cell.revision, cell.edition) > (shown.revision, shown.edition)
+    new, old = (cell.revision, cell.edition), (shown.revision, shown.edition)
+    return new > old or (new == old and fitting.adds(cell.layout, shown.layout))
 
 
-def insert(ahead: list[Cell], cell: Cell) -> None:
+def insert(ahead: list[Cell], cell: Cell, fitting: Fitting) -> None:
     """Put a cell among those that wait, by open time; of one bar that which stands stays."""
     if not ahead or ahead[-1].open_time < cell.open_time:
         ahead.append(cell)
@@ -22,7 +28,7 @@ def insert(ahead: list[Cell], cell: Cell) -> None:
     place = bisect_left(ahead, cell.open_time, key=lambda each: each.open_time)
     if ahead[place].open_time != cell.open_time:
         ahead.insert(place, cell)
-    elif is_newer(cell, ahead[place]):
+    elif is_newer(cell, ahead[place], fitting):
         ahead[place] = cell
 
 

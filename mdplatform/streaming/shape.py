@@ -131,6 +131,14 @@ class Fitting:
         self._layouts = layouts
         self._places: dict[str, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
 
+    def adds(self, layout: str, to: str) -> bool:
+        """Tell whether a layout has all the columns of the shape that another has, and some that this one lacks."""
+        if layout == to or not self.columns or layout not in self._layouts:
+            return False
+        old = self._layouts[to].columns if to in self._layouts else ()
+        had = set(self.columns).intersection(old)
+        return had < set(self.columns).intersection(self._layouts[layout].columns)
+
     def pick(
         self, layout: str, numbers: NDArray[np.float64], statuses: NDArray[np.int8]
     ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mdplatform.errors import InvalidRequest, PlatformError
 from mdplatform.streaming import assembler as module
 from mdplatform.streaming.assembler import Assembler
-from mdplatform.streaming.cells import Packet
+from mdplatform.streaming.cells import Layout, Packet
 from mdplatform.streaming.cursor import decode, encode
 from mdplatform.streaming.frame import Frame
 from mdplatform.streaming.frame_cell import UnknownColumn
@@ -161,6 +161,26 @@ def test_cells_that_are_told_again_in_a_later_edition_stand_in_frames_in_tensors
     assert again(2, 50.0) == []  # of an earlier revision
     [frame] = assembler.take(packet("ETHUSDT", NOON + 3 * STEP, ("5m",)))
     assert frame.to_tensor(4).values[0, :, 3].tolist() == [100, 41, 42, 43]
+
+
+def test_features_that_were_wished_for_are_shown_as_soon_as_the_feed_tells_a_bar_again_with_them():
+    bare, more = Layout.of((), (), ()), Layout.of((RSI, "EMA(timeperiod=9)"), (RSI, "EMA(timeperiod=9)"), (1, 1))
+    lacking = {"layout": bare.id, "numbers": b"", "statuses": b""}
+    richer = {"layout": more.id, "numbers": np.array([50.0, 7.0]).tobytes(), "statuses": bytes(2)}
+    of = shape(symbols=SYMBOLS[:1], timeframes=["5m"], window=2)
+    assembler = Assembler(of, {each.id: each for each in (bare, LAYOUT, more)})
+
+    def take(at: int, **given: object) -> list[Frame]:
+        return assembler.take(Packet("BTCUSDT", at, (cell("5m", at, **given),)))
+
+    [frame] = take(NOON, **lacking)
+    assert frame["BTCUSDT", "5m"]["RSI"] is None
+    [frame] = take(NOON)
+    assert (frame.revision, frame["BTCUSDT", "5m"]["RSI"]) == (1, 50.0)
+    assert take(NOON, **richer) == []  # of nothing that this shape wants
+    assert take(NOON, **lacking) == []
+    [frame] = take(NOON + STEP)
+    assert frame.to_tensor(window=2).mask[0, 0].all()
 
 
 def test_the_tensor_of_an_old_frame_that_is_corrected_has_all_of_its_window():
