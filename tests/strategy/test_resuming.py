@@ -35,3 +35,19 @@ def test_longer_bars_that_closed_before_the_cursor_and_are_not_in_the_lake_are_s
         assert tensor.values[0][:, closes].tolist() == [[102.0, 100.0], [103.0, 103.0], [104.0, 103.0], [105.0, 103.0]]
 
     run(work())
+
+
+def test_a_tensor_of_a_subscription_that_begins_now_has_what_was_sent_and_is_not_in_the_lake(settings):
+    async def work() -> None:
+        feed, frames = Feed(settings), []
+        await say(feed, 0, 5)
+        async with feed.consumer(settings) as consumer:
+            await consumer.subscribe_to_market_data(**ASKED, callback=frames.append)
+            await say(feed, 6, 6)
+            await until(lambda: frames)
+        assert steps(frames) == [6]
+        tensor = frames[0].to_tensor(4)
+        closes = [each.startswith("close") for each in tensor.features]
+        assert tensor.values[1][:, closes].tolist() == [[103.0, 103.0], [104.0, 103.0], [105.0, 103.0], [106.0, 106.0]]
+
+    run(work())

@@ -1,9 +1,10 @@
 """Opening a line: what it is to know before its first frame.
 
 1. Its symbols are followed; what comes is held.
-2. It is seeded from the lake and from the facts, so that long timeframes and tensors have their past.
-3. With a cursor, a listener of its own brings what was shown there and is not in the lake yet, and then what was sent
-   since (`catching_up`); what was held behind that is given as patiently.
+2. It is seeded from the lake and from the facts, so that long timeframes and tensors have their past. A listener of
+   its own brings what was sent and is not in the lake yet.
+3. With a cursor, all this is as it was there. Then another listener brings what was sent since (`catching_up`); what
+   was held behind that is given as patiently.
 4. Then it goes on with what comes.
 """
 
@@ -25,6 +26,7 @@ from mdplatform.strategy.live.sentiment import SentimentOfLines
 from mdplatform.strategy.live.tasks import Tasks
 from mdplatform.streaming.cells import Packet
 from mdplatform.streaming.cursor import Cursor
+from mdplatform.streaming.shape import Shape
 
 _AWAY_SECONDS = 0.2
 
@@ -59,7 +61,11 @@ class Opening:
             places, facts = await self._follow(line)
             newest = max((each.at for each in facts), default=None)
             until = await asyncio.to_thread(self._lake.newest, line.shape) if newest is None else newest
-            await self._seed(line, until, facts)
+            stored = await asyncio.to_thread(self._stored, line.shape, until or 0)
+            await self._seed(line, until)
+            if newest is not None and line.shape.window > 1:
+                await self._recall(line, Cursor(newest, places), stored)
+            self._know(line, facts)
             line.assembler.begin(until, places)
             self._filling.release(line)
         except BaseException:
@@ -71,11 +77,9 @@ class Opening:
         self._lines.own.add(line)
         try:
             places, facts = await self._follow(line)
-            heads = await asyncio.to_thread(self._lake.heads, line.shape)
-            await self._seed(line, cursor.time, [])
-            stored = min((heads.get(each, 0) for each in line.shape.symbols), default=0)
-            if stored < cursor.time:
-                await self._recall(line, cursor, stored)
+            stored = await asyncio.to_thread(self._stored, line.shape, cursor.time)
+            await self._seed(line, cursor.time)
+            await self._recall(line, cursor, stored)
             self._know(line, [each for each in facts if each.at <= cursor.time])
             line.assembler.begin(cursor.time, {each: at for each, at in cursor.places.items() if each in places})
             if self._tasks.is_closed:
@@ -112,14 +116,13 @@ class Opening:
         """Hear the line's symbols; give the places from which on, and the newest cells."""
         return await self._lines.follow(line), await self._reading.facts(line.shape.symbols)
 
-    async def _seed(self, line: Line, until: int | None, facts: Sequence[Packet]) -> None:
-        """Let the assembler know the past up to `until`."""
+    async def _seed(self, line: Line, until: int | None) -> None:
+        """Let the assembler know the past up to `until`, as the lake has it."""
         if until is not None:
             layout, packets = await asyncio.to_thread(self._lake.seed, line.shape, until)
             self._reading.layouts[layout.id] = layout
             await self._sentiment.read(line, until)
             self._know(line, packets)
-        self._know(line, facts)
 
     @staticmethod
     def _know(line: Line, packets: Sequence[Packet]) -> None:
@@ -127,8 +130,19 @@ class Opening:
         for packet in packets:
             line.assembler.take(packet, line.held_since)
 
+    def _stored(self, shape: Shape, at: int) -> int:
+        """Give up to where the lake has what a shape shows at an instant (microseconds), if not all of it.
+
+        It is asked before the lake is read, for it may get more meanwhile. What no tensor reaches is not missed.
+        """
+        heads = self._lake.heads(shape)
+        reach = (shape.window - 1) * shape.clock.microseconds + max(each.microseconds for each in shape.timeframes)
+        return max(min(heads.get(each, 0) for each in shape.symbols), at - reach)
+
     async def _recall(self, line: Line, cursor: Cursor, stored: int) -> None:
         """Let the assembler know what was sent before the cursor and is not in the lake."""
+        if stored >= cursor.time:
+            return
         async with self._catching_up:
             listener = self._open_listener()
             try:
