@@ -52,8 +52,11 @@ class FeedLog:
         """Let go of the open segment, for whoever merges it; tell whether there was one. The next step begins one."""
         if self._file is None:
             return False
-        os.close(self._file)
-        self._file, self._size = None, 0
+        file, self._file, self._size = self._file, None, 0
+        try:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child that is just being started may have the file open as well
+        finally:
+            os.close(file)
         return True
 
     def _begin(self, frame: bytes, staged_at: int) -> int:
@@ -134,7 +137,8 @@ class Segments:
             return None
         except CorruptPartition as damaged:
             aside = path.with_suffix(_DAMAGED)
-            path.rename(aside)
+            with suppress(FileNotFoundError):  # somebody else has done so
+                path.rename(aside)
             raise CorruptPartition(
                 damaged.cause,
                 value=str(aside),

@@ -8,9 +8,9 @@
    other feeds have let go of: one that died strands nothing. It may run beside that asset: each batch is merged once,
    by whoever comes first.
 
-`stage` and `seal` are for threads, `add` is for the event loop. Bars are staged at an instant that never goes back for
-their symbol and is not before their close, whatever this machine's clock says: the order in which they wait is that of
-the stream.
+`stage` and `seal` are for threads, `add` is for the event loop. Bars are staged at an instant that goes on with each
+step of their symbol and is not before their close, whatever this machine's clock says: the order in which they wait is
+that of the stream.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Journal:
         staged_at = {symbol: max(now, until[symbol], self._staged_before(symbol)) for symbol in by_symbol}
         logged = [Logged(symbol, staged_at[symbol], [_row(bar) for bar in bars]) for symbol, bars in by_symbol.items()]
         self._log.append(Step(self._source, logged))
-        self._staged_at.update(staged_at)
+        self._staged_at.update((symbol, at + 1) for symbol, at in staged_at.items())
         for symbol, at in until.items():
             self.mark_safe(symbol, at)
         del self._noted[: len(noted)]  # in one step, for the loop may add at any time

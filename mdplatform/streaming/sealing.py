@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,16 +86,18 @@ class SealingProcess:
         """The child's, if there is one."""
         return self._child.pid if self._child is not None else None
 
-    def __call__(self, symbols: Sequence[str]) -> Iterator[Sealed]:
+    def __call__(self, symbols: Sequence[str]) -> Generator[Sealed, None, None]:
         """Merge what waits. Raises `ProcessFailed` where two children failed one after the other, or it is closed."""
         with self._asking:
             for is_last in (False, True):
                 child = self._running()
                 try:
                     yield from _asked(child, symbols)
-                except OSError as failed:
+                except BaseException as failed:  # what it answers yet would be taken for answers to the next round
                     _end(child, 0.0)
                     self._child = None
+                    if not isinstance(failed, OSError):
+                        raise
                     if is_last:
                         raise ProcessFailed(
                             "The process that merges into the lake has ended twice",

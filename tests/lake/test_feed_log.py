@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -252,3 +253,22 @@ def test_what_killed_feeds_began_and_never_finished_is_cleaned_up(tmp_path: Path
     log.append(step([row(0)]))
     assert [path.suffix for path in folder.iterdir()] == [".log"]
     log.rotate()
+
+
+def test_a_segment_is_free_once_it_is_let_go_of_also_where_a_fork_still_has_it_open(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    log = lake.inbox.open_log()
+    log.append(step([row(0)]))
+    reading, writing = os.pipe()
+    forked = os.fork()
+    if forked == 0:  # as a process that is being started is for a moment
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    try:
+        log.rotate()
+        assert lake.inbox.logged() == {"AUSDT"}
+    finally:
+        os.close(reading)
+        os.close(writing)
+        os.waitpid(forked, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from mdplatform.lake import Lake
 from mdplatform.market.timeframe import MINUTE_US, Timeframe
 from mdplatform.streaming.journal import Journal, raw_bars
 from mdplatform.streaming.live_bar import LiveBar
-from mdplatform.streaming.sealing import merge_waiting
+from mdplatform.streaming.sealing import Sealed, merge_waiting
 
 START = 1_735_689_600_000_000  # 2025-01-01
 NOW = START + 40 * 86_400_000_000
@@ -361,3 +362,27 @@ def test_a_damaged_log_is_said_once_and_the_rest_goes_on(tmp_path: Path) -> None
     assert noting.seal(told) == 1
     assert lake.bars.read("BTCUSDT", Timeframe.M1).height == 1
     assert segment.with_suffix(".damaged").read_bytes() == content
+
+
+def test_steps_of_a_symbol_stay_in_order_where_another_joins_with_the_clock_set_back(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    (bar,) = bars(1)
+    (other,) = bars(1, "ADAUSDT")
+    times = [NOW, NOW - 3_600_000_000]
+    noting = Journal(lake, ("ADAUSDT", "BTCUSDT"), "venue", lambda: times[0])
+    noting.add(bar)
+    noting.stage()
+    noting.sealer = busy
+    with pytest.raises(PlatformError, match="busy"):
+        noting.seal(told)
+    del times[0]
+    noting.add(other)
+    noting.add(with_changes(bar, volume=8.0, revision=1))
+    noting.stage()
+    noting.sealer = Journal(lake, ("ADAUSDT", "BTCUSDT"), "venue").sealer
+    noting.seal(told)
+    assert lake.bars.read("BTCUSDT", Timeframe.M1)["volume"].to_list() == [8.0]
+
+
+def busy(symbols: Sequence[str]) -> Iterator[Sealed]:
+    return (Sealed(symbol, problem="busy") for symbol in symbols)

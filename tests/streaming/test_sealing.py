@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from subprocess import Popen
 
@@ -115,3 +116,13 @@ def test_a_child_ends_with_a_feed_that_is_killed(tmp_path: Path, python: Callabl
         assert ended
     finally:
         os.close(child)
+
+
+def test_a_round_that_nobody_hears_to_its_end_does_not_answer_the_next_one(
+    tmp_path: Path, sealing: SealingProcess
+) -> None:
+    noted(Lake(tmp_path), sealing, "BTCUSDT")._log.rotate()
+    held = locked(tmp_path / "locks" / "bars-BTCUSDT-2025-01.lock")
+    with held, closing(sealing(["ADAUSDT", "BTCUSDT"])) as answers:
+        assert next(answers).symbol == "ADAUSDT"
+    assert [sealed.symbol for sealed in sealing(["ETHUSDT"])] == ["ETHUSDT", "BTCUSDT"]
