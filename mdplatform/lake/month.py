@@ -55,7 +55,8 @@ class _Rows:
 
     @classmethod
     def of(cls, table: pa.Table) -> _Rows:
-        return cls(table, table.column("open_time").cast(pa.int64()).to_numpy())
+        opens = pl.Series(table.column("open_time").cast(pa.int64()))  # pyarrow's own way to numpy imports pandas
+        return cls(table, opens.to_numpy())
 
     def window(self, span: Span) -> pl.DataFrame:
         """Give the rows that open in `span`."""

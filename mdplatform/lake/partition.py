@@ -223,7 +223,8 @@ def _clean_up(path: Path) -> None:
 
 def _times(column: Any) -> np.ndarray[Any, Any]:
     """Give times in microseconds; NaN, and so floats, where any is null."""
-    times: np.ndarray[Any, Any] = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()).to_numpy()
+    instants = pl.Series(column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()))
+    times: np.ndarray[Any, Any] = instants.to_numpy()  # pyarrow's own way to numpy imports pandas
     return times
 
 
