@@ -189,10 +189,12 @@ class Line:
         """Give what waits, then what is held, until somebody blocks."""
         while self._waiter is None and not self.held_for:
             if self._frames:
-                frame = self._frames.popleft()
+                frame, has_kept = self._frames.popleft(), False
                 for each in self._listed():
-                    each.offer(frame)
-                if self._blockers and (full := self._blocking()):
+                    if each.offer(frame):
+                        has_kept = True
+                # who has taken its frame has room: nobody is looked at where all have
+                if (has_kept or self._excused) and (full := self._blocking()):
                     self._waiter = asyncio.get_running_loop().create_task(self._wait_and_go_on(full))
             elif self._held:
                 packet, place, heard_at = self._held.popleft()

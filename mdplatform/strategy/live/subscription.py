@@ -27,6 +27,11 @@ _log = logging.getLogger(__name__)
 class Subscription:
     """What is given to one callback, or, without one, to who iterates."""
 
+    __slots__ = (
+        "_bound", "_callback", "_changed", "_is_busy", "_is_ended", "_ready", "_takes_revisions", "_task", "_wake",
+        "dropped", "error", "failed", "frames", "id", "is_open", "last", "last_at", "waiting", "wanted",
+    )  # fmt: skip
+
     def __init__(self, id: str, wanted: Wanted) -> None:
         self.id = id
         self.wanted = wanted
@@ -58,14 +63,17 @@ class Subscription:
         """Whether the shape has to wait for it."""
         return self.is_full and self.is_open and self.wanted.policy is Policy.BLOCK
 
-    def offer(self, frame: Frame) -> None:
-        """Give a frame: at once, or when its turn comes; if the queue is full, as the policy says."""
+    def offer(self, frame: Frame) -> bool:
+        """Give a frame: at once, or when its turn comes; if the queue is full, as the policy says.
+
+        Tell whether it was not given at once.
+        """
         if frame.revision and not self._takes_revisions:
-            return
+            return False
         ready = self._ready
         if ready is None:
             self._keep(frame)
-            return
+            return True
         # from here on it is done for each frame and subscription, so it is little
         self.frames += 1
         self.last = frame
@@ -74,11 +82,12 @@ class Subscription:
             returned = ready(frame)
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001  it is the strategy's; status and log have it
             self._fail(failure)
-            return
+            return False
         if returned is not None and inspect.isawaitable(returned):
             self._await(returned)
         elif time_ns() - began > _SLOW_NS:
             self._complain((time_ns() - began) / 1e6)
+        return False
 
     def _keep(self, frame: Frame) -> None:
         """Let a frame wait; if the queue is full, what the policy says is dropped."""
