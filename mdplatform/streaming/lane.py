@@ -158,6 +158,8 @@ class Lane:
         self.end = max(self.end, opened.end)
         if opened.specs:
             self.without = None
+        elif self.without is not None:
+            self.without = min(self.without, opened.end)
         return values
 
     def give_up(self, since: int) -> None:

@@ -164,7 +164,7 @@ class Track:
     ) -> list[Cell]:
         opened = {(bar.timeframe, bar.open_time) for bar in corrected}
         cells = []
-        for timeframe in sorted(first, key=self._sent.index):
+        for timeframe in sorted(first, key=lambda each: each.microseconds):
             own = {open_time for of, open_time in opened if of is timeframe}
             cells += self.lanes[timeframe].tell_again(values.get(timeframe, {}), first[timeframe], own)
         return cells

@@ -24,7 +24,7 @@ from mdplatform.messaging.broadcast import Post
 from mdplatform.streaming.lane import KEPT, Lane, as_live, as_table, open_features
 from mdplatform.streaming.lease import leased
 from mdplatform.streaming.live_bar import LiveBar
-from mdplatform.streaming.opening import refused
+from mdplatform.streaming.opening import fulfil, refused
 from mdplatform.streaming.outgoing import Outgoing
 from mdplatform.streaming.standing import LINGER_SECONDS, MOST_FEATURES, Standing
 from mdplatform.streaming.track import Track
@@ -232,6 +232,38 @@ def test_a_lane_takes_only_newer_revisions_of_what_it_keeps(tmp_path: Path) -> N
     assert not own.correct(minute(-1, revision=1))
     assert own.kept[1].close == 101.0
     assert [bar.open_time for bar in own.kept] == [minute(place).open_time for place in range(4)]
+
+
+def test_a_correction_while_there_are_no_features_has_all_behind_it_told_with_features_later(tmp_path: Path) -> None:
+    own = lane(tmp_path, "SMA(2)")
+    track = Track("BTCUSDT", "feed", [own])
+    track.sent = [Timeframe.M1]
+    for place in range(8):
+        own.take(minute(place))
+    for place in (5, 3):  # of the first one features cannot be opened, and the second one finds none
+        corrected = [minute(place, 101.0, revision=1)]
+        assert track.correct(corrected)
+        first = track.touched(corrected)[Timeframe.M1]
+        opened = open_features(Lake(tmp_path), "BTCUSDT", Timeframe.M1, own.opened.specs, as_table(own.kept), first)
+        assert track.give_up(corrected) if place == 5 else track.adopt({Timeframe.M1: opened}, corrected)
+    cells = asyncio.run(fulfil(Lake(tmp_path), track, {Timeframe.M1: (parse_feature("SMA(2)"),)}))
+    assert [cell.open_time for cell in cells] == [minute(place).open_time for place in range(3, 8)]
+    assert {(bool(cell.layout), cell.edition) for cell in cells} == {(True, 3)}
+
+
+def test_a_timeframe_that_nobody_wishes_any_more_leaves_the_correction_of_others_whole(tmp_path: Path) -> None:
+    own = lane(tmp_path, "SMA(2)")
+    track = Track("BTCUSDT", "feed", [own])
+    track.sent = [Timeframe.M1]
+    for place in range(4):
+        own.take(minute(place))
+    corrected = [minute(2, 101.0, revision=1)]
+    assert track.correct(corrected)
+    opened = open_features(
+        Lake(tmp_path), "BTCUSDT", Timeframe.M1, own.opened.specs, as_table(own.kept), minute(2).open_time
+    )
+    track.sent = []  # while its features were opened
+    assert [cell.revision for cell in track.adopt({Timeframe.M1: opened}, corrected)] == [1, 0]
 
 
 def test_a_lane_keeps_what_the_lake_does_not_have_up_to_a_bound(
