@@ -60,23 +60,55 @@ class Heard(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class _Ear:
-    """One subscription's callback: it counts its frames."""
+class _Group:
+    """The subscriptions of one shape: what is the same for all deliveries of a frame is worked out at the first."""
 
-    def __init__(self, ears: Ears, shape: int) -> None:
+    __slots__ = ("_ears", "_symbols", "delivered", "due", "ended", "frame", "incomplete", "is_asked", "is_complete")
+
+    def __init__(self, ears: Ears, symbols: tuple[str, ...]) -> None:
+        self.frame: Frame | None = None
+        self.due = self.ended = self.delivered = self.incomplete = 0
+        self.is_asked = self.is_complete = False
         self._ears = ears
-        self._shape = shape
-        self.last = self.delivered = self.duplicated = 0
+        self._symbols = symbols
+
+    def turn_to(self, frame: Frame) -> None:
+        """Go on with another frame; `due` is when the message was due by which it was complete (µs)."""
+        asked = self._ears.asked
+        self.frame = frame
+        self.is_asked = asked.first <= frame.time_us <= asked.last
+        if self.is_asked:
+            self.due = self._ears.began + asked.beat.due(asked.beat.closing(frame.time_us, self._symbols))
+            self.is_complete = frame.is_complete
+
+
+class _Ear:
+    """One subscription's callback; it is part of what is measured, so it does little."""
+
+    __slots__ = ("_ears", "_group", "duplicated", "last")
+
+    def __init__(self, ears: Ears, group: _Group) -> None:
+        self._ears = ears
+        self._group = group
+        self.last = self.duplicated = 0
 
     def hear(self, frame: Frame) -> None:
+        """Note how late a frame is, and whether it came twice."""
+        now, group = time.time_ns() // 1000, self._group
+        if frame is not group.frame:
+            group.turn_to(frame)
+        if not group.is_asked:
+            return
         time_us = frame.time_us
-        if self._ears.first <= time_us <= self._ears.last:
-            self.delivered += 1
-            if time_us > self.last:
-                self.last = time_us
-            else:
-                self.duplicated += 1
-            self._ears.note(self._shape, frame)
+        if time_us > self.last:
+            self.last = time_us
+        else:
+            self.duplicated += 1
+        group.delivered += 1
+        group.ended = now
+        if not group.is_complete:
+            group.incomplete += 1
+        self._ears.latencies.note(now - group.due, now - self._ears.began)
 
 
 class Ears:
@@ -84,23 +116,15 @@ class Ears:
 
     def __init__(self, asked: Listening) -> None:
         self.asked = asked
-        self.first, self.last = asked.first, asked.last
-        self.incomplete = self.delivered = 0
-        self.ears = [_Ear(self, number % len(asked.shapes)) for number in range(asked.subscriptions)]
-        self.began = self.ended = 0
-        self._latencies = Latencies(asked.stretch_seconds)
-        self._heard: dict[int, tuple[Frame, int, bool]] = {}
+        self.began = 0
+        self.latencies = Latencies(asked.stretch_seconds)
+        groups = self.groups = [_Group(self, symbols) for symbols in asked.shapes]
+        self.ears = [_Ear(self, groups[number % len(groups)]) for number in range(asked.subscriptions)]
 
-    def note(self, shape: int, frame: Frame) -> None:
-        """Note one delivery: its age since the message was due by which the frame was complete."""
-        self.ended = time.time_ns() // 1000
-        heard = self._heard.get(shape)
-        if heard is None or heard[0] is not frame:
-            closing = self.asked.beat.closing(frame.time_us, self.asked.shapes[shape])
-            heard = self._heard[shape] = frame, self.began + self.asked.beat.due(closing), frame.is_complete
-        self._latencies.note(self.ended - heard[1], self.ended - self.began)
-        self.delivered += 1
-        self.incomplete += not heard[2]
+    @property
+    def delivered(self) -> int:
+        """How many frames came, of those that are listened to."""
+        return sum(group.delivered for group in self.groups)
 
     async def listen(self, ready: Callable[[], None]) -> Heard:
         """Subscribe, wait for the end, and say what came."""
@@ -118,7 +142,7 @@ class Ears:
             ready()
             self.began = await began_at(asked.beat.go)
             cpu, since, count = time.process_time(), time.monotonic(), -1
-            while any(ear.last < self.last for ear in self.ears):
+            while any(ear.last < asked.last for ear in self.ears):
                 if self.delivered != count:
                     since, count = time.monotonic(), self.delivered
                 elif time.monotonic() - since > asked.silence_seconds:
@@ -129,11 +153,11 @@ class Ears:
         return Heard(
             delivered=self.delivered,
             duplicated=duplicated,
-            incomplete=self.incomplete,
+            incomplete=sum(group.incomplete for group in self.groups),
             lost=asked.beat.minutes * len(self.ears) - (self.delivered - duplicated),
-            latencies=self._latencies.count(),
+            latencies=self.latencies.count(),
             cpu_seconds=cpu,
-            seconds=max(0, self.ended - self.began) / 1e6,
+            seconds=max(0, max(group.ended for group in self.groups) - self.began) / 1e6,
         )
 
 

@@ -56,14 +56,16 @@ class Latencies:
         self.stretches: list[Counts] = []
         self._stretch_us = stretch_seconds * 1e6
         self._number = -1
+        self._begins = self._ends = 0.0
         self._noted: array[int] = array("q")
 
     def note(self, latency: int, after: int) -> None:
         """Note a latency; it ended `after` µs from the beginning of all."""
-        number = int(after // self._stretch_us)
-        if number != self._number or len(self._noted) >= _AT_ONCE:
+        if not self._begins <= after < self._ends or len(self._noted) >= _AT_ONCE:
             self.count()
-            self._number = number
+            self._number = int(after // self._stretch_us)
+            self._begins = self._number * self._stretch_us
+            self._ends = self._begins + self._stretch_us
         self._noted.append(latency)
 
     def count(self) -> list[Counts]:
