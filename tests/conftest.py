@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,29 @@ def keep_engines() -> None:
 keep_engines()  # before anything imports Dagster
 # or each of the many processes that tests start would compile all of the platform anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+MOSTLY_WAITING = ("whole", "sensors", "processes", "messaging", "streaming", "valkey", "cli", "bench", "docs")
+"""Folders whose tests mostly wait for other processes, those that wait the longest first."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the collector of garbage from looking, now and later, through what is imported and listed."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait: one worker goes through them while the others use the cores."""
+
+    def place(item: pytest.Item) -> int:
+        waiting = [f"tests/{folder}/" for folder in MOSTLY_WAITING]
+        return next((at for at, folder in enumerate(waiting) if item.nodeid.startswith(folder)), len(waiting))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
