@@ -6,6 +6,8 @@ import gc
 import os
 import sys
 
+from mdplatform.interrupts import keep_for_the_next_program, let_in
+
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
 """Libraries' own pools of threads only hinder each other on small work; more processes are the way to more cores."""
 _SWITCH_SECONDS = 0.0005
@@ -19,7 +21,9 @@ def begin_with_one_thread() -> None:
     unset = [variable for variable in ONE_THREAD if variable not in os.environ]
     if unset:
         os.environ.update(dict.fromkeys(unset, "1"))
+        keep_for_the_next_program()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    let_in()
 
 
 def settle() -> None:

@@ -13,6 +13,7 @@ import typer
 from mdplatform.cli import arguments
 from mdplatform.cli.frame import err
 from mdplatform.errors import InvalidSetting
+from mdplatform.interrupts import leaving_at_once
 from mdplatform.tuning import begin_with_one_thread, settle
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ def feed(
 
         mdplatform feed recording:btcusdt_20240808.gz
     """
+    with leaving_at_once():  # until its loop takes signals, also where whoever began this program has it ignore them
+        settings, following = _checked(source, symbols, timeframes, speed, first)
+        begin_with_one_thread()
+        _run(settings, following, seconds, stats)
+
+
+def _checked(
+    source: str | None, symbols: list[str] | None, timeframes: str | None, speed: float | None, first: str | None
+) -> tuple[Settings, Following]:
     from mdplatform.market.time import to_us
     from mdplatform.market.timeframe import Timeframe
     from mdplatform.settings import Settings
@@ -81,9 +91,7 @@ def feed(
         raise typer.BadParameter(f"--from {first} is not between {_EARLIEST:%Y-%m-%d} and now")
     if speed is not None and named.partition(":")[0] == "binance":
         raise typer.BadParameter("--speed is for a simulated or recorded market: that of binance goes as it goes")
-    following = Following(named, tuple(symbols or ()), chosen, speed, None if begin is None else to_us(begin))
-    begin_with_one_thread()
-    _run(settings, following, seconds, stats)
+    return settings, Following(named, tuple(symbols or ()), chosen, speed, None if begin is None else to_us(begin))
 
 
 def _run(settings: Settings, following: Following, seconds: float | None, stats: bool) -> None:

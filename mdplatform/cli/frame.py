@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from mdplatform import __version__
 from mdplatform.errors import InvalidSetting, PlatformError
+from mdplatform.interrupts import as_usual
 
 _PIPED_WIDTH = 120
 
@@ -44,6 +45,7 @@ def common(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Take the options that stand before the command."""
+    as_usual()
     if home is not None:
         os.environ["MDPLATFORM_HOME"] = home
 

@@ -106,7 +106,7 @@ class Engine:
         )
         self._received = 0
         self._other = Candle if feed.bars_from == "trades" else Trade
-        self._is_telling = self._is_crowded = False
+        self._is_telling = self._is_crowded = self._is_stopped = False
         self._unannounced: set[str] = set()
         self._is_fulfilled = True
         self._openings: set[asyncio.Task[None]] = set()
@@ -119,6 +119,8 @@ class Engine:
         Raises what the feed raises, and `TransportUnavailable` where nobody says what consumers were told.
         """
         since = await self._begin()
+        if self._is_stopped:
+            return
         try:
             async with self._group as group:
                 beside = [
@@ -142,6 +144,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Let go of the feed; `run` ends when what was taken is sent and in the lake."""
+        self._is_stopped = True
         await self._feed.close()
 
     # -- the beginning and the end ------------------------------------------------------------------------------------
@@ -189,7 +192,7 @@ class Engine:
                 await self._take(events[first : first + _EVENTS_AT_ONCE])
                 await self.outgoing.room()
                 await self._less_held()
-                await asyncio.sleep(0)
+                await self.outgoing.turn()
 
     async def _take(self, events: Sequence[Event]) -> None:
         bars = self._bars.take([event for event in events if not isinstance(event, self._other)])
@@ -213,9 +216,9 @@ class Engine:
             while waiting:
                 symbol, closed = waiting.popleft()
                 self._advance(self.tracks[symbol], closed)
-                if waiting and (now := time.perf_counter()) - turn > TURN_SECONDS:
-                    await asyncio.sleep(0)
-                    turn = now
+                if waiting and time.perf_counter() - turn > TURN_SECONDS:
+                    await self.outgoing.turn()
+                    turn = time.perf_counter()
         finally:
             for symbol, closed in waiting:  # whoever cancels this loses nothing
                 self._advance(self.tracks[symbol], closed)
@@ -232,6 +235,8 @@ class Engine:
             found, first = track.take(bars, place)
             for close, cells in found:
                 self._post(track, close, cells)
+            if first == len(bars):
+                return
             place = first
             while place < len(bars) and not track.is_next(bars[place]):
                 place += 1

@@ -53,6 +53,9 @@ async def serve(
 
     Raises `FeedBusy` where another process follows it, and what the feed refuses.
     """
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # before all else, so that none is lost
+        loop.add_signal_handler(number, asked.set)
     lake = Lake(settings.lake_dir)
     source, symbols = _named(following.source, following.symbols)
     kind = source.partition(":")[0]
@@ -81,7 +84,7 @@ async def serve(
         )
         sealing = engine.journal.sealer = SealingProcess(settings.lake_dir)
         try:
-            await _run(engine, of, on_ready, on_status, seconds)
+            await _run(engine, of, asked, on_ready, on_status, seconds)
         finally:
             await asyncio.to_thread(sealing.close)
             await broadcaster.close()
@@ -91,42 +94,39 @@ async def serve(
 async def _run(
     engine: Engine,
     of: Feed,
+    asked: asyncio.Event,
     on_ready: Callable[[Engine], None],
     on_status: Callable[[Engine, Feed], None],
     seconds: float | None,
 ) -> None:
-    loop = asyncio.get_running_loop()
+    """Run an engine until it ends by itself, or is `asked` to."""
     running = asyncio.create_task(engine.run())
-    stopping: set[asyncio.Task[None]] = set()
-
-    def stop() -> None:
-        if engine.ready.is_set():
-            stopping.add(asyncio.create_task(engine.stop()))
-        else:
-            running.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    beginning = asyncio.create_task(engine.ready.wait())
+    beside = [asyncio.create_task(engine.ready.wait()), asyncio.create_task(_end_if(asked, engine, running))]
     try:
-        await asyncio.wait({running, beginning}, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:  # Ctrl-C came before the handlers were there
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        raise
-    if engine.ready.is_set():
-        on_ready(engine)
-        if seconds is not None:
-            loop.call_later(seconds, stop)
+        await asyncio.wait({running, beside[0]}, return_when=asyncio.FIRST_COMPLETED)
+        if engine.ready.is_set():
+            on_ready(engine)
+            if seconds is not None:
+                asyncio.get_running_loop().call_later(seconds, asked.set)
         while not running.done():
             await asyncio.wait({running}, timeout=_STATUS_SECONDS)
             on_status(engine, of)
-    beginning.cancel()
-    try:
         await running
     except asyncio.CancelledError:
-        if engine.ready.is_set():
+        if engine.ready.is_set() or not asked.is_set():
             raise
+    finally:
+        for task in (running, *beside):
+            task.cancel()
+        await asyncio.gather(running, *beside, return_exceptions=True)
+
+
+async def _end_if(asked: asyncio.Event, engine: Engine, running: asyncio.Task[None]) -> None:
+    """End an engine once that is asked; one that only begins at once, with nothing to bring to an end."""
+    await asked.wait()
+    await engine.stop()
+    if not engine.ready.is_set():
+        running.cancel()
 
 
 def told(engine: Engine, of: Feed) -> dict[str, int]:
