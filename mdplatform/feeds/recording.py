@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from mdplatform.errors import NoData, ParameterOutOfRange
+from mdplatform.errors import NoData, ParameterOutOfRange, SourceUnavailable, UnknownFormat
 from mdplatform.feeds.pausing import closed_within
 from mdplatform.feeds.session import KINDS, Session, check_kinds, check_speed, check_symbols
 from mdplatform.market.events import Candle, Clock, Event, Lost
@@ -53,10 +53,18 @@ class RecordingFeed:
     ) -> None:
         check_speed(speed)
         kinds = check_kinds(streams)
-        data, _ = recorded_bytes(Path(path).expanduser(), max_bytes)
+        of = Path(path).expanduser()
+        if of.is_dir():
+            raise SourceUnavailable(f"{path} is a folder", remedy="A recording is one file: name it recording:PATH")
+        data, _ = recorded_bytes(of, max_bytes)
         self._lines = data.split(b"\n")
         found = sorted({each.decode(errors="replace").upper() for each in _SYMBOL.findall(data)})
-        self.symbols = check_symbols(symbols or found or ["UNKNOWN"])
+        if not found:
+            raise UnknownFormat(
+                f"{path} is no recording: none of its lines is a message of a symbol",
+                remedy='Its lines are such as: 1723161253937085 {"data": {"e": "trade", "s": "BTCUSDT", …}}',
+            )
+        self.symbols = check_symbols(symbols or found)
         if missing := [each for each in self.symbols if each not in found]:
             raise NoData(f"{path} has no messages of {missing[0]}", value=found[:20])
         self._only = found[0] if len(found) == 1 else ""

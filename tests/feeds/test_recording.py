@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError
+from mdplatform.errors import NoData, ParameterOutOfRange, PlatformError, SourceError
 from mdplatform.feeds.recording import RecordingFeed
 from mdplatform.feeds.registry import feed
 from mdplatform.market.events import BookChange, Candle, Clock, Event, Lost, Trade
@@ -242,3 +242,11 @@ def test_what_cannot_be_told_is_refused(
     recorded(tmp_path, session(1))
     with pytest.raises(error):
         feed(f"recording:{tmp_path / path}" if path else "recording", settings, symbols, **options)
+
+
+def test_what_is_no_recording_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    for path, told in ((tmp_path, "is a folder. A recording is one file"), (tmp_path / "passwd", "is no recording")):
+        for symbols in ([], ["BTCUSDT"]):
+            with pytest.raises(SourceError, match=told):
+                RecordingFeed(path, symbols)
