@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
@@ -61,6 +62,7 @@ class SyncMarketDataConsumer:
     ) -> None:
         self._loop = LoopThread("market-data-consumer", _closed)
         self._callbacks = CallbackThread("market-data-callbacks")
+        self._closing = threading.Lock()
         self._consumer = self._loop.wait(_made(settings, open_listener))
 
     subscribe_to_market_data = _calling_back(EnhancedMarketDataConsumer.subscribe_to_market_data)
@@ -97,11 +99,14 @@ class SyncMarketDataConsumer:
         if self._loop.is_stopped:
             return
         self._refuse_in_callback("close")
-        try:
-            self._wait(self._consumer.close())
-        finally:
-            self._loop.stop()
-            self._callbacks.stop(CALLBACK_SECONDS)
+        with self._closing:  # whoever comes second waits for the first
+            if self._loop.is_stopped:
+                return
+            try:
+                self._wait(self._consumer.close())
+            finally:
+                self._loop.stop()
+                self._callbacks.stop(CALLBACK_SECONDS)
 
     def __enter__(self) -> Self:
         if self._loop.is_stopped:

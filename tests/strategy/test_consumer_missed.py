@@ -100,6 +100,22 @@ def test_a_callback_is_waited_for_no_longer_once_too_much_is_held_for_it(setting
     run(work())
 
 
+def test_packets_stay_in_order_when_a_subscription_that_blocks_is_waited_for_no_longer(settings, monkeypatch):
+    monkeypatch.setattr(line, "MOST_HELD", 2)
+
+    async def work() -> None:
+        feed, stuck = Feed(settings), Gate()
+        async with feed.consumer(settings) as consumer:
+            await consumer.subscribe_to_market_data(**SMALL, callback=stuck, queue=2, policy="block")
+            await feed.close(["BTCUSDT"], 0, 6)
+            await until(lambda: consumer.status()[0].dropped == 4 or stuck.frames[1:])
+            stuck.open.set()
+            await until(lambda: steps(stuck.frames) == [0, 5, 6])
+            assert [each.is_complete for each in stuck.frames] == [True, True, True]
+
+    run(work())
+
+
 @pytest.mark.parametrize("is_found", [True, False])
 def test_what_is_not_in_the_lake_yet_is_looked_for_again_and_said_where_it_is_never_found(
     settings, monkeypatch, is_found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 
 import pytest
 
@@ -67,7 +69,7 @@ def test_callbacks_come_in_one_thread_and_a_slow_one_holds_up_no_feed(live):
 
 def test_frames_are_iterated_and_the_subscription_ends_with_the_loop_over_them(live):
     waiting = threading.Thread(
-        target=lambda: (live.until(lambda: live.consumer._consumer.status()), live.close_bars(0, 9))
+        target=lambda: (live.until(lambda: live.consumer._consumer._lines), live.close_bars(0, 9))
     )
     waiting.start()
     found = []
@@ -177,3 +179,25 @@ def test_closing_while_another_thread_waits_ends_its_wait_and_leaves_a_callback_
     assert "still running" in caplog.text
     gate.set()
     live.consumer._callbacks._thread.join(10)
+
+
+def test_closing_from_several_threads_ends_all_of_it_once_and_raises_nowhere(live):
+    live.consumer.subscribe_to_market_data(**SMALL, callback=print)
+    ear = live.consumer._consumer._ear
+    letting_go, goes_on, closed = threading.Event(), threading.Event(), []
+    close = ear._listener.close
+
+    async def slow() -> None:
+        letting_go.set()
+        await asyncio.to_thread(goes_on.wait, 10)
+        await close()
+        closed.append(True)
+
+    ear._listener.close = slow
+    with futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(live.consumer.close)
+        assert letting_go.wait(10)
+        second = pool.submit(live.consumer.close)
+        futures.wait([first, second], timeout=0.1)
+        goes_on.set()
+        assert (first.result(10), second.result(10), closed) == (None, None, [True])

@@ -99,9 +99,9 @@ class Line:
     def hear(self, packet: Packet, place: str, now: float) -> None:
         """Take a packet that was heard at `now` (monotonic seconds), or hold it."""
         if self.held_for or self._waiter is not None:
-            if len(self._held) >= MOST_HELD:
-                self._overflow()
             self._held.append((packet, place, now))
+            if len(self._held) > MOST_HELD:
+                self._overflow()
         elif frames := self.assembler.take(packet, now, place):
             self._frames.extend(frames)
             self._pump()
