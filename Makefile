@@ -19,7 +19,7 @@ endif
 .PHONY: help setup demo test bench lint lock clean
 help:
 	@echo "make demo    the platform from end to end, on a simulated market"
-	@echo "make test    all tests (WORKERS=3 DIST=worksteal: other than two processes, or how tests are dealt to them)"
+	@echo "make test    all tests (WORKERS=2 DIST=load: other than three processes, or how tests are dealt to them)"
 	@echo "make bench   the benchmarks (SHORT=1: a short form)"
 	@echo "make lint    formatting, lint, types, import rules"
 	@echo "make setup   what the others need: a virtual environment in $(VENV)"
@@ -37,8 +37,8 @@ demo: setup
 	@$(BIN)/mdplatform demo
 
 # many tests wait for processes of their own, so more workers than cores may use what is idle
-WORKERS ?= 2
-DIST ?= load
+WORKERS ?= 3
+DIST ?= worksteal
 test: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist $(DIST)
 

@@ -29,7 +29,7 @@ def whole(feature: FeatureSpec, symbol: str, timeframe: str) -> tuple[Grid, Valu
 def test_any_piece_as_known_at_any_later_instant_has_the_same_values(kind: str) -> None:
     features = [each for each in PRESENT if each.definition.kind == kind]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(
         feature=st.sampled_from(features),
         symbol=st.sampled_from(world.SYMBOLS),

@@ -66,16 +66,16 @@ def part(grid: Grid, first: int, after: int) -> Grid:
     return Grid(grid.symbol, grid.timeframe, grid.open_time[first:after], grid.known_at[first:after])
 
 
-def cuts(grid: Grid) -> list[int]:
+def cuts(name: str) -> list[int]:
     """Rows at which data is cut off: about the late bar, while it is missing, when it comes, and far from it."""
-    at = int(np.searchsorted(grid.open_time, world.LATE))
-    return [at - 1, at, at + 1, at + 7, at + 20, at + 60]
+    at = int(np.searchsorted(late(name)[1].open_time, world.LATE))
+    return [at + each for each in {"all alike": (0, 7, 20), "others later": (-1, 0, 20, 60)}[name]]
 
 
 @pytest.mark.parametrize("name", ["all alike", "others later"])
 @pytest.mark.parametrize("feature", PRESENT, ids=str)
 def test_no_row_has_what_was_not_available_at_its_instant(feature: FeatureSpec, name: str) -> None:
-    for cut in cuts(late(name)[1]):
+    for cut in cuts(name):
         upto, one = known_then(feature.definition.kind, name, cut)
         expect_same(upto[feature], whole(feature, name), slice(0, cut + 1))
         expect_same(one[feature], whole(feature, name), slice(cut, cut + 1))
