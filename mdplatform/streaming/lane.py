@@ -11,6 +11,7 @@ import logging
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -241,6 +242,7 @@ class Lane:
         )
 
 
+@lru_cache(maxsize=1024)
 def _quality(state: str, statuses: bytes) -> float | None:
     """Give the lowest of completeness (is there a bar) and warmth (are its features settled)."""
     if state == "gap":

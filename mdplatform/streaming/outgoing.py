@@ -86,6 +86,14 @@ class Outgoing:
             except TimeoutError:
                 self._let_go()
 
+    async def turn(self) -> None:
+        """Let others have their turn, and what waits be sent if the answer to what was sent before has come.
+
+        That takes three rounds of the event loop: the answer is read, it wakes `run`, and that sends.
+        """
+        for _ in range(3 if self._queue else 1):
+            await asyncio.sleep(0)
+
     async def run(self) -> None:
         """Send what comes, until cancelled."""
         pause = _FIRST_PAUSE
