@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -15,6 +16,7 @@ from mdplatform.errors import InvalidSetting, PlatformError
 from mdplatform.interrupts import as_usual
 
 _PIPED_WIDTH = 120
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 out = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 """Where results go."""
@@ -63,11 +65,19 @@ def progress() -> Progress:
 
 
 def main() -> None:
-    """Run the command line; a `PlatformError` is one line on standard error and exit status 1."""
+    """Run the command line; a `PlatformError`, and a disk that is full, is one line on standard error and status 1."""
     try:
         app()
     except PlatformError as error:
-        kind = "setting" if isinstance(error, InvalidSetting) else "error"
-        err.print(f"[bold red]{kind}:[/] ", end="")
-        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _complain("setting" if isinstance(error, InvalidSetting) else "error", str(error))
+    except OSError as refused:
+        if refused.errno not in _NO_ROOM:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the rest goes at the end
+        _complain("error", f"Nothing more can be written: {refused.strerror}. Make room, and try again")
+
+
+def _complain(kind: str, told: str) -> None:
+    err.print(f"[bold red]{kind}:[/] ", end="")
+    err.print(told, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)

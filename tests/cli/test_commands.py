@@ -278,6 +278,14 @@ def test_a_home_that_cannot_be_written_is_one_clear_line(run: Run, tmp_path: Pat
     assert "MDPLATFORM_HOME" in ended.err
 
 
+def test_a_disk_that_is_full_is_one_clear_line(settings: Settings) -> None:
+    words = [sys.executable, "-m", "mdplatform", "--home", str(settings.home), "features"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "Nothing more can be written: No space left on device" in ended.stderr
+
+
 @pytest.mark.parametrize("command", ["ingest", "materialize", "read", "sql", "ui", "doctor", "features", "demo"])
 def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")
