@@ -275,10 +275,11 @@ class Result:
 
 def _array(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
     """Give a column of numbers, a null as NaN."""
+    import polars as pl
     import pyarrow as pa
 
-    numbers = table.column(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return cast("npt.NDArray[np.float64]", numbers)
+    numbers = pl.Series(table.column(column).cast(pa.float64()))
+    return cast("npt.NDArray[np.float64]", numbers.to_numpy())
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -103,8 +103,8 @@ def content_version(symbol: str, timeframe: Timeframe, feature: str, engine: str
         if name == "status":
             digest.update("\0".join(str(each) for each in column.to_pylist()).encode())
             continue
-        values = column.cast(pa.int64()) if name in _KINDS else column
-        digest.update(column.is_null().cast(pa.uint8()).to_numpy().tobytes())
+        values = pl.Series(column.cast(pa.int64()) if name in _KINDS else column)  # pyarrow's own way imports pandas
+        digest.update(values.is_null().cast(pl.UInt8).to_numpy().tobytes())
         digest.update(
             values.fill_null(0).to_numpy().tobytes()
         )  # what lies under a null is arbitrary: it must not count

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from mdplatform.market.time import from_us, iso
@@ -69,7 +70,7 @@ class FeatureResult:
 
         A null is NaN here, and only here.
         """
-        columns = [self.table.column(column).to_numpy(zero_copy_only=False) for column in self.outputs.values()]
+        columns = [pl.Series(self.table.column(column)).to_numpy() for column in self.outputs.values()]
         return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
     @property

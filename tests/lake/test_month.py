@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -177,3 +179,17 @@ def test_a_delivery_that_says_nothing_new_leaves_every_hash_as_it_was(tmp_path: 
     assert headers[0].groups == headers[1].groups
     assert headers[0].data_version == headers[1].data_version
     assert headers[1].notes["batches"] == ["one", "another"]
+
+
+def test_reading_imports_no_pandas(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.bars.merge("AUSDT", "2025-01", lake.inbox.stage("AUSDT", M1, "test", "key", grid(JANUARY, 60), LATER))
+    program = f"""
+import sys
+from pathlib import Path
+from mdplatform.lake import Lake
+from mdplatform.market.timeframe import Timeframe
+print(len(Lake(Path({str(tmp_path)!r})).bars.tail("AUSDT", Timeframe.M5, 100)), "pandas" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "12 False\n"
