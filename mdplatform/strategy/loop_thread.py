@@ -49,6 +49,18 @@ class LoopThread:
             waiting.cancel()
             raise
 
+    def ended(self, work: Coroutine[Any, Any, T | None]) -> T | None:
+        """Wait as `wait` does; None where the loop has ended, or is the caller's own, in which it is not waited for."""
+        if self.is_current:  # what is collected as garbage may be so in any thread
+            asyncio.run_coroutine_threadsafe(work, self._loop)
+            return None
+        try:
+            return self.wait(work)
+        except Exception:
+            if self._is_stopped:
+                return None
+            raise
+
     def stop(self) -> None:
         """End the loop and its thread; what still runs in it, such as a callback, is cancelled."""
         with self._lock:

@@ -70,16 +70,18 @@ class SyncMarketDataConsumer:
     def frames(self, *args: Any, **options: Any) -> Iterator[Frame]:
         """Give the frames of a subscription as they come; takes what `EnhancedMarketDataConsumer.frames` does.
 
-        The subscription ends with the loop over them. Raises a `PlatformError` at the call of the first one.
+        The subscription ends with the loop over them, and the loop with the consumer. Raises a `PlatformError` at the
+        call of the first one.
         """
         self._refuse_in_callback("frames")
         frames = self._consumer.frames(*args, **options)
         try:
-            while (frame := self._wait(_next(frames))) is not None:
+            frame = self._wait(_next(frames))
+            while frame is not None:
                 yield frame
+                frame = self._loop.ended(_next(frames))
         finally:
-            if not self._loop.is_stopped:
-                self._wait(frames.aclose())
+            self._loop.ended(frames.aclose())
 
     def unsubscribe(self, subscription_id: str) -> bool:
         """End a subscription; also inside its own callback. False if there is none of that id (any more)."""

@@ -201,3 +201,11 @@ def test_closing_from_several_threads_ends_all_of_it_once_and_raises_nowhere(liv
         futures.wait([first, second], timeout=0.1)
         goes_on.set()
         assert (first.result(10), second.result(10), closed) == (None, None, [True])
+
+
+def test_frames_that_are_given_up_in_the_thread_of_the_loop_stop_nothing(live):
+    threading.Timer(0, lambda: (live.until(lambda: live.consumer._consumer._lines), live.close_bars(0, 3))).start()
+    frames = live.consumer.frames(["BTCUSDT"], ["5m"], ["price"])
+    assert next(frames).time_us >= NOON
+    live.consumer._loop._loop.call_soon_threadsafe(frames.close)  # as where it is collected as garbage
+    live.until(lambda: live.consumer._consumer.status() == [])
