@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mdplatform.strategy.preprocessing import kernels
 from mdplatform.strategy.preprocessing.columnwise import Columnwise
 from mdplatform.strategy.preprocessing.parameters import check_count
+from mdplatform.strategy.preprocessing.refusal import refused
 from mdplatform.strategy.preprocessing.scaling import check_there
 from mdplatform.strategy.preprocessing.step import Fitted, Pasts
-from mdplatform.strategy.preprocessing.table import PRESENT, Floats, Table, refused
+from mdplatform.strategy.preprocessing.table import PRESENT, Floats, Table
 
 POLICIES = ("drop", "fill", "carry")
 STATISTICS = ("median", "mean", "zero")

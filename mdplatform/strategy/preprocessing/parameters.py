@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from mdplatform.errors import UnknownParameter
-from mdplatform.strategy.preprocessing.table import refused
+from mdplatform.strategy.preprocessing.refusal import refused
 
 
 class Parameters:

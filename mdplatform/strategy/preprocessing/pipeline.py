@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from mdplatform.errors import PlatformError
 from mdplatform.market.timeframe import Timeframe
+from mdplatform.strategy.preprocessing.columns import to_instant
 from mdplatform.strategy.preprocessing.parameters import Parameters
+from mdplatform.strategy.preprocessing.refusal import refused
 from mdplatform.strategy.preprocessing.schema import Schema, check_names
 from mdplatform.strategy.preprocessing.step import Fitted, Pasts, Step, Transformed
-from mdplatform.strategy.preprocessing.table import Table, refused, to_instant
+from mdplatform.strategy.preprocessing.table import Table
 
 if TYPE_CHECKING:
     from mdplatform.strategy.preprocessing.live import LivePreprocessing

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from mdplatform.strategy.preprocessing import kernels
 from mdplatform.strategy.preprocessing.columnwise import Columnwise
 from mdplatform.strategy.preprocessing.parameters import check_count
+from mdplatform.strategy.preprocessing.refusal import refused
 from mdplatform.strategy.preprocessing.step import Fitted
-from mdplatform.strategy.preprocessing.table import Floats, refused
+from mdplatform.strategy.preprocessing.table import Floats
 
 LONGEST = 100_000
 

@@ -9,8 +9,9 @@ import numpy as np
 from mdplatform.strategy.preprocessing import kernels
 from mdplatform.strategy.preprocessing.columnwise import Columnwise
 from mdplatform.strategy.preprocessing.parameters import check_count, check_share
+from mdplatform.strategy.preprocessing.refusal import refused
 from mdplatform.strategy.preprocessing.step import Fitted
-from mdplatform.strategy.preprocessing.table import Floats, refused
+from mdplatform.strategy.preprocessing.table import Floats
 
 MAD_TO_DEVIATION = 1.4826022185056018
 """1 / Φ⁻¹(3/4): by which the median absolute deviation of a normal variable makes its standard deviation."""

@@ -8,7 +8,8 @@ import msgspec
 
 from mdplatform.errors import PlatformError, SchemaMismatch
 from mdplatform.market.timeframe import Timeframe
-from mdplatform.strategy.preprocessing.table import Table, refused
+from mdplatform.strategy.preprocessing.refusal import refused
+from mdplatform.strategy.preprocessing.table import Table
 
 
 class Column(msgspec.Struct, frozen=True):

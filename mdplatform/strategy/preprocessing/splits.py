@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from mdplatform.strategy.preprocessing.parameters import Parameters, check_count, check_share
-from mdplatform.strategy.preprocessing.table import Indices, refused
+from mdplatform.strategy.preprocessing.refusal import refused
+from mdplatform.strategy.preprocessing.table import Indices
 from mdplatform.strategy.preprocessing.windows import Samples
 
 Split = tuple[Indices, Indices]

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mdplatform.errors import UnknownColumns
 from mdplatform.strategy.preprocessing.parameters import Parameters
-from mdplatform.strategy.preprocessing.table import PRESENT, Floats, Table, refused
+from mdplatform.strategy.preprocessing.refusal import refused
+from mdplatform.strategy.preprocessing.table import PRESENT, Floats, Table
 
 Fitted = dict[str, Floats]
 """What a step has learned: by name, a number for each of its columns."""

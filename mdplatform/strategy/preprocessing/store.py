@@ -20,11 +20,11 @@ from mdplatform.errors import PlatformError
 from mdplatform.strategy.preprocessing.differencing import FractionalDifference
 from mdplatform.strategy.preprocessing.missing import MissingData
 from mdplatform.strategy.preprocessing.pipeline import Preprocessing
+from mdplatform.strategy.preprocessing.refusal import refused
 from mdplatform.strategy.preprocessing.returns import LogReturns
 from mdplatform.strategy.preprocessing.scaling import RobustZScore, RollingZScore, Winsorize
 from mdplatform.strategy.preprocessing.schema import Schema
 from mdplatform.strategy.preprocessing.step import State, Step
-from mdplatform.strategy.preprocessing.table import refused
 from mdplatform.strategy.preprocessing.windows import Windows
 
 FORMAT = "mdplatform.preprocessing"

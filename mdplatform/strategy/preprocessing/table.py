@@ -9,27 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdplatform.errors import InvalidPreprocessing
+from mdplatform.strategy.preprocessing.columns import (
+    instants,
+    is_forming_in,
+    is_key,
+    number,
+    pandas_columns,
+    pandas_numbers,
+    polars_numbers,
+    to_instant,
+)
+from mdplatform.strategy.preprocessing.refusal import refused
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-KEYS = frozenset(
-    {
-        *("symbol", "timeframe", "open_time", "close_time", "available_at", "ingested_at", "time", "at"),
-        *("state", "source", "is_closed", "revision", "status", "quality"),
-    }
-)
-"""Columns that say which row it is and how it came about; they are no features."""
-KEY_SUFFIXES = (".status", ".age")
-EARLIEST, LATEST = 1_104_537_600_000_000, 4_102_444_800_000_000
-"""2005 and 2100 in µs: a whole number before or after is no instant of market data, or one in another unit."""
 PRESENT = ".present"
 """What follows the name of a feature in that of its mask: 1 where the value was there, 0 where a step put one in."""
 
@@ -71,9 +70,9 @@ class Table:
             return _of_mapping(rows, names)
         room = type(rows).__module__.partition(".")[0]
         if room == "polars" and hasattr(rows, "get_columns"):
-            return _of_columns({each.name: each for each in rows.get_columns()}, rows.height, _polars_numbers)
+            return _of_columns({each.name: each for each in rows.get_columns()}, rows.height, polars_numbers)
         if room == "pandas" and hasattr(rows, "columns"):
-            return _of_columns(_pandas_columns(rows), len(rows), _pandas_numbers)
+            return _of_columns(pandas_columns(rows), len(rows), pandas_numbers)
         if isinstance(rows, np.ndarray | list | tuple):
             return _of_array(rows, names)
         if hasattr(rows, "__array__"):
@@ -154,18 +153,6 @@ class Table:
         return [(str(name), np.flatnonzero(inverse == at)) for at, name in enumerate(names)]
 
 
-def refused(cause: str, *, field: str = "", value: object = None, remedy: str = "") -> InvalidPreprocessing:
-    """Make the error of rows or parameters that cannot be taken."""
-    error = InvalidPreprocessing(cause, value=value, remedy=remedy)
-    error.field = field
-    return error
-
-
-def is_key(name: str) -> bool:
-    """Tell whether a column says which row it is rather than holding a feature."""
-    return name in KEYS or name.endswith(KEY_SUFFIXES)
-
-
 def _of_array(rows: Any, names: Sequence[str] | None) -> Table:
     array = np.asarray(rows)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
@@ -186,7 +173,7 @@ def _of_mapping(row: Mapping[str, Any], names: Sequence[str] | None) -> Table:
     order += [name for name in features if name not in set(order)]
     values = np.empty((1, len(order)))
     for at, name in enumerate(order):
-        values[0, at] = _number(row[name], name)
+        values[0, at] = number(row[name], name)
     return _checked(
         values,
         tuple(order),
@@ -197,29 +184,8 @@ def _of_mapping(row: Mapping[str, Any], names: Sequence[str] | None) -> Table:
             for name, key in (("opens", "open_time"), ("closes", "close_time"), ("known_at", "available_at"))
         },
         timeframes=() if row.get("timeframe") is None else (str(row["timeframe"]),),
-        is_forming=_is_forming([row.get("is_closed")]),
+        is_forming=is_forming_in([row.get("is_closed")]),
     )
-
-
-def _number(value: Any, name: str) -> float:
-    if value is None:
-        return float("nan")
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise refused("This is no number", field=name, value=value, remedy="Give a number, or None where it is missing")
-    return float(value)
-
-
-def to_instant(value: Any, name: str) -> int:
-    """Give an instant in microseconds; a datetime without a zone is UTC. Raises `InvalidPreprocessing`."""
-    if isinstance(value, datetime) and value == value:  # pandas' NaT, which is none, is not
-        told = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        since = told - datetime(1970, 1, 1, tzinfo=UTC)
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        if not EARLIEST <= value < LATEST:
-            raise refused("Not from 2005 to 2099", field=name, value=value, remedy="Give microseconds of UTC")
-        return int(value)
-    raise refused("This is no instant", field=name, value=value, remedy="Give a datetime, or microseconds of UTC")
 
 
 def _of_columns(columns: Mapping[str, Any], height: int, numbers: Any) -> Table:
@@ -229,7 +195,7 @@ def _of_columns(columns: Mapping[str, Any], height: int, numbers: Any) -> Table:
     for at, (column, _) in enumerate(taken):
         values[:, at] = column
     times = {
-        name: _instants(columns[key], key) if key in columns else None
+        name: instants(columns[key], key) if key in columns else None
         for name, key in (("opens", "open_time"), ("closes", "close_time"), ("known_at", "available_at"))
     }
     told = columns.get("timeframe")
@@ -240,67 +206,8 @@ def _of_columns(columns: Mapping[str, Any], height: int, numbers: Any) -> Table:
         symbols=np.array(columns["symbol"].to_numpy(), dtype=object) if "symbol" in columns else None,
         **times,
         timeframes=() if told is None else tuple(sorted({str(each) for each in told.unique()})),
-        is_forming="is_closed" in columns and _is_forming(columns["is_closed"].to_numpy()),
+        is_forming="is_closed" in columns and is_forming_in(columns["is_closed"].to_numpy()),
     )
-
-
-def _is_forming(closed: Any) -> bool:
-    return any(isinstance(each, bool | np.bool_) and not each for each in closed)
-
-
-def _polars_numbers(column: Any, name: str) -> tuple[NDArray[Any], str]:
-    dtype = column.dtype
-    if str(dtype) == "Null":
-        return np.full(len(column), np.nan), ""
-    if not dtype.is_numeric() or dtype.is_decimal():
-        raise _no_numbers(name, dtype)
-    return column.cast(type(column)([0.0]).dtype).to_numpy(), str(dtype).lower()
-
-
-def _pandas_columns(frame: Any) -> dict[str, Any]:
-    keys = [name for name in frame.index.names if isinstance(name, str) and is_key(name)]
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise refused("Two columns have one name", field=str(repeated[0]))
-    strange = [name for name in frame.columns if not isinstance(name, str)]
-    if strange:
-        raise refused("A column's name is no text", value=strange[0])
-    told: dict[str, Any] = {name: frame.index.get_level_values(name) for name in keys if name not in frame.columns}
-    return {**told, **{name: frame[name] for name in frame.columns}}
-
-
-def _pandas_numbers(column: Any, name: str) -> tuple[NDArray[Any], str]:
-    dtype = column.dtype
-    if str(dtype) == "object" and column.isna().all():
-        return np.full(len(column), np.nan), ""
-    if getattr(dtype, "kind", "O") not in "fiu":
-        raise _no_numbers(name, dtype)
-    return column.to_numpy(dtype=np.float64, na_value=np.nan), str(dtype).lower()
-
-
-def _no_numbers(name: str, dtype: object) -> InvalidPreprocessing:
-    return refused(
-        "This column holds no numbers", field=name, value=str(dtype), remedy="Leave it out, or make it numbers"
-    )
-
-
-def _instants(column: Any, name: str) -> NDArray[np.int64]:
-    if type(column).__module__.startswith("polars"):
-        if column.dtype.base_type().__name__ not in ("Datetime", "Date"):
-            raise refused("This column holds no instants", field=name, value=str(column.dtype))
-        made = column.dt.epoch("us")
-        missing, instants = made.null_count() > 0, made.fill_null(0).to_numpy()
-    else:
-        import pandas as pd
-
-        if not pd.api.types.is_datetime64_any_dtype(column.dtype):
-            raise refused("This column holds no instants", field=name, value=str(column.dtype))
-        index = pd.DatetimeIndex(column)
-        aware = index.tz_localize("UTC") if index.tz is None else index
-        missing, instants = bool(index.isna().any()), aware.as_unit("us").asi8
-    if missing:
-        raise refused("An instant is missing", field=name)
-    return np.asarray(instants, dtype=np.int64)
 
 
 def _checked(

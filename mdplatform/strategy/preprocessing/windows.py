@@ -11,8 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mdplatform.strategy.preprocessing.parameters import check_count
+from mdplatform.strategy.preprocessing.refusal import refused
 from mdplatform.strategy.preprocessing.step import Past, Pasts, Step, Transformed
-from mdplatform.strategy.preprocessing.table import PRESENT, Indices, Table, refused
+from mdplatform.strategy.preprocessing.table import PRESENT, Indices, Table
 
 LONGEST = 10_000
 
