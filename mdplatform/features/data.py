@@ -265,11 +265,6 @@ def within(rows: pl.DataFrame, time: str, start: int | None, end: int | None) ->
     return rows.slice(first, max(after - first, 0))
 
 
-def as_microseconds(moment: datetime | None) -> int | None:
-    """Give an instant as microseconds, None for none."""
-    return None if moment is None else to_us(moment)
-
-
 def _on_grid(held: pl.DataFrame, symbol: str, timeframe: Timeframe) -> pl.DataFrame:
     """Give the bars of `timeframe` that are in `held` or can be built of it, on a complete grid."""
     missing = [name for name in _NEEDED_OF_BARS if name not in held.columns]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import polars as pl
 
-from mdplatform.errors import InvalidBars
-
 INSTANT = pl.Datetime("us", "UTC")
 
 BAR_SCHEMA = pl.Schema(
@@ -77,16 +75,3 @@ QUARANTINE_SCHEMA = pl.Schema(
 def empty_bars() -> pl.DataFrame:
     """Give a table of bars with no rows."""
     return pl.DataFrame(schema=BAR_SCHEMA)
-
-
-def check_columns(bars: pl.DataFrame) -> pl.DataFrame:
-    """Give `bars` back if its columns and types are those of `BAR_SCHEMA`, in order."""
-    if bars.schema != BAR_SCHEMA:
-        wrong = [
-            f"{name} is {bars.schema.get(name)}, not {kind}"
-            for name, kind in BAR_SCHEMA.items()
-            if bars.schema.get(name) != kind
-        ]
-        extra = [name for name in bars.columns if name not in BAR_SCHEMA]
-        raise InvalidBars("Not a table of bars", value="; ".join(wrong + extra) or "columns out of order")
-    return bars

@@ -27,11 +27,6 @@ _LOOK_SECONDS = 0.2
 _SENSOR = "data_requests"
 
 
-def daemon_command() -> list[str]:
-    """Give the command; the settings come to it by the environment (`Settings.variables`)."""
-    return [sys.executable, "-P", "-m", __name__]
-
-
 def main() -> None:
     """Become the daemon."""
     started = time.time()

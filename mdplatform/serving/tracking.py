@@ -73,11 +73,6 @@ class Tracking:
             self._wake()
         return proven_at
 
-    @property
-    def is_up(self) -> bool:
-        """Whether there is a connection, which may be a dead one."""
-        return self._is_up
-
     def want(self) -> None:
         """Have a connection made, if there is none; returns at once."""
         if self._is_up or self._wanted.is_set():

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from mdplatform.features.formula.nodes import WINDOWS, Node
 from mdplatform.features.formula.operations import OPERATIONS, Operation, power
-
-OnNumbers: TypeAlias = "tuple[object, int, int, int, int]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,6 @@ class Bridge:
     def __init__(self, settings: Settings) -> None:
         check_url(settings)
         self._settings = settings
-        self._started = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Bridge:
