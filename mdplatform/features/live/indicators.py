@@ -196,7 +196,7 @@ class LiveIndicators:
             at = rule.feature
             if at not in lost and statuses[at] <= UNSETTLED and rule.holds(self.row, lengths[rule.run], numbers):
                 lost[at] = rule.rest.status
-        for at, track in enumerate(self._tracks):
+        for at, track in enumerate(self._tracks if not isfinite(sum(numbers)) else ()):
             if at not in lost and statuses[at] <= UNSETTLED and not all(map(isfinite, numbers[track.outputs])):
                 reason = track.kernel.reason()
                 if reason:
