@@ -193,6 +193,8 @@ class LiveIndicators:
         """Take out what is made up or no number, and say why."""
         lost: dict[int, int] = {}
         for rule in self._resting.rules:
+            if lengths[rule.run] < rule.least and not rule.found:
+                continue
             at = rule.feature
             if at not in lost and statuses[at] <= UNSETTLED and rule.holds(self.row, lengths[rule.run], numbers):
                 lost[at] = rule.rest.status

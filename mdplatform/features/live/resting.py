@@ -31,10 +31,12 @@ class Rule:
     outputs: slice
     found: deque[int] = field(default_factory=deque)
 
-    @property
-    def reach(self) -> int:
+    def __post_init__(self) -> None:
+        rest = self.rest
+        self.reach = rest.shift + rest.spread
         """For how many rows a rest has an effect after its own."""
-        return self.rest.shift + self.rest.spread
+        self.least = rest.window if rest.long is None else min(rest.window, rest.long)
+        """The shortest run that has one."""
 
     def holds(self, row: int, length: int, numbers: Sequence[float]) -> bool:
         """Tell whether the value in a row is made up; `length` is that of the run, `numbers` are all outputs."""
