@@ -6,7 +6,8 @@
 3. A segment waits for a month of each symbol in it. Whoever has merged one says so in a note beside the file; with the
    last of them the file is removed. A note that is lost does no harm: merging a segment again does nothing.
 
-A segment comes into being with its first step whole in it. One that is damaged is set aside, for a person to look at.
+A segment comes into being with its first step whole in it. One that is damaged is set aside, for a person to look at;
+the steps of it that are whole are merged.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mdplatform.errors import CorruptPartition
-from mdplatform.lake.segment import Segment, Step, encode_step, read_segment
+from mdplatform.lake.segment import Segment, Step, encode_step, read_segment, whole_steps
 
 _SEGMENT, _CLEARED, _DAMAGED = ".log", ".cleared", ".damaged"
 
@@ -89,7 +90,7 @@ class Segments:
     def waiting(self) -> list[Segment]:
         """Give the segments of which parts wait, and these alone; oldest first.
 
-        Raises `CorruptPartition` for one that is damaged, which is set aside: it is not there the next time.
+        Raises `CorruptPartition` for one that is damaged and set aside now; the next time what is whole of it waits.
         """
         known: dict[Path, Segment] = {}
         found: list[Segment] = []
@@ -106,6 +107,10 @@ class Segments:
             found.append(Segment(path, left))
         self._known = known
         return found
+
+    def damaged(self) -> list[Path]:
+        """Give the segments that were set aside, oldest first."""
+        return sorted(self._folder.glob(f"*{_DAMAGED}"))
 
     def clear(self, path: Path, symbol: str, month: str) -> None:
         """Note that a part of a segment is merged, and remove the segment with its last one."""
@@ -136,14 +141,41 @@ class Segments:
         except FileNotFoundError:
             return None
         except CorruptPartition as damaged:
-            aside = path.with_suffix(_DAMAGED)
             with suppress(FileNotFoundError):  # somebody else has done so
-                path.rename(aside)
+                _set_aside(path)
             raise CorruptPartition(
                 damaged.cause,
-                value=str(aside),
-                remedy="It was set aside: take in again what the lake lacks since, with mdplatform ingest",
+                value=str(path.with_suffix(_DAMAGED)),
+                remedy="It was set aside, and what is whole of it waits: take in again what the lake lacks since, with "
+                "mdplatform ingest",
             ) from damaged
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged segment under another name, and what is whole of it under its own."""
+    data = path.read_bytes()
+    whole = whole_steps(data)
+    if whole == data:
+        return  # another process has done so
+    _put(path.with_suffix(_DAMAGED), data)
+    if whole:
+        _put(path, whole)
+    else:
+        path.unlink(missing_ok=True)
+    _fsync_folder(path.parent)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file whole, so that it outlasts a power cut."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or it would be cleaned up
+        _write(file, data)
+        temporary.rename(path)
+    finally:
+        os.close(file)
+        temporary.unlink(missing_ok=True)
 
 
 def _clean_up(folder: Path) -> None:

@@ -105,6 +105,10 @@ class Inbox:
         """Give the symbols for which something waits that a feed has let go of."""
         return {symbol for segment in self._segments.waiting() for symbol, _ in segment.parts}
 
+    def damaged(self) -> list[Path]:
+        """Give the files of feeds' logs that are damaged and were set aside: bars that were logged may be lost."""
+        return self._segments.damaged()
+
     def months(self, symbol: str) -> list[str]:
         """Give the months of `symbol` for which something waits."""
         parts = (part for segment in self._segments.waiting() for part in segment.parts)

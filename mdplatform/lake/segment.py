@@ -4,7 +4,8 @@ Each step is a frame: a head (`_HEAD`: mark, length, checksum of the content, ch
 msgpack. A file is read in order:
 1. a frame whose checksums agree is a step;
 2. what is no frame, with none behind it, is the torn end of a write that nobody was told had succeeded: it is left out;
-3. what is no frame in front of one, or where the file begins, is damage: `CorruptPartition`, and nothing is taken.
+3. what is no frame in front of one, or where the file begins, is damage: `CorruptPartition`. What is whole around it
+   is given by `whole_steps`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,21 @@ def read_segment(path: Path) -> Segment:
     return Segment(path, parts)
 
 
+def whole_steps(data: bytes) -> bytes:
+    """Give the frames of a damaged segment that are whole, one after the other."""
+    found: list[bytes] = []
+    at = 0
+    while 0 <= at < len(data):
+        content = _content(data, at)
+        if content is None or not _is_step(content):
+            at = data.find(_MARK, at + 1)
+            continue
+        behind = at + _HEAD_SIZE + len(content)
+        found.append(data[at:behind])
+        at = behind
+    return b"".join(found)
+
+
 def raw_frame(rows: Sequence[Row]) -> pl.DataFrame:
     """Give rows as a source delivers them (`RAW_SCHEMA`), in their order; what is not known is null."""
     schema = {"open_time": pl.Int64, "close_time": pl.Int64, **dict.fromkeys(VALUE_COLUMNS, pl.Float64)}
@@ -126,6 +142,14 @@ def _content(data: bytes, at: int) -> bytes | None:
         return None
     content = data[at + _HEAD_SIZE : at + _HEAD_SIZE + length]
     return content if len(content) == length and crc32(content) == checksum else None
+
+
+def _is_step(content: bytes) -> bool:
+    try:
+        _DECODER.decode(content)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _goes_on_behind(data: bytes, at: int) -> bool:

@@ -21,6 +21,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from mdplatform.errors import PlatformError, TransportUnavailable
 from mdplatform.feeds.protocol import Feed
@@ -108,6 +109,7 @@ class Engine:
         self._other = Candle if feed.bars_from == "trades" else Trade
         self._is_telling = self._is_crowded = self._is_stopped = False
         self._unannounced: set[str] = set()
+        self._damaged: list[Path] = []
         self._is_fulfilled = True
         self._openings: set[asyncio.Task[None]] = set()
         self._troubles = Troubles()
@@ -333,10 +335,16 @@ class Engine:
         await self._troubles.attempt("The lake cannot be written", self._seal_in_thread)
         for symbol, track in self.tracks.items():
             track.mark_sealed(self.journal.sealed(symbol))
+        damaged = ", ".join(map(str, self._damaged))
+        told = f"Take in again what the lake lacks of that time, with mdplatform ingest, then remove {damaged}"
+        self._troubles.note("A feed's log is damaged, and bars of it are lost", bool(damaged), told)
         await self._troubles.attempt("Readers cannot be told of new bars", self._announce_in_thread)
 
     def _seal_in_thread(self) -> None:
-        self.journal.seal(self._unannounced.add)
+        try:
+            self.journal.seal(self._unannounced.add)
+        finally:
+            self._damaged = self.lake.inbox.damaged()
 
     def _announce_in_thread(self) -> None:
         for symbol in sorted(self._unannounced):

@@ -112,13 +112,16 @@ def test_a_torn_end_is_left_out_wherever_it_is_torn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 5, 9, 13, 40, 100, 190])
-def test_damage_before_the_end_is_said_and_the_file_set_aside(tmp_path: Path, place: int) -> None:
+def test_damage_before_the_end_is_said_the_file_set_aside_and_what_is_whole_of_it_read(
+    tmp_path: Path, place: int
+) -> None:
     lake = Lake(tmp_path)
     log = lake.inbox.open_log()
     for number in range(3):
-        log.append(step([row(number % 2)], number))
+        log.append(step([row(number % 2, float(number))], number))
     log.rotate()
     path = segment_of(lake)
+    length = path.stat().st_size // 3
     damaged = bytearray(path.read_bytes())
     damaged[place] ^= 0x55
     path.write_bytes(damaged)
@@ -128,7 +131,10 @@ def test_damage_before_the_end_is_said_and_the_file_set_aside(tmp_path: Path, pl
         lake.inbox.pending("AUSDT", "2025-01")
     assert raised.value.value == str(path.with_suffix(".damaged"))
     assert path.with_suffix(".damaged").read_bytes() == damaged
-    assert volumes(lake.inbox.pending("AUSDT", "2025-01")) == [9.0]
+    assert lake.inbox.damaged() == [path.with_suffix(".damaged")]
+    left = [float(number) for number in range(3) if number != place // length]
+    for inbox in (lake.inbox, Lake(tmp_path).inbox):
+        assert volumes(inbox.pending("AUSDT", "2025-01")) == [*left, 9.0]
 
 
 def test_what_another_version_wrote_is_no_torn_end(tmp_path: Path) -> None:

@@ -212,3 +212,17 @@ async def test_a_wish_that_is_refused_in_one_timeframe_takes_nothing_from_anothe
         assert (text, M5) not in engine.standing.refused
         assert EMA in specs_of(engine, M5)
         assert text in [f"{each}{each.place}" for each in engine.standing.wanted()["BTCUSDT"][M5]]
+
+
+@in_loop
+async def test_a_log_that_was_damaged_is_said_once_with_what_to_do(
+    settings: Settings, broadcast: MemoryBroadcast, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = settings.lake_dir / "inbox" / "_live" / "1-1-ab.damaged"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    async with running(settings, broadcast, ScriptedFeed([candles("BTCUSDT", 2)], ends=False)) as engine:
+        await until(lambda: engine.closed == 2)  # it seals as it begins, and again at its end
+    [said] = [each.getMessage() for each in caplog.records if "damaged" in each.getMessage()]
+    assert "mdplatform ingest" in said
+    assert str(path) in said
