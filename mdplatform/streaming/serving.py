@@ -59,7 +59,7 @@ async def serve(
     lake = Lake(settings.lake_dir)
     source, symbols = _named(following.source, following.symbols)
     kind = source.partition(":")[0]
-    if not symbols and kind != "recording":
+    if not symbols and kind in FEEDS and kind != "recording":
         symbols = _members(lake, source)
     takes_start = kind == "simulated"
     options: dict[str, object] = {"start": following.start} if takes_start else {}

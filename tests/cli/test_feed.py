@@ -41,6 +41,7 @@ def test_wrong_input_is_refused_before_anything_is_followed(
 ) -> None:
     assert isinstance(refused(), InvalidSetting)
     assert isinstance(refused("nowhere", "BTCUSDT"), UnknownSource)
+    assert isinstance(refused("nowhere"), UnknownSource)
     assert isinstance(refused("simulated", "not a symbol"), InvalidSymbol)
     assert "mdplatform feed simulated BTCUSDT" in str(refused("simulated"))
     assert isinstance(refused("simulated", "BTCUSDT", "--timeframes", "5m,7m"), UnknownTimeframe)
