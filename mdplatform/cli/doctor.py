@@ -38,6 +38,7 @@ def doctor(
             "exists": settings.home.is_dir(),
             "free_gb": round(shutil.disk_usage(found).free / 1e9, 1),
             "symbols": lake.bars.symbols(),
+            "damaged_logs": [str(path) for path in lake.inbox.damaged()],
         },
         "redis": {name: getattr(server, name) for name in server.__dataclass_fields__},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},

@@ -304,6 +304,14 @@ def test_doctor_says_what_is_there_and_hides_passwords(run: Run, monkeypatch: py
     assert "secret-word" not in ended.out + ended.err + run("doctor").out
 
 
+def test_doctor_shows_the_logs_of_feeds_that_were_damaged(run: Run, settings: Settings) -> None:
+    assert json.loads(run("doctor", "--json").out)["home"]["damaged_logs"] == []
+    logs = settings.lake_dir / "inbox" / "_live"
+    logs.mkdir(parents=True)
+    (logs / "1.damaged").touch()
+    assert json.loads(run("doctor", "--json").out)["home"]["damaged_logs"] == [str(logs / "1.damaged")]
+
+
 def test_doctor_starts_no_server(run: Run) -> None:
     content = json.loads(run("doctor", "--json").out)
     assert content["redis"]["embedded"] is True
