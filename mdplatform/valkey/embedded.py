@@ -176,6 +176,10 @@ class EmbeddedValkey:
                 raise self._unavailable(f"it does not answer after {START_SECONDS:.0f} s")
 
     def _spawn(self, end: float) -> None:
+        if self._keeper is not None:  # it has let go of its lock, and ends
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(max(0.0, end - time.monotonic()))
+            self._reap()
         binary = find_binary()
         arguments = [str(self.directory), self.path, str(self.memory_mb), str(binary)]
         with (self.directory / "keeper.log").open("wb") as complaints:

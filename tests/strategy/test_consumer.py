@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -14,6 +15,7 @@ from mdplatform.messaging.broadcast import Post
 from mdplatform.messaging.memory.broadcast import MemoryBroadcast
 from mdplatform.strategy import EnhancedMarketDataConsumer, Frame
 from mdplatform.strategy.live import line
+from mdplatform.streaming.assembler import Assembler
 from mdplatform.streaming.cells import Packet, encode
 from mdplatform.streaming.wishes import Wish, decode_wishes
 
@@ -214,6 +216,24 @@ def test_callbacks_that_raise_are_told_and_unsubscribing_inside_one_is_safe(sett
 
     run(work())
     assert "failed" in caplog.text
+
+
+def test_what_a_callback_returned_is_closed_where_it_has_not_begun_when_the_subscription_ends(settings):
+    async def work() -> None:
+        returned = []
+
+        async def callback(_: Frame) -> None:
+            pytest.fail("it was begun")
+
+        async with Feed(settings).consumer(settings) as consumer:
+            asked = {**SMALL, "callback": lambda frame: returned.append(callback(frame)) or returned[0]}
+            subscription = consumer._subscriptions[await consumer.subscribe_to_market_data(**asked)]
+            [frame] = Assembler(subscription.wanted.shape).take(packet("BTCUSDT", NOON, ("5m",)))
+            subscription.offer(frame)
+            await subscription.cancel()
+        assert inspect.getcoroutinestate(returned[0]) == inspect.CORO_CLOSED
+
+    run(work())
 
 
 def test_a_thousand_subscriptions_of_a_shape_share_each_frame(settings):

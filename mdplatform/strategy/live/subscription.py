@@ -28,8 +28,9 @@ class Subscription:
     """What is given to one callback, or, without one, to who iterates."""
 
     __slots__ = (
-        "_bound", "_callback", "_changed", "_is_busy", "_is_ended", "_ready", "_takes_revisions", "_task", "_wake",
-        "dropped", "error", "failed", "frames", "id", "is_open", "last", "last_at", "waiting", "wanted",
+        "_bound", "_callback", "_changed", "_is_busy", "_is_ended", "_ready", "_returned", "_takes_revisions",
+        "_task", "_wake", "dropped", "error", "failed", "frames", "id", "is_open", "last", "last_at", "waiting",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, id: str, wanted: Wanted) -> None:
@@ -48,6 +49,7 @@ class Subscription:
         self._bound = wanted.queue
         self._ready = self._callback
         self._task: asyncio.Task[None] | None = None
+        self._returned: Awaitable[Any] | None = None
         self._is_busy = False
         self._wake: asyncio.Future[Awaitable[Any] | None] | None = None
         self._changed: asyncio.Future[None] | None = None
@@ -146,6 +148,8 @@ class Subscription:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            if inspect.iscoroutine(self._returned):  # it may not have begun yet
+                self._returned.close()
 
     def _note(self, frame: Frame) -> None:
         self.frames += 1
@@ -154,7 +158,7 @@ class Subscription:
 
     def _await(self, returned: Awaitable[Any]) -> None:
         """Wait for what the callback returned in a task of the subscription's own."""
-        self._is_busy, self._ready = True, None
+        self._is_busy, self._ready, self._returned = True, None, returned
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(returned)
         else:
