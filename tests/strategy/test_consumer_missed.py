@@ -116,6 +116,22 @@ def test_packets_stay_in_order_when_a_subscription_that_blocks_is_waited_for_no_
     run(work())
 
 
+def test_a_subscription_that_blocks_loses_nothing_where_it_has_no_room_when_it_has_caught_up(settings):
+    async def work() -> None:
+        feed, stuck = Feed(settings), Gate()
+        await feed.close(["BTCUSDT"], 0, 3)
+        async with feed.consumer(settings) as consumer:
+            place = cursor.encode(NOON, {"BTCUSDT": "0-1"})
+            await consumer.subscribe_to_market_data(**SMALL, callback=stuck, queue=2, policy="block", cursor=place)
+            await until(lambda: consumer.status()[0].waiting == 2 and "catching up" not in consumer.status()[0].note)
+            await feed.close(["BTCUSDT"], 4, 6)
+            stuck.open.set()
+            await until(lambda: stuck.frames and steps(stuck.frames)[-1] == 6)
+            assert steps(stuck.frames) == [1, 2, 3, 4, 5, 6]
+
+    run(work())
+
+
 @pytest.mark.parametrize("is_found", [True, False])
 def test_what_is_not_in_the_lake_yet_is_looked_for_again_and_said_where_it_is_never_found(
     settings, monkeypatch, is_found

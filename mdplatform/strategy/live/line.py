@@ -136,7 +136,10 @@ class Line:
         self.held_for = ""
         self._listed()
         self._excused.intersection_update(each.id for each in self._blockers)
-        self._pump()
+        if self._waiter is None and (full := self._blocking()):  # by what it was given while the line was held
+            self._wait_and_pump(full)
+        else:
+            self._pump()
 
     async def drain(self) -> None:
         """Give what was held as patiently, with what is heard meanwhile; stop where something is to be filled in first.
@@ -195,7 +198,7 @@ class Line:
                         has_kept = True
                 # who has taken its frame has room: nobody is looked at where all have
                 if (has_kept or self._excused) and (full := self._blocking()):
-                    self._waiter = asyncio.get_running_loop().create_task(self._wait_and_go_on(full))
+                    self._wait_and_pump(full)
             elif self._held:
                 packet, place, heard_at = self._held.popleft()
                 self._frames.extend(self.assembler.take(packet, heard_at, place))
@@ -207,6 +210,9 @@ class Line:
             if not each.is_full:
                 self._excused.discard(each.id)
         return [each for each in self._blockers if each.is_blocking and each.id not in self._excused]
+
+    def _wait_and_pump(self, full: list[Subscription]) -> None:
+        self._waiter = asyncio.get_running_loop().create_task(self._wait_and_go_on(full))
 
     async def _wait_and_go_on(self, full: list[Subscription]) -> None:
         await self._wait_for(full)
