@@ -53,8 +53,8 @@ def test_definitions_load_and_every_asset_says_what_it_is() -> None:
 
 
 def test_a_materialization_records_rows_and_a_picture_for_each_partition(runs: Runs) -> None:
-    done = runs.materialize(["technical_indicators"], {"BTCUSDT": MONTHS})
-    assert [each.partition for each in done].sort() == [f"{month}|BTCUSDT" for month in MONTHS].sort()
+    done = runs.materialize(["technical_indicators"], {"BTCUSDT": MONTHS[:2]})
+    assert sorted(each.partition for each in done) == [f"{month}|BTCUSDT" for month in MONTHS[:2]]
     lake = Lake(Settings.load().lake_dir)
     for each in done:
         month = each.partition.split("|")[0]
@@ -65,7 +65,7 @@ def test_a_materialization_records_rows_and_a_picture_for_each_partition(runs: R
 
 
 def test_the_same_run_again_changes_no_version_and_no_file(runs: Runs, market: Settings) -> None:
-    months = {"ADAUSDT": MONTHS, "BTCUSDT": MONTHS}
+    months = {"ADAUSDT": MONTHS[1:2], "BTCUSDT": MONTHS[:2]}
     runs.materialize(["bars", "technical_indicators", "returns_panel"], months)
     instance = dg.DagsterInstance.from_config(str(market.dagster_dir))
     before = {name: versions(instance, name) for name in ("bars", "technical_indicators", "returns_panel")}
