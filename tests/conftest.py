@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import polars as pl
 import pytest
@@ -56,6 +57,9 @@ def keep_engines() -> None:
 keep_engines()  # before anything imports Dagster
 # or each of the many processes that tests start would compile all of the platform anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+hypothesis.settings.register_profile("busy", deadline=None)  # a busy machine is slow at any example
+hypothesis.settings.load_profile("busy")
+
 MOSTLY_WAITING = ("whole", "sensors", "processes", "messaging", "streaming", "valkey", "cli", "bench", "docs")
 """Folders whose tests mostly wait for other processes, those that wait the longest first."""
 
@@ -69,6 +73,11 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Give it all back to the collector, or libraries complain at the end of what is still there."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
