@@ -74,6 +74,7 @@ class Journal:
         self._staging, self._sealing = threading.Lock(), threading.Lock()
         self._staged_at: dict[str, int] = {}
         self._safe: dict[str, int] = {}
+        self._lost_from: dict[str, int] = {}
         self._sealed: dict[str, int] = {}
 
     @property
@@ -87,16 +88,21 @@ class Journal:
             return
         if len(self._noted) >= self._most_waiting:
             self.counts.lost += 1
+            self._lost_from[bar.symbol] = min(bar.close_time, self._lost_from.get(bar.symbol, bar.close_time))
             return
         self._noted.append(bar)
 
     def is_safe(self, symbol: str, until: int) -> bool:
         """Tell whether all bars of the symbol that closed by then are in the log or the lake."""
-        return self._safe.get(symbol, 0) >= until
+        return until <= self._kept(symbol, self._safe.get(symbol, 0))
 
     def sealed(self, symbol: str) -> int:
         """Give the instant (µs) up to which the lake has all bars of the symbol that were noted."""
-        return self._sealed.get(symbol, 0)
+        return self._kept(symbol, self._sealed.get(symbol, 0))
+
+    def _kept(self, symbol: str, until: int) -> int:
+        """Give an instant up to which no bar was left out."""
+        return min(until, self._lost_from.get(symbol, until + 1) - 1)
 
     def mark_safe(self, symbol: str, until: int) -> None:
         """Note that the lake has the symbol's bars that closed by then."""

@@ -185,6 +185,21 @@ def test_what_waits_is_bounded_and_what_is_left_out_is_counted(tmp_path: Path) -
     assert (noting.waiting, noting.counts.lost) == (5, 3)
 
 
+def test_what_is_left_out_counts_neither_as_safe_nor_as_sealed_whatever_comes_behind_it(tmp_path: Path) -> None:
+    first, second, third, fourth = bars(4)
+    noting = journal(Lake(tmp_path), most_waiting=2)
+    for bar in (first, second, third):
+        noting.add(bar)
+    noting.stage()
+    noting.add(fourth)
+    noting.stage()
+    noting.seal(told)
+    assert noting.is_safe("BTCUSDT", second.close_time)
+    assert not noting.is_safe("BTCUSDT", third.close_time)
+    assert not noting.is_safe("BTCUSDT", fourth.close_time)
+    assert second.close_time <= noting.sealed("BTCUSDT") < third.close_time
+
+
 def test_the_asset_may_merge_the_same_inbox_at_the_same_time(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     first, second = bars(2)
