@@ -388,6 +388,7 @@ def test_the_steps_work_in_scikit_learns_pipeline_and_its_searches() -> None:
     assert clone(own).get_params()["returns__periods"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:Estimator Winsorize", "ignore:Skipping check")
 def test_scikit_learns_own_checks_of_a_transformer_hold_but_for_the_words_of_errors() -> None:
     told = check_estimator(Winsorize(), on_fail=None)
     failed = {each["check_name"] for each in told if each["status"] == "failed"}
