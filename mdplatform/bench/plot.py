@@ -55,6 +55,7 @@ def draw(path: Path, phases: Mapping[str, Samples], title: str) -> None:
 def draw_course(path: Path, course: Sequence[Counts], stretch_seconds: float, memory: Memory, title: str) -> None:
     """Draw latency by percentile, and over time (a point a stretch), and below it the memory of each process."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(title)
@@ -77,7 +78,7 @@ def draw_course(path: Path, course: Sequence[Counts], stretch_seconds: float, me
         axes.set(xlabel="seconds", ylabel="resident, MB", title=title_of, ylim=(0, None))
     for axes in (left, right):  # a log scale over less than a decade has hardly a tick
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     for axes in (right, below, beside):
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
