@@ -4,7 +4,7 @@
 2. Events become closed bars (`bars`); those of 1m are noted in the `journal`.
 3. Each symbol's `track` makes cells of them, with the features that are `standing` or wished for, and posts, which go
    through `outgoing` to the broadcaster, many at once.
-4. Beside that, about once a second, the journal is staged and wishes are read (`opening`), and every `seal_seconds`
+4. Beside that, about once a second, the journal is staged (`upkeep`) and wishes are read (`opening`), and every `seal_seconds`
    what was staged is merged into the lake; in threads, as is the opening of features.
 
 The feed is the clock of all this: the engine takes as much as it gives and waits for nothing but a full `outgoing`, or
@@ -21,7 +21,6 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from mdplatform.errors import PlatformError, TransportUnavailable
 from mdplatform.feeds.protocol import Feed
@@ -40,6 +39,7 @@ from mdplatform.streaming.outgoing import Outgoing
 from mdplatform.streaming.standing import Standing
 from mdplatform.streaming.track import Track
 from mdplatform.streaming.troubles import Troubles
+from mdplatform.streaming.upkeep import Upkeep
 
 log = logging.getLogger("mdplatform.feed")
 
@@ -99,7 +99,6 @@ class Engine:
         self._seal_seconds = settings.seal_seconds
         self._feed = feed
         self._broadcaster = broadcaster
-        self._announce = announce
         self._start = start
         self._name = f"{platform.node()}-{os.getpid()}-{now_us():x}"
         self._bars = LiveBars(
@@ -108,11 +107,10 @@ class Engine:
         self._received = 0
         self._other = Candle if feed.bars_from == "trades" else Trade
         self._is_telling = self._is_crowded = self._is_stopped = False
-        self._unannounced: set[str] = set()
-        self._damaged: list[Path] = []
         self._is_fulfilled = True
         self._openings: set[asyncio.Task[None]] = set()
         self._troubles = Troubles()
+        self._upkeep = Upkeep(self.lake, self.journal, announce, self._troubles)
         self._group = asyncio.TaskGroup()
 
     async def run(self) -> None:
@@ -127,7 +125,7 @@ class Engine:
             async with self._group as group:
                 beside = [
                     group.create_task(self.outgoing.run()),
-                    group.create_task(self._troubles.every(STAGE_SECONDS, self._stage, "Bars cannot be staged")),
+                    group.create_task(self._troubles.every(STAGE_SECONDS, self._upkeep.stage, "Bars cannot be staged")),
                     group.create_task(self._troubles.every(self._seal_seconds, self._seal, "Bars cannot be sealed")),
                     group.create_task(self._troubles.every(WISH_SECONDS, self._fulfil, "Wishes cannot be fulfilled")),
                     group.create_task(
@@ -180,7 +178,7 @@ class Engine:
         while self._openings and (left := end - loop.time()) > 0:  # behind one correction others may be held
             await asyncio.wait(self._openings, timeout=left)
         draining = asyncio.create_task(self.outgoing.drained(end - loop.time()))
-        await self._stage()
+        await self._upkeep.stage()
         await self._seal()
         if not await draining:
             log.warning("%d posts could not be sent before the end", self.outgoing.waiting)
@@ -325,31 +323,10 @@ class Engine:
 
     # -- the lake, and what goes wrong --------------------------------------------------------------------------------
 
-    async def _stage(self) -> None:
-        lost = self.journal.counts.lost
-        if self.journal.waiting:
-            await self._troubles.attempt("The inbox of the lake cannot be written", self.journal.stage)
-        self._troubles.note("Bars are left out of the lake, for too many wait", lost > 0, f"{lost} so far")
-
     async def _seal(self) -> None:
-        await self._troubles.attempt("The lake cannot be written", self._seal_in_thread)
+        await self._upkeep.seal()
         for symbol, track in self.tracks.items():
             track.mark_sealed(self.journal.sealed(symbol))
-        damaged = ", ".join(map(str, self._damaged))
-        told = f"Take in again what the lake lacks of that time, with mdplatform ingest, then remove {damaged}"
-        self._troubles.note("A feed's log is damaged, and bars of it are lost", bool(damaged), told)
-        await self._troubles.attempt("Readers cannot be told of new bars", self._announce_in_thread)
-
-    def _seal_in_thread(self) -> None:
-        try:
-            self.journal.seal(self._unannounced.add)
-        finally:
-            self._damaged = self.lake.inbox.damaged()
-
-    def _announce_in_thread(self) -> None:
-        for symbol in sorted(self._unannounced):
-            self._announce(symbol)
-            self._unannounced.discard(symbol)
 
     def _on_trouble(self, away: TransportUnavailable | None) -> None:
         self._troubles.note("Posts cannot be sent", away is not None, str(away or ""))
