@@ -4,8 +4,8 @@
 2. Events become closed bars (`bars`); those of 1m are noted in the `journal`.
 3. Each symbol's `track` makes cells of them, with the features that are `standing` or wished for, and posts, which go
    through `outgoing` to the broadcaster, many at once.
-4. Beside that, about once a second, the journal is staged (`upkeep`) and wishes are read (`opening`), and every `seal_seconds`
-   what was staged is merged into the lake; in threads, as is the opening of features.
+4. Beside that, about once a second, the journal is staged (`upkeep`) and wishes are read (`opening`), and every
+   `seal_seconds` what was staged is merged into the lake; in threads, as is the opening of features.
 
 The feed is the clock of all this: the engine takes as much as it gives and waits for nothing but a full `outgoing`, or
 a symbol of which too many bars wait for features.
