@@ -25,11 +25,11 @@ from ..streaming.packets import LAYOUT, NOON, packet
 from .test_consumer import SMALL, STEP, SYMBOLS, Feed, run, steps, until
 
 
-def subscription(callback: Callable[[Frame], Any], symbols: list[str]) -> Subscription:
+def subscription(callback: Callable[[Frame], Any] | None, symbols: list[str], **more: object) -> Subscription:
     given = dict.fromkeys(("indicators", "providers", "grace", "cursor", "start", "end", "speed"))
     flags = {"real_time": True, "forming": False, "revisions": False, "policy": "conflate", "queue": 64, "window": 1}
     return Subscription(
-        "s", check(**SMALL | given | flags | {"symbols": symbols, "callback": callback}, default_grace=2)
+        "s", check(**SMALL | given | flags | more | {"symbols": symbols, "callback": callback}, default_grace=2)
     )
 
 
@@ -103,6 +103,27 @@ def test_grace_runs_by_when_packets_were_heard_not_by_when_a_line_that_was_held_
     held.tick(now)
     assert steps(frames) == [0, 1, 2, 3, 4]  # nothing came of the other one for all that time
     assert not frames[-1].is_complete
+
+
+def test_who_was_waited_for_in_vain_does_not_hold_back_the_line_that_takes_over(monkeypatch):
+    monkeypatch.setattr(line, "BLOCK_SECONDS", 0.01)
+
+    async def work() -> None:
+        shape = Shape.of(SYMBOLS[:1], ["5m"], grace=2.0)
+        behind, ahead = Line(shape, {LAYOUT.id: LAYOUT}), Line(shape, {LAYOUT.id: LAYOUT})
+        stuck = subscription(None, SYMBOLS[:1], policy="block", queue=1)
+        behind.add(stuck)
+        behind.hold("catching up")
+        for step in range(3):
+            await behind.give_patiently(behind.assembler.take(packet(SYMBOLS[0], NOON + step * STEP, ("5m",)), 0.0))
+        assert stuck.is_blocking
+        ahead.take_over(behind)
+        ahead.release()
+        assert not ahead.is_blocked
+        await behind.close()
+        await ahead.close()
+
+    run(work())
 
 
 def test_a_subscribe_that_is_cancelled_while_its_line_is_opened_leaves_nothing(settings, monkeypatch):

@@ -92,6 +92,7 @@ class Line:
     def take_over(self, other: Line) -> None:
         """Serve the subscriptions of a line that has come as far as this one."""
         self._subscriptions.update(other._subscriptions)
+        self._excused |= other._excused
         other._subscriptions.clear()
         other.successor = self
         self._is_listed = other._is_listed = False
